@@ -1,0 +1,67 @@
+"""Run a graph in numpy: in floating point (`real`), or as the int8 reference that defines every result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, Graph
+
+Visit = Callable[[str, Array], None]
+
+
+def real(graph: Graph, inputs: Sequence[Array], visit: Visit | None = None) -> tuple[Array, ...]:
+    """Float outputs, each (N, *shape). inputs: one (N, *shape) array per graph input. visit sees every activation."""
+    arrays = [np.asarray(x, np.float32) for x in inputs]
+    return _walk(graph, arrays, lambda b, xs: ops.get(b.node.op).real(b, xs), visit)
+
+
+def reference(
+    graph: Graph, inputs: Sequence[Array], rounding: Rounding = Rounding.DOUBLE, visit: Visit | None = None
+) -> tuple[Array, ...]:
+    """int8 outputs of a quantized graph for int8 inputs: the definition that C must equal in every element."""
+    assert all(x.dtype == np.int8 for x in inputs)
+    return _walk(graph, inputs, lambda b, xs: ops.get(b.node.op).reference(b, xs, rounding), visit)
+
+
+def _walk(
+    graph: Graph,
+    inputs: Sequence[Array],
+    apply: Callable[[BoundNode, Sequence[Array]], Array],
+    visit: Visit | None,
+) -> tuple[Array, ...]:
+    """Evaluate node by node, forgetting arrays after their last use."""
+    live = dict(zip(graph.inputs, inputs, strict=True))
+    left = _reads_left(graph)
+    if visit:
+        for name, array in live.items():
+            visit(name, array)
+    for b in graph.bound():
+        array = apply(b, [t.data if t.data is not None else live[t.name] for t in b.inputs])
+        assert array.shape[1:] == b.output.shape, (b.name, array.shape, b.output.shape)
+        live[b.output.name] = array
+        if visit:
+            visit(b.output.name, array)
+        for name in {t.name for t in b.activations}:
+            left[name] -= 1
+            if left[name] == 0:
+                del live[name]
+    return tuple(live[o] for o in graph.outputs)
+
+
+def _reads_left(graph: Graph) -> dict[str, int]:
+    """How often each activation is read; graph outputs count one more, so they stay."""
+    counts: Mapping[str, int] = {name: len(nodes) for name, nodes in graph.consumers.items()}
+    return {name: count + (name in graph.outputs) for name, count in counts.items()}
+
+
+def chunked(
+    run: Callable[[Sequence[Array]], tuple[Array, ...]], inputs: Sequence[Array], size: int = 64
+) -> tuple[Array, ...]:
+    """Apply `run` to slices of at most `size` samples and join the outputs: bounds the memory of big data sets."""
+    count = len(inputs[0])
+    parts = [run([x[i : i + size] for x in inputs]) for i in range(0, count, size)]
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -1,0 +1,184 @@
+"""What an operator is: the frozen record every module of tinygen/ops fills in, and helpers they share.
+
+A module of tinygen/ops holds everything the compiler knows of one operator, in this order: attributes,
+constraints, from_keras, infer, scaling and quantize, real, params, reference, macs, TFLite, KERNELS, OP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from tinygen.errors import UnsupportedLayerError
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+
+if TYPE_CHECKING:
+    from tinygen.boards import Board
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+Constraint = Callable[[BoundNode], bool]
+"""True when the node obeys the rule that the docstring states: the docstring is the user's message and its docs."""
+
+KerasHandler = Callable[[Any, Sequence[str], GraphBuilder], str]
+"""(keras layer, names of its input tensors, builder) -> name of its output tensor; appends nodes to the builder."""
+
+
+class Share(Enum):
+    """Where the output's QParams come from."""
+
+    FREE = "free"  # from the calibrated range of the output
+    SAME = "same"  # all activation inputs and the output share one QParams
+    FIXED = "fixed"  # always `qparams`
+    DERIVED = "derived"  # computed from the inputs' QParams by `derive`
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The rule that an operator puts on the QParams of its output."""
+
+    share: Share
+    qparams: QParams | None = None
+    derive: Callable[[tuple[QParams, ...]], QParams] | None = None
+
+
+FREE = Scaling(Share.FREE)
+SAME = Scaling(Share.SAME)
+
+
+def no_scratch(b: BoundNode) -> int:
+    """The kernel needs no scratch memory."""
+    return 0
+
+
+def no_constants(b: BoundNode) -> Mapping[str, Array]:
+    """The kernel reads no constant arrays."""
+    return {}
+
+
+def everything(b: BoundNode, board: Board | None) -> bool:
+    """Every node, on every core."""
+    return True
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One C implementation of an operator.
+
+    name: `tg_<op>_s8[_<variant>]`; templates/kernels/<name>.c.j2 renders it. The template sees `p` (the operator's
+    params), `fn` (the C function's name) and defines `static void {{ fn }}(activation inputs in order as const
+    int8_t *, then one const pointer per entry of `constants` in its order, then int8_t *output[, scratch])`.
+    cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
+    scratch: bytes of working memory for the node, planned like a tensor (void *scratch is the last argument if > 0).
+    in_place: indices into the activation inputs whose buffer the output may overwrite.
+    alias: the output IS the first input's bytes (reshape): no function is emitted or called.
+    """
+
+    name: str
+    cost: Callable[[BoundNode], float]
+    supports: Callable[[BoundNode, Board | None], bool] = everything
+    constants: Callable[[BoundNode], Mapping[str, Array]] = no_constants
+    scratch: Callable[[BoundNode], int] = no_scratch
+    in_place: tuple[int, ...] = ()
+    alias: bool = False
+
+
+@dataclass(frozen=True)
+class Op:
+    """Everything the compiler knows of one operator. See the docs of each field's type above.
+
+    inputs: roles of the inputs in order, e.g. ("input", "weights", "bias"); ("inputs*",) for any number.
+    infer: (attrs, input shapes) -> output shape; shapes without batch.
+    real: float evaluation: (bound node, arrays: activations (N, *shape), constants unbatched) -> (N, *output shape).
+    scaling: rule on the output's QParams. May look at attrs and shapes.
+    quantize: (float bound node, QParams of each activation input, QParams of the output) -> the int8/int32 tensors
+        that replace the node's constant inputs, in order. For operators without constants: returns ().
+    params: the numbers that the template and the reference both use: a frozen dataclass.
+    reference: THE definition: (bound node, int arrays as in `real`, rounding) -> int8 array (N, *output shape).
+    macs: multiply-accumulates of one inference.
+    to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
+    from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.
+    keras: Keras class name -> handler.
+    """
+
+    name: str
+    summary: str
+    attrs: type
+    inputs: tuple[str, ...]
+    infer: Callable[[Any, tuple[Shape, ...]], Shape]
+    real: Callable[[BoundNode, Sequence[Array]], Array]
+    scaling: Callable[[BoundNode], Scaling]
+    quantize: Callable[[BoundNode, tuple[QParams, ...], QParams], tuple[Tensor, ...]]
+    params: Callable[[BoundNode], Any]
+    reference: Callable[[BoundNode, Sequence[Array], Rounding], Array]
+    macs: Callable[[BoundNode], int]
+    kernels: tuple[Kernel, ...]
+    constraints: tuple[Constraint, ...] = ()
+    keras: Mapping[str, KerasHandler] = field(default_factory=dict)
+    to_tflite: Callable[[BoundNode, TfliteWriter], None] | None = None
+    from_tflite: Mapping[str, Callable[[TfliteOperator, GraphBuilder], str]] = field(default_factory=dict)
+
+    def check(self, b: BoundNode) -> None:
+        """Raise UnsupportedLayerError naming the first constraint that the node breaks."""
+        for constraint in self.constraints:
+            if not constraint(b):
+                rule = " ".join((constraint.__doc__ or "").split())
+                raise UnsupportedLayerError(b.name, self.name, rule)
+
+
+def no_macs(b: BoundNode) -> int:
+    """Nothing is multiplied."""
+    return 0
+
+
+def no_quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+    """The operator has no constants."""
+    return ()
+
+
+# ---- fused activations -------------------------------------------------------------------------------------------
+
+FUSED: Mapping[str, tuple[float, float]] = {
+    "none": (float("-inf"), float("inf")),
+    "relu": (0.0, float("inf")),
+    "relu6": (0.0, 6.0),
+    "relu_0_to_1": (0.0, 1.0),
+    "relu_n1_to_1": (-1.0, 1.0),
+}
+"""Activations that an operator can apply by clamping its own output: name -> (low, high) in real numbers."""
+
+
+def clamp_real(x: Array, activation: str) -> Array:
+    """Apply a fused activation to real numbers."""
+    low, high = FUSED[activation]
+    return x if activation == "none" else np_clip(x, low, high)
+
+
+def np_clip(x: Array, low: float, high: float) -> Array:
+    """numpy.clip that keeps the array's dtype."""
+    import numpy as np
+
+    return np.clip(x, x.dtype.type(low), x.dtype.type(high))
+
+
+def clamp_bounds(activation: str, q: QParams) -> tuple[int, int]:
+    """(activation_min, activation_max) in int8 of a fused activation, for an output with QParams q."""
+    low, high = FUSED[activation]
+    scale, zero_point = q.scale[0], q.zero_point[0]
+
+    def quantized(real: float) -> int:
+        return zero_point + int(round_half_away(real / scale))
+
+    activation_min = -128 if low == float("-inf") else max(-128, quantized(low))
+    activation_max = 127 if high == float("inf") else min(127, quantized(high))
+    return activation_min, activation_max
+
+
+def round_half_away(x: float) -> float:
+    """Nearest integer, halves away from zero (C's round)."""
+    import math
+
+    return math.copysign(math.floor(abs(x) + 0.5), x)

@@ -1,0 +1,85 @@
+"""Sliding windows: the geometry that convolutions and poolings share (kernel, stride, dilation, padding)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygen.graph import Array, Shape
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Elements added around height and width."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.top or self.bottom or self.left or self.right)
+
+    @property
+    def vertical(self) -> int:
+        return self.top + self.bottom
+
+    @property
+    def horizontal(self) -> int:
+        return self.left + self.right
+
+
+VALID = Padding()
+
+
+def same_1d(size: int, kernel: int, stride: int, dilation: int) -> Pair:
+    """TensorFlow's SAME padding along one axis: the odd element goes behind."""
+    output = -(-size // stride)
+    total = max((output - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def same_padding(size: Pair, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Padding:
+    """TensorFlow's SAME padding of a (height, width) input."""
+    top, bottom = same_1d(size[0], kernel[0], stride[0], dilation[0])
+    left, right = same_1d(size[1], kernel[1], stride[1], dilation[1])
+    return Padding(top, bottom, left, right)
+
+
+def keras_padding(name: str, shape: Shape, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Padding:
+    """Explicit padding for Keras's 'valid', 'same' or 'causal' on a (height, width, channels) input.
+
+    Causal is for 1D layers, which are 2D here with height 1: all padding goes before, along width.
+    """
+    if name == "valid":
+        return VALID
+    if name == "causal":
+        return Padding(left=(kernel[1] - 1) * dilation[1])
+    assert name == "same", name
+    return same_padding((shape[0], shape[1]), kernel, stride, dilation)
+
+
+def tflite_padding(padding: Padding, shape: Shape, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> str | None:
+    """'VALID' or 'SAME' when TFLite has a name for this padding, else None (export then adds a PAD)."""
+    if not padding.any:
+        return "VALID"
+    return "SAME" if padding == same_padding((shape[0], shape[1]), kernel, stride, dilation) else None
+
+
+def output_size(size: int, pad: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """Output elements along one axis (0 or less: the window does not fit)."""
+    return (size + pad - (kernel - 1) * dilation - 1) // stride + 1
+
+
+def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, fill: float) -> Array:
+    """All windows of x (N, H, W, C), a view of shape (N, OH, OW, C, KH, KW); padding holds `fill`."""
+    if padding.any:
+        spans = ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right), (0, 0))
+        x = np.pad(x, spans, constant_values=fill)
+    reach = ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(1, 2))
+    return view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
