@@ -59,6 +59,11 @@ def no_constants(b: BoundNode) -> Mapping[str, Array]:
     return {}
 
 
+def never_in_place(b: BoundNode) -> tuple[int, ...]:
+    """The output needs a buffer of its own."""
+    return ()
+
+
 def everything(b: BoundNode, board: Board | None) -> bool:
     """Every node, on every core."""
     return True
@@ -73,7 +78,7 @@ class Kernel:
     int8_t *, then one const pointer per entry of `constants` in its order, then int8_t *output[, scratch])`.
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
     scratch: bytes of working memory for the node, planned like a tensor (void *scratch is the last argument if > 0).
-    in_place: indices into the activation inputs whose buffer the output may overwrite.
+    in_place: indices into the node's activation inputs whose buffer the output may overwrite.
     alias: the output IS the first input's bytes (reshape): no function is emitted or called.
     """
 
@@ -82,7 +87,7 @@ class Kernel:
     supports: Callable[[BoundNode, Board | None], bool] = everything
     constants: Callable[[BoundNode], Mapping[str, Array]] = no_constants
     scratch: Callable[[BoundNode], int] = no_scratch
-    in_place: tuple[int, ...] = ()
+    in_place: Callable[[BoundNode], tuple[int, ...]] = never_in_place
     alias: bool = False
 
 
