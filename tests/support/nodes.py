@@ -1,0 +1,117 @@
+"""One-operator graphs and the check that everything agrees on them: reference, LiteRT, C, real arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.support.host import run_on_host
+from tinygen import evaluate, ops
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, Graph, Node, QParams, Shape, Tensor
+
+SANITIZE = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+
+
+def quantized_node(
+    op: str,
+    attrs: Any,
+    activations: Sequence[tuple[Shape, QParams]],
+    constants: Sequence[Array] = (),
+    output: QParams | None = None,
+) -> Graph:
+    """An int8 graph of one node: activation inputs first, then float constants, which Op.quantize quantizes.
+
+    output: QParams of the output; None takes what the operator's Scaling gives (SAME, FIXED, DERIVED).
+    """
+    operator = ops.get(op)
+    xs = [Tensor(f"x{i}", shape, "int8", q) for i, (shape, q) in enumerate(activations)]
+    floats = [Tensor(f"c{i}", np.shape(c), "float32", None, np.array(c, np.float32)) for i, c in enumerate(constants)]
+    shape = operator.infer(attrs, tuple(t.shape for t in (*xs, *floats)))
+    node = Node(op, "node", tuple(t.name for t in (*xs, *floats)), "node", attrs)
+    bound = BoundNode(node, (*xs, *floats), Tensor("node", shape))
+    operator.check(bound)
+    qparams = output or _ruled(bound, tuple(q for _, q in activations))
+    quantized = operator.quantize(bound, tuple(q for _, q in activations), qparams)
+    tensors = {t.name: t for t in (*xs, *quantized, Tensor("node", shape, "int8", qparams))}
+    final = Node(op, "node", tuple(t.name for t in (*xs, *quantized)), "node", attrs)
+    return Graph("single", (final,), tensors, tuple(t.name for t in xs), ("node",))
+
+
+def _ruled(bound: BoundNode, inputs: tuple[QParams, ...]) -> QParams:
+    """The output's QParams by the operator's own rule."""
+    rule = ops.get(bound.node.op).scaling(bound)
+    qparams = rule.derive(inputs) if rule.derive else rule.qparams or inputs[0]
+    assert rule.share.value != "free", "give output QParams"
+    return qparams
+
+
+def random_inputs(graph: Graph, samples: int, seed: int) -> list[Array]:
+    """int8 samples: uniform, and the first ones at the extremes."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for t in graph.input_tensors:
+        x = rng.integers(-128, 128, (samples, *t.shape), dtype=np.int64)
+        x[0] = -128
+        if samples > 1:
+            x[1] = 127
+        if samples > 2:
+            x[2] = rng.choice([-128, 127, t.zero_point], t.shape)
+        arrays.append(x.astype(np.int8))
+    return arrays
+
+
+def assert_agree(
+    graph: Graph, samples: int = 8, seed: int = 0, litert: bool = True, lsb: float = 1.0, host: bool = True
+) -> None:
+    """reference SINGLE = LiteRT, host C = reference DOUBLE, reference within `lsb` of real arithmetic."""
+    inputs = random_inputs(graph, samples, seed)
+    expected = evaluate.reference(graph, inputs)
+    if host:
+        for got, want in zip(run_on_host(graph, inputs, SANITIZE), expected, strict=True):
+            np.testing.assert_array_equal(got, want, err_msg="C differs from the reference")
+    if litert:
+        assert_equals_litert(graph, inputs)
+    assert_near_real(graph, inputs, lsb)
+
+
+def assert_equals_litert(graph: Graph, inputs: Sequence[Array]) -> None:
+    """The reference with LiteRT's rounding equals LiteRT's reference kernels on the exported file."""
+    from tinygen.oracle import run_litert
+    from tinygen.tflite.export import export_tflite
+
+    single = evaluate.reference(graph, inputs, Rounding.SINGLE)
+    for got, want in zip(run_litert(export_tflite(graph), inputs), single, strict=True):
+        np.testing.assert_array_equal(np.reshape(got, want.shape), want, err_msg="LiteRT differs from the reference")
+
+
+def real_output(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Float64 outputs of a quantized graph's real arithmetic on the same int8 inputs, dequantized constants."""
+    floats = {
+        t.name: Tensor(t.name, t.shape, "float32", None, t.q.dequantize(t.data).astype(np.float32))
+        if t.data is not None
+        else t
+        for t in graph.tensors.values()
+    }
+    (node,) = graph.nodes
+    bound = BoundNode(node, tuple(floats[i] for i in node.inputs), floats[node.output])
+    live = dict(zip(graph.inputs, arrays, strict=True))
+    values = [
+        graph.tensors[i].q.dequantize(graph.tensors[i].data)  # float64, not the narrowed copy
+        if graph.tensors[i].data is not None
+        else graph.tensors[i].q.dequantize(live[i])
+        for i in node.inputs
+    ]
+    return (ops.get(node.op).real(bound, values),)
+
+
+def assert_near_real(graph: Graph, inputs: Sequence[Array], lsb: float = 1.0) -> None:
+    """One-node graph: the reference is within `lsb` output steps of real arithmetic (saturated to int8)."""
+    (want,) = evaluate.reference(graph, inputs)
+    (real,) = real_output(graph, inputs)
+    q = graph.output_tensors[0].q
+    exact = np.clip(real / q.scale[0] + q.zero_point[0], -128, 127)
+    worst = np.max(np.abs(want.astype(np.float64) - exact), initial=0.0)
+    assert worst <= lsb + 1e-6, f"{worst} output steps from real arithmetic"
