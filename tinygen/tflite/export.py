@@ -1,0 +1,40 @@
+"""Export a quantized graph as an int8 .tflite file that computes the same."""
+
+from __future__ import annotations
+
+from tinygen import ops
+from tinygen.errors import ModelError
+from tinygen.graph import Graph
+from tinygen.tflite.writer import TfliteWriter
+
+
+def export_tflite(graph: Graph) -> bytes:
+    """The bytes of an int8 .tflite file of a quantized graph: int8 inputs and outputs, batch 1.
+
+    LiteRT and TFLite Micro compute what evaluate.reference computes; LiteRT's dense layers round singly.
+    Raises ModelError for a graph that is not quantized or holds an operator that TFLite has no equal of.
+    """
+    _check(graph)
+    writer = TfliteWriter(graph)
+    for tensor in graph.input_tensors:
+        writer.activation(tensor)
+    for bound in graph.bound():
+        to_tflite = ops.get(bound.node.op).to_tflite
+        assert to_tflite is not None
+        to_tflite(bound, writer)
+    return writer.finish()
+
+
+def _check(graph: Graph) -> None:
+    """Refuse what cannot be exported, before anything is written."""
+    for tensor in graph.tensors.values():
+        if not tensor.is_constant and tensor.dtype != "int8":
+            raise ModelError(f"tensor '{tensor.name}' is {tensor.dtype}: only quantized graphs are exported")
+    refused = [n for n in graph.nodes if ops.get(n.op).to_tflite is None]
+    if refused:
+        first = refused[0]
+        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise ModelError(
+            f"layer '{first.name}' ({first.op}){others} has no equal among TFLite's operators\n"
+            "  the generated C runs it; to export, replace the layer in the Keras model"
+        )
