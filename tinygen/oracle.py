@@ -46,7 +46,7 @@ class _Session:
 
     def __init__(self, model: bytes, preserve: bool) -> None:
         self._model, self._preserve = model, preserve
-        self._single: Any = self._interpreter()
+        self._single = self._interpreter()
         self._batched: tuple[int, Any] | None = None
         self._can_batch = True
         self.inputs = [int(d["index"]) for d in self._single.get_input_details()]
@@ -75,7 +75,7 @@ class _Session:
             return self._batched[1]
         if not self._can_batch:
             return None
-        interpreter = self._interpreter(count)
+        interpreter = self._resized(count)
         if interpreter is None or not self._all_batched(interpreter, count):
             self._can_batch = False
             return None
@@ -87,8 +87,8 @@ class _Session:
         shapes = [interpreter._get_tensor_details(t, 0)["shape"] for t in self.written]
         return all(len(shape) > 0 and shape[0] == count for shape in shapes)
 
-    def _interpreter(self, batch: int | None = None) -> Any | None:
-        """A new interpreter; with a batch, None when LiteRT cannot resize the file."""
+    def _interpreter(self) -> Any:
+        """A new interpreter at batch 1."""
         module = _module()
         try:
             interpreter = module.Interpreter(
@@ -96,14 +96,20 @@ class _Session:
                 experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF,
                 experimental_preserve_all_tensors=self._preserve,
             )
-            if batch is not None:
-                for detail in interpreter.get_input_details():
-                    interpreter.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:].tolist()])
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            if batch is not None:
-                return None
             raise ModelError(f"LiteRT refuses the .tflite file: {_last_line(error)}") from error
+        return interpreter
+
+    def _resized(self, count: int) -> Any | None:
+        """A new interpreter at batch `count`; None when LiteRT cannot resize the file."""
+        interpreter = self._interpreter()
+        try:
+            for detail in interpreter.get_input_details():
+                interpreter.resize_tensor_input(detail["index"], [count, *detail["shape"][1:].tolist()])
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError):
+            return None
         return interpreter
 
     def _invoke(self, interpreter: Any, inputs: Sequence[Array], wanted: Sequence[int]) -> tuple[Array, ...]:
