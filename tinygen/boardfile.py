@@ -1,0 +1,168 @@
+"""Reading a board's TOML with errors that name file and line.
+
+tomllib keeps no positions, so a line is found by scanning the text for the table's header and the key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinygen.errors import BoardError, did_you_mean
+
+
+@dataclass(frozen=True)
+class BoardFile:
+    """Text and parsed content of one .toml file."""
+
+    path: Path
+    text: str
+    data: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> BoardFile:
+        """Raises BoardError when the file cannot be read or is not TOML."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            raise BoardError(f"{path}: cannot read this board: {reason}") from error
+        try:
+            return cls(path, text, tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise BoardError(f"{path}: is not valid TOML: {error}") from error
+
+    def top(self) -> Table:
+        """The keys outside any table."""
+        return Table(self, "", 0, self.data)
+
+    def line(self, table: str, index: int, key: str) -> int:
+        """1-based line of `key` in the index-th table of that name; of the table's header when the key is absent."""
+        current, seen, header = "", {table: -1}, 1
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if match := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
+                current = match[1]
+                seen[current] = seen.get(current, -1) + 1
+                if current == table and seen[table] == index:
+                    header = number
+            elif current == table and (not table or seen[table] == index) and _assigns(line, key):
+                return number
+        return header if table else self._header(key)
+
+    def _header(self, key: str) -> int:
+        """Line of the table that is named like the key, else 1."""
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if re.match(rf"\s*\[\[?\s*{re.escape(key)}\b", line):
+                return number
+        return 1
+
+
+def _assigns(line: str, key: str) -> bool:
+    return re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line) is not None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: typed access to its keys; finish() refuses keys that nobody asked for."""
+
+    file: BoardFile
+    name: str
+    index: int
+    values: dict[str, Any]
+    asked: set[str] = field(default_factory=set)
+
+    def error(self, key: str, what: str, allowed: str) -> BoardError:
+        """A BoardError at the key's line."""
+        line = self.file.line(self.name, self.index, key)
+        return BoardError(f"{self.file.path}:{line}: {what}\n  {allowed}")
+
+    def finish(self) -> None:
+        """Raises BoardError for the first unknown key."""
+        for key in self.values:
+            if key not in self.asked:
+                where = f" in [{self.name}]" if self.name else ""
+                near = did_you_mean(key, self.asked)
+                raise self.error(key, f"unknown key '{key}'{where}{near}", f"known: {', '.join(sorted(self.asked))}")
+
+    def text(self, key: str) -> str:
+        """A string that is not empty, on one line."""
+        value = self._value(key, None)
+        if not isinstance(value, str) or not value.strip() or len(value.splitlines()) != 1:
+            raise self.error(key, f"{self._label(key)} is {value!r}", "it must be a string on one line, not empty")
+        return value
+
+    def identifier(self, key: str) -> str:
+        """A lower-case C identifier: it becomes a name in the linker script."""
+        value = self.text(key)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
+            raise self.error(key, f"{self._label(key)} is '{value}'", "it must be lower-case letters, digits and _")
+        return value
+
+    def choice(self, key: str, allowed: Iterable[str]) -> str:
+        """One of the allowed strings."""
+        value, names = self.text(key), tuple(allowed)
+        if value not in names:
+            near = did_you_mean(value, names)
+            raise self.error(key, f"{self._label(key)} is '{value}'{near}", f"it must be one of {', '.join(names)}")
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._value(key, list(default))
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self.error(key, f"{self._label(key)} is {value!r}", "it must be a list of strings")
+        return tuple(value)
+
+    def choices(self, key: str, allowed: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of distinct allowed strings."""
+        values, names = self.texts(key, default), tuple(allowed)
+        for value in values:
+            if value not in names or values.count(value) > 1:
+                possible = f"this core can have: {', '.join(names) or 'nothing'}, each once"
+                raise self.error(key, f"{self._label(key)} holds '{value}'", possible)
+        return values
+
+    def number(self, key: str, low: int, high: int, *, default: int | None = None, multiple: int = 1) -> int:
+        """An integer in [low, high] that is a multiple of `multiple`."""
+        value = self._value(key, default)
+        allowed = f"an integer from {low:,} to {high:,}" + (f", a multiple of {multiple}" if multiple > 1 else "")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be {allowed}")
+        if not low <= value <= high or value % multiple:
+            raise self.error(key, f"{self._label(key)} is {value:,} ({value:#x})", f"it must be {allowed}")
+        return value
+
+    def table(self, key: str, again: bool = False) -> Table:
+        """The table of that name; again: it was asked for before."""
+        value = self._value(key, None) if not again else self.values[key]
+        if not isinstance(value, dict):
+            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be a table: [{key}]")
+        return Table(self.file, key, 0, value)
+
+    def optional(self, key: str) -> Table | None:
+        """The table of that name or None."""
+        self.asked.add(key)
+        return self.table(key) if key in self.values else None
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """All [[key]] tables, at least one."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be one or more tables: [[{key}]]")
+        return tuple(Table(self.file, key, index, item) for index, item in enumerate(value))
+
+    def _value(self, key: str, default: Any) -> Any:
+        """The value, or the default when there is one, else BoardError."""
+        self.asked.add(key)
+        if key in self.values:
+            return self.values[key]
+        if default is None:
+            raise self.error(key, f"{self._label(key)} is missing", "every board must give it")
+        return default
+
+    def _label(self, key: str) -> str:
+        return f"'{key}' of [{self.name}]" if self.name else f"'{key}'"
