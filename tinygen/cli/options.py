@@ -1,0 +1,81 @@
+"""Options and output helpers that several commands share: one name for one thing everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tinygen.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+stdout = Console(soft_wrap=False)
+stderr = Console(stderr=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+board_option = click.option("--board", default="mps2_an386", show_default=True, help="Board name or a .toml file.")
+emulator_option = click.option(
+    "--emulator", default="qemu", show_default=True, help="qemu, unicorn or host ('tinygen doctor' shows the matrix)."
+)
+
+
+def shape_option(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+    """Parse repeated --input-shape 96,96,3."""
+    try:
+        shapes = tuple(tuple(int(v) for v in text.replace("x", ",").split(",")) for text in values)
+        if any(size <= 0 for shape in shapes for size in shape):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--input-shape '{' '.join(values)}' is not a shape: positive sizes without the batch, e.g. 96,96,3"
+        ) from None
+    return shapes
+
+
+def scaling_options(command: Command) -> Command:
+    """How samples in a file become the model's real-valued inputs."""
+    for option in (
+        click.option("--input-scale", type=float, help="Real input = stored value * scale + offset (default 1)."),
+        click.option("--input-offset", type=float, help="See --input-scale (default 0)."),
+        click.option("--preprocess", help="module:function or file.py:function of yours that prepares samples."),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Command) -> Command:
+    """What the commands that read a model share."""
+    for option in (
+        click.option("--input-shape", multiple=True, callback=shape_option, help="Fix a dynamic shape, e.g. 96,96,3."),
+        click.option("--representative", type=PATH, help="Calibration samples: .npy, .npz (key x) or a folder."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def print_json(data: Any) -> None:
+    """JSON on stdout, one document."""
+    click.echo(json.dumps(data, indent=2, sort_keys=False))
