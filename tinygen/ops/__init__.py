@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from tinygen.ops import conv2d
+from tinygen.ops import (
+    average_pool2d,
+    conv2d,
+    max_pool2d,
+    mean,
+    reshape,
+)
 from tinygen.ops.base import KerasHandler, Op
 
-OPS: tuple[Op, ...] = (conv2d.OP,)
+OPS: tuple[Op, ...] = (
+    conv2d.OP,
+    reshape.OP,
+    average_pool2d.OP,
+    max_pool2d.OP,
+    mean.OP,
+)
 
 BY_NAME: Mapping[str, Op] = MappingProxyType({op.name: op for op in OPS})
 

@@ -1,0 +1,102 @@
+"""max_pool2d: the largest element of each window. 1D and global max pooling are this operator, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder
+from tinygen.ops import pooling
+from tinygen.ops.base import Kernel, Op, clamp_real, no_macs, no_quantize
+from tinygen.ops.keras_common import as_2d, reshape
+from tinygen.ops.movement import channels_last, one_scale
+from tinygen.ops.pooling import Attrs
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+
+__all__ = ["OP", "Attrs"]
+
+
+# ---- Keras
+
+
+def global_from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """GlobalMaxPooling 1D/2D: one window over everything."""
+    channels_last(layer)
+    two_d = as_2d(layer, inputs[0], builder)
+    height, width, channels = two_d.shape
+    attrs = Attrs((height, width), (1, 1))
+    output = builder.add("max_pool2d", layer.name, (two_d.tensor,), attrs)
+    kept = (1,) * (len(builder.shape(inputs[0])) - 1) if layer.keepdims else ()
+    return reshape(f"{layer.name}/reshape", output, (*kept, channels), builder)
+
+
+# ---- evaluation
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The largest number of each window."""
+    view = pooling.window_view(arrays[0], b.attrs, -np.inf)
+    return clamp_real(view.max(axis=(4, 5)), b.attrs.activation)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(max(in)); padding holds -128, which no element is below."""
+    p = pooling.params(b)
+    view = pooling.window_view(arrays[0], b.attrs, -128)
+    return np.clip(view.max(axis=(4, 5)), p.activation_min, p.activation_max).astype(np.int8)
+
+
+# ---- TFLite
+
+
+def global_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """REDUCE_MAX over height and width."""
+    from tinygen.ops.mean import spatial
+
+    x = spatial(op, builder)
+    height, width, _ = builder.shape(x)
+    attrs = Attrs((height, width), (1, 1))
+    output = builder.add("max_pool2d", op.name, (x,), attrs, op.output_qparams())
+    return reshape_like(op, output, builder)
+
+
+def reshape_like(op: TfliteOperator, tensor: str, builder: GraphBuilder) -> str:
+    """Give a quantized tensor the shape that the TFLite operator's output has."""
+    from tinygen.ops import reshape as op_reshape
+
+    if builder.shape(tensor) == op.output_shape():
+        return tensor
+    attrs = op_reshape.Attrs(op.output_shape())
+    return builder.add("reshape", f"{op.name}/reshape", (tensor,), attrs, op.output_qparams())
+
+
+KERNELS = (Kernel("tg_max_pool2d_s8", pooling.cost_portable),)
+
+OP = Op(
+    name="max_pool2d",
+    summary="maximum over windows, 1D and 2D, any size, stride and padding; global maximum",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=pooling.infer,
+    real=real,
+    scaling=pooling.scaling,
+    quantize=no_quantize,
+    params=pooling.params,
+    reference=reference,
+    macs=no_macs,
+    kernels=KERNELS,
+    constraints=(pooling.window_fits, pooling.window_sees_input, one_scale),
+    keras={
+        "MaxPooling1D": pooling.keras_handler("max_pool2d"),
+        "MaxPooling2D": pooling.keras_handler("max_pool2d"),
+        "GlobalMaxPooling1D": global_from_keras,
+        "GlobalMaxPooling2D": global_from_keras,
+    },
+    to_tflite=pooling.tflite_writer("MAX_POOL_2D"),
+    from_tflite={"MAX_POOL_2D": pooling.tflite_reader("max_pool2d"), "REDUCE_MAX": global_from_tflite},
+)

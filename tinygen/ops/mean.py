@@ -1,0 +1,178 @@
+"""mean: global average over height and width, with an output scale of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.keras_common import as_2d, reshape
+from tinygen.ops.movement import channels_last, constant_ints
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """keepdims: the output is (1, 1, C) and not (C,)."""
+
+    keepdims: bool = False
+
+
+# ---- constraints
+
+
+def bounded_sum(b: BoundNode) -> bool:
+    """height times width must be at most 8,388,608, so that the int32 sum cannot overflow"""
+    return b.inputs[0].shape[0] * b.inputs[0].shape[1] < 2**23
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """GlobalAveragePooling 1D/2D."""
+    channels_last(layer)
+    two_d = as_2d(layer, inputs[0], builder)
+    is_1d = len(builder.shape(inputs[0])) == 2
+    output = builder.add("mean", layer.name, (two_d.tensor,), Attrs(bool(layer.keepdims)))
+    if is_1d and layer.keepdims:
+        return reshape(f"{layer.name}/as_1d", output, (1, two_d.shape[2]), builder)
+    return output
+
+
+# ---- shapes, evaluation
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """(H, W, C) -> (C,) or (1, 1, C)."""
+    _, _, channels = shapes[0]
+    return (1, 1, channels) if attrs.keepdims else (channels,)
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """Averages spread less than what they average: the output has its own range."""
+    return FREE
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The mean over height and width."""
+    return arrays[0].mean(axis=(1, 2)).reshape(-1, *b.output.shape)
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """Numbers of one node. multiplier, shift: input scale / (output scale * count)."""
+
+    count: int
+    channels: int
+    offset: int
+    multiplier: int
+    shift: int
+    output_zero_point: int
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one quantized node. offset: start of the sum, -count * input zero_point."""
+    x, output = b.inputs[0], b.output
+    count = x.shape[0] * x.shape[1]
+    multiplier, shift = folded(x.scale / output.scale, count)
+    return Params(count, x.shape[2], -count * x.zero_point, multiplier, shift, output.zero_point)
+
+
+def folded(ratio: float, count: int) -> tuple[int, int]:
+    """(multiplier, shift) of ratio / count, as LiteRT makes them: the ratio's multiplier is divided, rounded down.
+
+    Before the division it gains as many bits as count has behind its first, so that it keeps its precision.
+    """
+    multiplier, shift = quantize_multiplier(ratio)
+    gain = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << gain) // count, shift - gain
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(output_zero_point + requant(sum(in) - count * input_zero_point)).
+
+    LiteRT rounds means doubly: `rounding` does not matter here.
+    """
+    p = params(b)
+    sums = arrays[0].sum(axis=(1, 2), dtype=np.int64) + p.offset
+    scaled = multiply_by_quantized_multiplier(sums, p.multiplier, p.shift) + p.output_zero_point
+    return np.clip(scaled, -128, 127).astype(np.int8).reshape(-1, *b.output.shape)
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """MEAN over axes 1 and 2."""
+    axes = writer.raw(f"{b.name}/axes", np.array([1, 2], np.int32))
+    inputs = [writer.activation(b.inputs[0]), axes]
+    options = {"keepDims": b.attrs.keepdims}
+    writer.add("MEAN", inputs, writer.activation(b.output), "ReducerOptions", options, version=2)
+
+
+def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """The input of a TFLite reduction, as (H, W, C); refused unless it reduces everything but the channels."""
+    from tinygen.ops import reshape as op_reshape
+
+    x = op.activation(0)
+    shape = builder.shape(x)
+    rank = len(shape) + 1
+    axes = sorted({axis % rank for axis in constant_ints(op, 1)})
+    if rank not in (3, 4) or axes != list(range(1, rank - 1)):
+        raise op.error(f"it reduces axes {axes} of {rank}; only height and width (1 and 2 of 4) can be reduced")
+    if rank == 4:
+        return x
+    attrs = op_reshape.Attrs((1, *shape))
+    return builder.add("reshape", f"{op.name}/as_2d", (x,), attrs, builder.tensor(x).qparams)
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """MEAN over height and width, or over the length of (length, channels)."""
+    from tinygen.ops.max_pool2d import reshape_like
+
+    x = spatial(op, builder)
+    keepdims = len(op.output_shape()) == 3
+    output = builder.add("mean", op.name, (x,), Attrs(keepdims), op.output_qparams())
+    return reshape_like(op, output, builder)
+
+
+# ---- kernels
+
+
+def cost_portable(b: BoundNode) -> float:
+    """Plain C: about 4 cycles an element, 40 an output."""
+    return 4.0 * b.inputs[0].elements + 40.0 * b.output.elements
+
+
+KERNELS = (Kernel("tg_mean_s8", cost_portable),)
+
+OP = Op(
+    name="mean",
+    summary="global average over height and width",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=KERNELS,
+    constraints=(bounded_sum,),
+    keras={"GlobalAveragePooling1D": from_keras, "GlobalAveragePooling2D": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"MEAN": from_tflite},
+)
