@@ -7,8 +7,12 @@ from functools import cache
 from types import MappingProxyType
 
 from tinygen.ops import (
+    affine,
     average_pool2d,
     conv2d,
+    conv2d_transpose,
+    dense,
+    depthwise_conv2d,
     max_pool2d,
     mean,
     reshape,
@@ -17,6 +21,10 @@ from tinygen.ops.base import KerasHandler, Op
 
 OPS: tuple[Op, ...] = (
     conv2d.OP,
+    depthwise_conv2d.OP,
+    conv2d_transpose.OP,
+    dense.OP,
+    affine.OP,
     reshape.OP,
     average_pool2d.OP,
     max_pool2d.OP,

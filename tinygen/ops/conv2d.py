@@ -1,4 +1,4 @@
-"""conv2d: 2D convolution with groups, dilation and explicit padding. 1D convolutions are conv2d with height 1."""
+"""conv2d: 2D convolution with groups, dilation and explicit padding. 1D is 2D with height 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, quantize_bias, quantize_weights, requant
+from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
 from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def window_fits(b: BoundNode) -> bool:
     return min(b.output.shape) > 0
 
 
-def bounded_accumulator(b: BoundNode) -> bool:
-    """one output must sum at most 65,536 products, so that the int32 accumulator cannot overflow"""
-    return int(np.prod(b.inputs[1].shape[1:])) <= 65_536
+def whole_groups(b: BoundNode) -> bool:
+    """groups must divide input and output channels, and the weights must hold input channels / groups"""
+    x, weights, groups = b.inputs[0], b.inputs[1], b.attrs.groups
+    return bool(groups > 0 and weights.shape[0] % groups == 0 and weights.shape[3] * groups == x.shape[2])
 
 
 # ---- Keras
@@ -83,8 +84,7 @@ def scaling(b: BoundNode) -> Scaling:
 
 def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
     """Weights per output channel, bias at input scale * weight scale."""
-    weights = quantize_weights(b.inputs[1], f"{b.name}/weights", axis=0)
-    return weights, quantize_bias(b.inputs[2], f"{b.name}/bias", inputs[0].scale[0], weights.q)
+    return quantize_weights_and_bias(b, 0, inputs[0], output)
 
 
 # ---- float evaluation
@@ -114,7 +114,7 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 
 @dataclass(frozen=True)
 class Params:
-    """The numbers that the template and the reference both use. groups: input channels per group is in_c / groups."""
+    """The numbers that the template and the reference both use. A group has in_c / groups input channels."""
 
     in_h: int
     in_w: int
@@ -138,25 +138,34 @@ class Params:
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     attrs, (x, weights, _) = b.attrs, b.inputs
-    bounds = clamp_bounds(attrs.activation, b.output.q)
+    in_h, in_w, in_c = x.shape
+    out_h, out_w, out_c = b.output.shape
     return Params(
-        *x.shape,
-        *b.output.shape,
-        *weights.shape[1:3],
-        *attrs.stride,
-        *attrs.dilation,
-        attrs.padding.top,
-        attrs.padding.left,
-        attrs.groups,
-        x.zero_point,
-        requant(x.scale, weights.q, b.output.q, weights.shape[0], bounds),
+        in_h=in_h,
+        in_w=in_w,
+        in_c=in_c,
+        out_h=out_h,
+        out_w=out_w,
+        out_c=out_c,
+        kernel_h=weights.shape[1],
+        kernel_w=weights.shape[2],
+        stride_h=attrs.stride[0],
+        stride_w=attrs.stride[1],
+        dilation_h=attrs.dilation[0],
+        dilation_w=attrs.dilation[1],
+        pad_top=attrs.padding.top,
+        pad_left=attrs.padding.left,
+        groups=attrs.groups,
+        input_zero_point=x.zero_point,
+        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
     )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(output_zero_point + requant(bias + sum((in - input_zero_point) * weights))); padding adds 0.
+    """out = clamp(output_zero_point + requant(bias + sum((in - input_zero_point) * weights)));
+    padding adds 0.
 
-    LiteRT rounds convolutions doubly: `rounding` does not matter here. The sum runs in float64 (exact below 2**53).
+    LiteRT rounds convolutions doubly: `rounding` does not matter here. Float64 sums, exact below 2**53.
     """
     p = params(b)
     x = arrays[0].astype(np.float64) - p.input_zero_point
@@ -175,7 +184,8 @@ def macs(b: BoundNode) -> int:
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     """CONV_2D; padding that TFLite has no name for becomes a PAD in front."""
     attrs, (x, weights, bias) = b.attrs, b.inputs
-    name = tflite_padding(attrs.padding, x.shape, weights.shape[1:3], attrs.stride, attrs.dilation)  # type: ignore[arg-type]
+    kernel: Pair = (weights.shape[1], weights.shape[2])
+    name = tflite_padding(attrs.padding, x.shape, kernel, attrs.stride, attrs.dilation)
     source = writer.activation(x) if name else writer.pad(x, attrs.padding)
     options = {
         "padding": writer.padding(name or "VALID"),
@@ -195,7 +205,8 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     options = op.options
     stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
     shape = builder.shape(x)
-    padding = keras_padding(op.padding(options.padding), shape, weights.shape[1:3], stride, dilation)  # type: ignore[arg-type]
+    kernel: Pair = (weights.shape[1], weights.shape[2])
+    padding = keras_padding(op.padding(options.padding), shape, kernel, stride, dilation)
     groups = shape[2] // weights.shape[3]
     attrs = Attrs(stride, dilation, padding, groups, op.fused(options.fusedActivationFunction))
     inputs = (x, op.constant(1), op.bias(2, weights.shape[0]))
@@ -209,13 +220,7 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     """Weights (O, KH, KW, I / groups), bias and requantization per output channel."""
     weights, bias = b.inputs[1].data, b.inputs[2].data
     assert weights is not None and bias is not None
-    r = params(b).requant
-    return {
-        "weights": weights,
-        "bias": bias,
-        "multiplier": np.array(r.multiplier, np.int32),
-        "shift": np.array(r.shift, np.int8),
-    }
+    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
 
 
 def cost_portable(b: BoundNode) -> float:
@@ -238,7 +243,7 @@ OP = Op(
     reference=reference,
     macs=macs,
     kernels=KERNELS,
-    constraints=(window_fits, bounded_accumulator),
+    constraints=(window_fits, whole_groups, bounded_accumulator),
     keras={"Conv1D": from_keras, "Conv2D": from_keras},
     to_tflite=to_tflite,
     from_tflite={"CONV_2D": from_tflite},

@@ -1,13 +1,27 @@
-"""Requantization of accumulators and quantization of weights and bias: shared by conv2d, depthwise_conv2d, dense."""
+"""Requantization of accumulators and quantization of weights and bias: shared by the operators that multiply.
+
+docs/numerics.md, "Fixed point", is normative. Everything here keeps one promise: no accumulator, and no
+accumulator shifted left by its requantization, leaves int32, for any input and in any order of summation.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
-from tinygen.graph import Array, QParams, Tensor
+from tinygen.graph import Array, BoundNode, QParams, Tensor
+
+INPUT_REACH = 256
+"""More than any |input - zero_point|; also bounds kernels that fold the zero_point into the bias."""
+
+HALF = 2**30
+"""Half of int32 is for the products of one output, half for its bias."""
+
+MOST_PRODUCTS = HALF // INPUT_REACH
+"""Products per output that leave rounding the weights to nearest enough room: 4,194,304."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +40,11 @@ class Requant:
             accumulator, np.array(self.multiplier, np.int64), np.array(self.shift, np.int64), rounding
         )
         biased = scaled + self.output_zero_point
-        return np.clip(biased, self.activation_min, self.activation_max).astype(np.int8)
+        return np.asarray(np.clip(biased, self.activation_min, self.activation_max).astype(np.int8))
+
+    def arrays(self) -> dict[str, Array]:
+        """The per-channel constants that kernels read."""
+        return {"multiplier": np.array(self.multiplier, np.int32), "shift": np.array(self.shift, np.int8)}
 
 
 def requant(
@@ -39,28 +57,97 @@ def requant(
     return Requant(multiplier, shift, output.zero_point[0], *activation)
 
 
-def quantize_weights(tensor: Tensor, name: str, axis: int | None) -> Tensor:
-    """Symmetric int8 in [-127, 127]: per index of `axis`, or per tensor. All-zero channels get scale 1."""
-    assert tensor.data is not None
-    data = tensor.data.astype(np.float64)
-    others = tuple(a for a in range(data.ndim) if axis is not None and a != axis) if axis is not None else None
-    largest = np.max(np.abs(data), axis=others, keepdims=True)
-    # A float32 scale: QParams stores it so, and the integers must be made with the scale that is stored.
-    scale = np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32).astype(np.float64)
-    scale = np.maximum(scale, np.finfo(np.float32).tiny)
-    scaled = data / scale
-    q = np.clip(np.trunc(scaled + np.copysign(0.5, scaled)), -127, 127).astype(np.int8)
-    flat = tuple(float(s) for s in scale.reshape(-1))
-    return Tensor(name, tensor.shape, "int8", QParams(flat, (0,) * len(flat), axis), q)
+# ---- constraint
 
 
-def quantize_bias(tensor: Tensor, name: str, input_scale: float, weights: QParams) -> Tensor:
-    """int32 bias at scale input_scale * weight_scale, saturated."""
-    assert tensor.data is not None
-    count = tensor.shape[0]
-    weight_scale = np.array(weights.scale if weights.axis is not None else weights.scale * count)
-    scale = np.maximum((input_scale * weight_scale).astype(np.float32), np.finfo(np.float32).tiny)
-    scaled = tensor.data.astype(np.float64) / scale.astype(np.float64)
-    q = np.clip(np.trunc(scaled + np.copysign(0.5, scaled)), -INT32_MAX, INT32_MAX).astype(np.int32)
-    qparams = QParams(tuple(scale.tolist()), (0,) * count, 0)
-    return Tensor(name, tensor.shape, "int32", qparams, q)
+def bounded_accumulator(b: BoundNode) -> bool:
+    """the int32 accumulator of an output must not overflow: at most 4,194,304 products per output, and in a
+    quantized model 256 * sum(|weights|) + |bias|, shifted left if the output scale asks for it, below 2**31"""
+    weights, bias = b.inputs[1:3]
+    channels = bias.shape[0]
+    if weights.elements // channels > MOST_PRODUCTS:
+        return False
+    if weights.dtype != "int8" or b.output.qparams is None:
+        return True
+    assert weights.data is not None and bias.data is not None
+    axis = weights.q.axis if weights.q.axis is not None else _channel_axis(weights, channels)
+    bound = accumulator_bound(weights.data, bias.data, axis)
+    shifts = requant(b.inputs[0].scale, weights.q, b.output.q, channels, (-128, 127)).shift
+    return all(int(most) << max(shift, 0) <= INT32_MAX for most, shift in zip(bound, shifts, strict=True))
+
+
+def _channel_axis(weights: Tensor, channels: int) -> int:
+    """Where output channels are in weights quantized per tensor: first, or last in depthwise layouts."""
+    return 0 if weights.shape[0] == channels else len(weights.shape) - 1
+
+
+def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
+    """Greatest |accumulator| per output channel (int64), over all inputs and partial sums."""
+    others = tuple(a for a in range(weights.ndim) if a != axis)
+    size = np.abs(weights.astype(np.int64)).sum(axis=others)
+    return np.asarray(INPUT_REACH * size + np.abs(bias.astype(np.int64)))
+
+
+# ---- weights and bias
+
+
+def quantize_weights_and_bias(
+    b: BoundNode, axis: int, input: QParams, output: QParams
+) -> tuple[Tensor, Tensor]:
+    """int8 weights in [-127, 127], symmetric per index of `axis`, and int32 bias at input * weight scale.
+
+    b: a float node whose inputs are (input, weights, bias).
+    """
+    weights, bias = b.inputs[1], b.inputs[2]
+    assert weights.data is not None and bias.data is not None
+    scale = weight_scales(weights.data, bias.data, axis, input.scale[0], output.scale[0])
+    along = tuple(a for a in range(weights.data.ndim) if a != axis)
+    q = round_half_away(weights.data / np.expand_dims(scale, along), 127).astype(np.int8)
+    q_bias = round_half_away(bias.data / (input.scale[0] * scale), INT32_MAX).astype(np.int32)
+    scale = lowered(scale, accumulator_bound(q, q_bias, axis), input.scale[0] / output.scale[0])
+    count = len(scale)
+    weight_q = QParams(tuple(scale.tolist()), (0,) * count, axis)
+    bias_q = QParams(tuple((input.scale[0] * scale).tolist()), (0,) * count, 0)
+    return (
+        Tensor(f"{b.name}/weights", weights.shape, "int8", weight_q, q),
+        Tensor(f"{b.name}/bias", bias.shape, "int32", bias_q, q_bias),
+    )
+
+
+def weight_scales(weights: Array, bias: Array, axis: int, input_scale: float, output_scale: float) -> Array:
+    """float32 scales (as float64), one per channel: greatest |weight| / 127, raised where a channel needs it.
+
+    A channel without weights is a constant: its scale makes the bias 256 times finer than the output. A
+    greater scale is needed where the bias, or the sum of very many products, would not fit its half of int32,
+    and where input_scale * weight_scale would leave float32's normal numbers.
+    """
+    along = tuple(a for a in range(weights.ndim) if a != axis)
+    size = np.abs(weights.astype(np.float64))
+    largest, total = size.max(axis=along), size.sum(axis=along)
+    products = weights.size // len(largest)
+    scale = np.where(largest > 0, largest / 127.0, output_scale / input_scale / 256.0)
+    scale = np.maximum(scale, total * INPUT_REACH / (HALF - products * INPUT_REACH / 2))
+    scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / input_scale / HALF)
+    tiny = float(np.finfo(np.float32).tiny)
+    scale = np.maximum(scale, max(tiny, tiny / input_scale))
+    # QParams stores float32, and the integers must be made with the scale that is stored.
+    return np.asarray(scale.astype(np.float32).astype(np.float64))
+
+
+def lowered(scale: Array, bound: Array, ratio: float) -> Array:
+    """Scales, halved as often as `bound` shifted left by the requantization needs to fit int32.
+
+    ratio: input scale / output scale. Only an output scale that is absurdly small for its layer (calibrated
+    on next to nothing) comes to this. The integers stay: such outputs saturate with either scale.
+    """
+    result = scale.copy()
+    for channel, most in enumerate(bound):
+        shift = math.frexp(scale[channel] * ratio)[1]
+        room = 31 - int(most).bit_length()
+        result[channel] *= 2.0 ** -max(0, shift - room) if shift > 0 else 1.0
+    return result
+
+
+def round_half_away(x: Array, limit: int) -> Array:
+    """Nearest integers (float64), halves away from zero, saturated to +-limit."""
+    return np.asarray(np.clip(np.trunc(x + np.copysign(0.5, x)), -limit, limit))

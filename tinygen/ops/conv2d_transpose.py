@@ -1,0 +1,301 @@
+"""conv2d_transpose: every input pixel adds its filter, scaled, to the output. 1D is 2D with height 1.
+
+Dilation is expressed in the weights (zeros between the taps), as TFLite's TRANSPOSE_CONV knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
+from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.ops.windows import Pair
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """Pairs are (height, width). offset: rows and columns cut from the top and left of the full result,
+    whose size is (input - 1) * stride + kernel. output: the size to keep from there; what reaches beyond the full
+    result is bias only.
+    """
+
+    output: Pair
+    stride: Pair = (1, 1)
+    offset: Pair = (0, 0)
+    activation: str = "none"
+
+
+# ---- constraints
+
+
+def positive_output(b: BoundNode) -> bool:
+    """the output must have at least one row and one column"""
+    return min(b.output.shape) > 0
+
+
+def matching_depth(b: BoundNode) -> bool:
+    """the input's channels must be those of the weights"""
+    return b.inputs[0].shape[2] == b.inputs[1].shape[3]
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Conv2DTranspose, Conv1DTranspose: weights go from ([KH,] KW, O, I) to (O, KH, KW, I)."""
+    from tinygen.ops.keras_common import activation, as_2d, bias_of, from_2d
+
+    two_d = as_2d(layer, inputs[0], builder)
+    kernel = np.asarray(layer.kernel)
+    kernel = kernel[np.newaxis] if kernel.ndim == 3 else kernel
+    data = dilated(np.transpose(kernel, (2, 0, 1, 3)), two_d.dilation)
+    size = tuple(int(n) for n in layer.compute_output_shape((1, *builder.shape(inputs[0])))[1:-1])
+    output: Pair = (1, size[0]) if len(size) == 1 else (size[0], size[1])
+    offset = tf_offset(layer.padding, two_d.shape, data.shape[1:3], two_d.strides, output)
+    weights = builder.constant(f"{layer.name}/weights", data)
+    bias = builder.constant(f"{layer.name}/bias", bias_of(layer, data.shape[0]))
+    attrs = Attrs(output, two_d.strides, offset)
+    result = builder.add("conv2d_transpose", layer.name, (two_d.tensor, weights, bias), attrs)
+    return activation(layer, from_2d(layer, result, builder), builder)
+
+
+def dilated(weights: Array, dilation: Pair) -> Array:
+    """(O, KH, KW, I) with dilation - 1 zeros between neighbouring taps."""
+    channels, kernel_h, kernel_w, depth = weights.shape
+    reach = ((kernel_h - 1) * dilation[0] + 1, (kernel_w - 1) * dilation[1] + 1)
+    result = np.zeros((channels, *reach, depth), weights.dtype)
+    result[:, :: dilation[0], :: dilation[1]] = weights
+    return result
+
+
+def tf_offset(padding: str, input_shape: Shape, kernel: Shape, stride: Pair, output: Pair) -> Pair:
+    """What TensorFlow cuts from top and left: half of the full result's excess for 'same', else 0."""
+    if padding == "valid":
+        return 0, 0
+    top, left = (
+        max((size - 1) * step + taps - kept, 0) // 2
+        for size, taps, step, kept in zip(input_shape[:2], kernel, stride, output, strict=True)
+    )
+    return top, left
+
+
+# ---- shapes
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """(H, W, I), weights (O, KH, KW, I), bias (O,) -> (*attrs.output, O)."""
+    return (*attrs.output, shapes[1][0])
+
+
+# ---- quantization
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
+
+
+def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+    """Weights per output channel, bias at input scale * weight scale."""
+    return quantize_weights_and_bias(b, 0, inputs[0], output)
+
+
+# ---- float evaluation
+
+
+def accumulate(x: Array, weights: Array, bias: Array, attrs: Attrs) -> Array:
+    """Sum of products plus bias; integer callers subtract the zero_point from x before."""
+    n, height, width, _ = x.shape
+    channels, kernel_h, kernel_w, _ = weights.shape
+    (stride_h, stride_w), (top, left), (out_h, out_w) = attrs.stride, attrs.offset, attrs.output
+    full_h = max((height - 1) * stride_h + kernel_h, top + out_h)
+    full_w = max((width - 1) * stride_w + kernel_w, left + out_w)
+    full = np.zeros((n, full_h, full_w, channels), x.dtype)
+    for ky in range(kernel_h):
+        for kx in range(kernel_w):
+            rows = slice(ky, ky + (height - 1) * stride_h + 1, stride_h)
+            columns = slice(kx, kx + (width - 1) * stride_w + 1, stride_w)
+            full[:, rows, columns] += x @ weights[:, ky, kx].T
+    return np.asarray(full[:, top : top + out_h, left : left + out_w] + bias)
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The transposed convolution in floating point."""
+    return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the template and the reference both use."""
+
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    out_c: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    offset_y: int
+    offset_x: int
+    input_zero_point: int
+    requant: Requant
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one quantized node."""
+    attrs, (x, weights, _) = b.attrs, b.inputs
+    in_h, in_w, in_c = x.shape
+    out_h, out_w, out_c = b.output.shape
+    return Params(
+        in_h=in_h,
+        in_w=in_w,
+        in_c=in_c,
+        out_h=out_h,
+        out_w=out_w,
+        out_c=out_c,
+        kernel_h=weights.shape[1],
+        kernel_w=weights.shape[2],
+        stride_h=attrs.stride[0],
+        stride_w=attrs.stride[1],
+        offset_y=attrs.offset[0],
+        offset_x=attrs.offset[1],
+        input_zero_point=x.zero_point,
+        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
+    )
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(output_zero_point + requant(bias + sum((in - input_zero_point) * weights))).
+
+    LiteRT rounds these doubly: `rounding` does not matter here. Float64 sums, exact below 2**53.
+    """
+    p = params(b)
+    x = arrays[0].astype(np.float64) - p.input_zero_point
+    sums = accumulate(x, arrays[1].astype(np.float64), arrays[2].astype(np.float64), b.attrs)
+    return p.requant.apply(sums.astype(np.int64))
+
+
+def macs(b: BoundNode) -> int:
+    """Input elements times filter taps times output channels (what is cut away counted)."""
+    x, weights = b.inputs[:2]
+    return x.elements * weights.elements // x.shape[2]
+
+
+# ---- TFLite
+
+
+def tflite_padding(b: BoundNode) -> str | None:
+    """'VALID' or 'SAME' when TFLite derives this node's offset from the shapes under that name, else None."""
+    attrs, kernel = b.attrs, b.inputs[1].shape[1:3]
+    sizes = tuple(-(-out // step) for out, step in zip(attrs.output, attrs.stride, strict=True))
+    if attrs.offset == tf_offset("same", sizes, kernel, attrs.stride, attrs.output):
+        return "SAME"
+    whole = all(
+        out >= (size - 1) * step + taps
+        for out, size, step, taps in zip(
+            attrs.output, b.inputs[0].shape[:2], attrs.stride, kernel, strict=True
+        )
+    )
+    return "VALID" if attrs.offset == (0, 0) and whole else None
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """TRANSPOSE_CONV; an offset that TFLite has no name for becomes the full result and a SLICE."""
+    attrs, (x, weights, bias) = b.attrs, b.inputs
+    name, result = tflite_padding(b), writer.activation(b.output)
+    size = attrs.output
+    target = result
+    if name is None:
+        size = _uncut(b)
+        target = writer.temp(f"{b.name}/full", (*size, weights.shape[0]), "int8", b.output.q)
+    shape = writer.raw(f"{b.name}/output_shape", np.array([1, *size, weights.shape[0]], np.int32))
+    options = {
+        "padding": writer.padding(name or "VALID"),
+        "strideH": attrs.stride[0],
+        "strideW": attrs.stride[1],
+        "fusedActivationFunction": writer.fused(attrs.activation),
+    }
+    inputs = [shape, writer.constant(weights), writer.activation(x), writer.constant(bias)]
+    writer.add("TRANSPOSE_CONV", inputs, target, "TransposeConvOptions", options, version=4)
+    if name is None:
+        begin = writer.raw(f"{b.name}/begin", np.array([0, *attrs.offset, 0], np.int32))
+        kept = writer.raw(f"{b.name}/size", np.array([1, *b.output.shape], np.int32))
+        writer.add("SLICE", [target, begin, kept], result, "SliceOptions", {}, version=2)
+
+
+def _uncut(b: BoundNode) -> Pair:
+    """Size of the full result, or of what is kept where that reaches further."""
+    attrs, kernel = b.attrs, b.inputs[1].shape[1:3]
+    height, width = (
+        max((size - 1) * step + taps, cut + out)
+        for size, taps, step, cut, out in zip(
+            b.inputs[0].shape[:2], kernel, attrs.stride, attrs.offset, attrs.output, strict=True
+        )
+    )
+    return height, width
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """TRANSPOSE_CONV with its own quantization: the inputs are output shape, weights, activation, bias."""
+    weights, x, options = op.tensor(1), op.activation(2), op.options
+    stride: Pair = (options.strideH, options.strideW)
+    output: Pair = (op.output_shape()[0], op.output_shape()[1])
+    padding = op.padding(options.padding)
+    sizes = tuple(-(-out // step) for out, step in zip(output, stride, strict=True))
+    offset = tf_offset(padding, sizes, weights.shape[1:3], stride, output)
+    attrs = Attrs(output, stride, offset, op.fused(options.fusedActivationFunction))
+    inputs = (x, op.constant(1), op.bias(3, weights.shape[0]))
+    return builder.add("conv2d_transpose", op.name, inputs, attrs, op.output_qparams())
+
+
+# ---- kernels
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """Weights (O, KH, KW, I), bias and requantization per output channel."""
+    weights, bias = b.inputs[1].data, b.inputs[2].data
+    assert weights is not None and bias is not None
+    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
+
+
+def cost_portable(b: BoundNode) -> float:
+    """Plain C: about 9 cycles a multiply-accumulate, 60 an output."""
+    return 9.0 * macs(b) + 60.0 * b.output.elements
+
+
+KERNELS = (Kernel("tg_conv2d_transpose_s8", cost_portable, constants=constants),)
+
+OP = Op(
+    name="conv2d_transpose",
+    summary="2D (and 1D) transposed convolution with stride, any padding and output padding",
+    attrs=Attrs,
+    inputs=("input", "weights", "bias"),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=quantize,
+    params=params,
+    reference=reference,
+    macs=macs,
+    kernels=KERNELS,
+    constraints=(positive_output, matching_depth, bounded_accumulator),
+    keras={"Conv1DTranspose": from_keras, "Conv2DTranspose": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"TRANSPOSE_CONV": from_tflite},
+)

@@ -1,0 +1,279 @@
+"""depthwise_conv2d: every input channel has its own filters. 1D is 2D with height 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import conv2d
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
+from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """stride, dilation: (height, width). The depth multiplier is weights.shape[2] / input channels."""
+
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: Padding = VALID
+    activation: str = "none"
+
+
+# ---- constraints
+
+
+def window_fits(b: BoundNode) -> bool:
+    """the dilated kernel must not be larger than the padded input"""
+    return min(b.output.shape) > 0
+
+
+def whole_multiplier(b: BoundNode) -> bool:
+    """the output channels must be a whole multiple of the input channels"""
+    return b.inputs[1].shape[2] % b.inputs[0].shape[2] == 0
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """DepthwiseConv2D, DepthwiseConv1D."""
+    from tinygen.ops.keras_common import activation, as_2d, bias_of, from_2d
+
+    two_d = as_2d(layer, inputs[0], builder)
+    kernel = keras_kernel(np.asarray(layer.kernel))
+    padding = keras_padding(layer.padding, two_d.shape, kernel.shape[:2], two_d.strides, two_d.dilation)
+    weights = builder.constant(f"{layer.name}/weights", kernel)
+    bias = builder.constant(f"{layer.name}/bias", bias_of(layer, kernel.shape[2]))
+    attrs = Attrs(two_d.strides, two_d.dilation, padding)
+    output = builder.add("depthwise_conv2d", layer.name, (two_d.tensor, weights, bias), attrs)
+    return activation(layer, from_2d(layer, output, builder), builder)
+
+
+def from_keras_separable(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """SeparableConv2D, SeparableConv1D: depthwise_conv2d without bias, then 1x1 conv2d with the layer's bias."""
+    from tinygen.ops.keras_common import activation, as_2d, bias_of, from_2d
+
+    two_d = as_2d(layer, inputs[0], builder)
+    kernel = keras_kernel(np.asarray(layer.depthwise_kernel))
+    padding = keras_padding(layer.padding, two_d.shape, kernel.shape[:2], two_d.strides, two_d.dilation)
+    weights = builder.constant(f"{layer.name}/depthwise_weights", kernel)
+    bias = builder.constant(f"{layer.name}/depthwise_bias", np.zeros(kernel.shape[2], np.float32))
+    attrs = Attrs(two_d.strides, two_d.dilation, padding)
+    depthwise = builder.add(
+        "depthwise_conv2d", f"{layer.name}/depthwise", (two_d.tensor, weights, bias), attrs
+    )
+    pointwise = np.asarray(layer.pointwise_kernel).reshape(1, 1, kernel.shape[2], -1)
+    weights = builder.constant(f"{layer.name}/weights", np.transpose(pointwise, (3, 0, 1, 2)))
+    bias = builder.constant(f"{layer.name}/bias", bias_of(layer, pointwise.shape[3]))
+    output = builder.add("conv2d", layer.name, (depthwise, weights, bias), conv2d.Attrs())
+    return activation(layer, from_2d(layer, output, builder), builder)
+
+
+def keras_kernel(kernel: Array) -> Array:
+    """Keras's ([KH,] KW, C, M) as (KH, KW, C * M): output channel c * M + m."""
+    kernel = kernel[np.newaxis] if kernel.ndim == 3 else kernel
+    return kernel.reshape(*kernel.shape[:2], -1)
+
+
+# ---- shapes
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """(H, W, C), weights (KH, KW, C * M), bias (C * M,) -> (OH, OW, C * M)."""
+    (height, width, _), (kernel_h, kernel_w, channels) = shapes[0], shapes[1]
+    pad = attrs.padding
+    out_h = output_size(height, pad.vertical, kernel_h, attrs.stride[0], attrs.dilation[0])
+    out_w = output_size(width, pad.horizontal, kernel_w, attrs.stride[1], attrs.dilation[1])
+    return out_h, out_w, channels
+
+
+# ---- quantization
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
+
+
+def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+    """Weights per output channel, bias at input scale * weight scale."""
+    return quantize_weights_and_bias(b, 2, inputs[0], output)
+
+
+# ---- float evaluation
+
+
+def accumulate(x: Array, weights: Array, bias: Array, attrs: Attrs) -> Array:
+    """Sum of products plus bias. Padding adds 0: integer callers subtract the zero_point from x before."""
+    kernel_h, kernel_w, channels = weights.shape
+    x = np.repeat(x, channels // x.shape[3], axis=3)
+    view = windows(x, (kernel_h, kernel_w), attrs.stride, attrs.dilation, attrs.padding, 0)
+    sums = np.zeros(view.shape[:4], x.dtype)
+    for ky in range(kernel_h):
+        for kx in range(kernel_w):
+            sums += view[..., ky, kx] * weights[ky, kx]
+    return np.asarray(sums + bias)
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The convolution in floating point."""
+    return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the template and the reference both use. out_c is in_c * depth_multiplier."""
+
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    out_c: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    pad_top: int
+    pad_left: int
+    depth_multiplier: int
+    input_zero_point: int
+    requant: Requant
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one quantized node."""
+    attrs, (x, weights, _) = b.attrs, b.inputs
+    in_h, in_w, in_c = x.shape
+    out_h, out_w, out_c = b.output.shape
+    return Params(
+        in_h=in_h,
+        in_w=in_w,
+        in_c=in_c,
+        out_h=out_h,
+        out_w=out_w,
+        out_c=out_c,
+        kernel_h=weights.shape[0],
+        kernel_w=weights.shape[1],
+        stride_h=attrs.stride[0],
+        stride_w=attrs.stride[1],
+        dilation_h=attrs.dilation[0],
+        dilation_w=attrs.dilation[1],
+        pad_top=attrs.padding.top,
+        pad_left=attrs.padding.left,
+        depth_multiplier=out_c // in_c,
+        input_zero_point=x.zero_point,
+        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
+    )
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(output_zero_point + requant(bias + sum((in - input_zero_point) * weights)));
+    padding adds 0.
+
+    LiteRT rounds depthwise convolutions doubly: `rounding` does not matter here. Exact int32 sums.
+    """
+    p = params(b)
+    x = arrays[0].astype(np.int32) - p.input_zero_point
+    return p.requant.apply(accumulate(x, arrays[1].astype(np.int32), arrays[2], b.attrs))
+
+
+def macs(b: BoundNode) -> int:
+    """Outputs times taps (padding counted)."""
+    return b.output.elements * int(np.prod(b.inputs[1].shape[:2]))
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """DEPTHWISE_CONV_2D; padding that TFLite has no name for becomes a PAD in front."""
+    attrs, (x, weights, bias) = b.attrs, b.inputs
+    kernel: Pair = (weights.shape[0], weights.shape[1])
+    name = tflite_padding(attrs.padding, x.shape, kernel, attrs.stride, attrs.dilation)
+    source = writer.activation(x) if name else writer.pad(x, attrs.padding)
+    options = {
+        "padding": writer.padding(name or "VALID"),
+        "strideH": attrs.stride[0],
+        "strideW": attrs.stride[1],
+        "depthMultiplier": weights.shape[2] // x.shape[2],
+        "dilationHFactor": attrs.dilation[0],
+        "dilationWFactor": attrs.dilation[1],
+        "fusedActivationFunction": writer.fused(attrs.activation),
+    }
+    stored = writer.constant(weights, shape=(1, *weights.shape), axis=3)
+    inputs = [source, stored, writer.constant(bias)]
+    output = writer.activation(b.output)
+    writer.add("DEPTHWISE_CONV_2D", inputs, output, "DepthwiseConv2DOptions", options, version=3)
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """DEPTHWISE_CONV_2D with its own quantization; its weights are (1, KH, KW, C * M)."""
+    x, stored, options = op.activation(0), op.tensor(1), op.options
+    assert stored.data is not None
+    stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+    kernel: Pair = (stored.shape[1], stored.shape[2])
+    padding = keras_padding(op.padding(options.padding), builder.shape(x), kernel, stride, dilation)
+    q = stored.q if stored.q.axis is None else QParams(stored.q.scale, stored.q.zero_point, 2)
+    weights = builder.constant(stored.name, stored.data.reshape(stored.shape[1:]), q)
+    attrs = Attrs(stride, dilation, padding, op.fused(options.fusedActivationFunction))
+    inputs = (x, weights, op.bias(2, stored.shape[3]))
+    return builder.add("depthwise_conv2d", op.name, inputs, attrs, op.output_qparams())
+
+
+# ---- kernels
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """Weights (KH, KW, C * M), bias and requantization per output channel."""
+    weights, bias = b.inputs[1].data, b.inputs[2].data
+    assert weights is not None and bias is not None
+    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
+
+
+def cost_portable(b: BoundNode) -> float:
+    """Plain C: about 10 cycles a multiply-accumulate, 50 an output."""
+    return 10.0 * macs(b) + 50.0 * b.output.elements
+
+
+KERNELS = (Kernel("tg_depthwise_conv2d_s8", cost_portable, constants=constants),)
+
+OP = Op(
+    name="depthwise_conv2d",
+    summary="2D (and 1D) depthwise convolution with depth multiplier, stride, dilation and any padding",
+    attrs=Attrs,
+    inputs=("input", "weights", "bias"),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=quantize,
+    params=params,
+    reference=reference,
+    macs=macs,
+    kernels=KERNELS,
+    constraints=(window_fits, whole_multiplier, bounded_accumulator),
+    keras={
+        "DepthwiseConv1D": from_keras,
+        "DepthwiseConv2D": from_keras,
+        "SeparableConv1D": from_keras_separable,
+        "SeparableConv2D": from_keras_separable,
+    },
+    to_tflite=to_tflite,
+    from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
+)
