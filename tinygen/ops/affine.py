@@ -1,8 +1,8 @@
 """affine: y = x * scale + offset per channel (last axis): batch normalization, normalization, rescaling.
 
 In int8 it is a depthwise convolution with a 1x1 kernel: weights of +-127 times a scale per channel hold any
-factor exactly, so that the only roundings are those of the bias (at most 1/254 of the factor's product with one
-input step) and of the requantization. TFLite has no per-channel affine, but it has that convolution.
+factor exactly, so that only the bias (to half of 1/127 of what one input step contributes) and the
+requantization round. TFLite has no per-channel affine, but it has that convolution.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Attrs:
     """Pairs are (height, width). offset: rows and columns cut from the top and left of the full result,
-    whose size is (input - 1) * stride + kernel. output: the size to keep from there; what reaches beyond the full
-    result is bias only.
+    whose size is (input - 1) * stride + kernel. output: the size to keep from there; what reaches beyond the
+    full result is bias only.
     """
 
     output: Pair

@@ -61,7 +61,7 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 
 def from_keras_separable(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """SeparableConv2D, SeparableConv1D: depthwise_conv2d without bias, then 1x1 conv2d with the layer's bias."""
+    """SeparableConv2D, SeparableConv1D: depthwise_conv2d without bias, then 1x1 conv2d with the bias."""
     from tinygen.ops.keras_common import activation, as_2d, bias_of, from_2d
 
     two_d = as_2d(layer, inputs[0], builder)

@@ -62,7 +62,7 @@ def requant(
 
 def bounded_accumulator(b: BoundNode) -> bool:
     """the int32 accumulator of an output must not overflow: at most 4,194,304 products per output, and in a
-    quantized model 256 * sum(|weights|) + |bias|, shifted left if the output scale asks for it, below 2**31"""
+    quantized model 256 * sum(|weights|) + |bias|, shifted left if the multiplier is above 1, below 2**31"""
     weights, bias = b.inputs[1:3]
     channels = bias.shape[0]
     if weights.elements // channels > MOST_PRODUCTS:
@@ -70,15 +70,10 @@ def bounded_accumulator(b: BoundNode) -> bool:
     if weights.dtype != "int8" or b.output.qparams is None:
         return True
     assert weights.data is not None and bias.data is not None
-    axis = weights.q.axis if weights.q.axis is not None else _channel_axis(weights, channels)
+    axis = len(weights.shape) - 1 if b.node.op == "depthwise_conv2d" else 0
     bound = accumulator_bound(weights.data, bias.data, axis)
     shifts = requant(b.inputs[0].scale, weights.q, b.output.q, channels, (-128, 127)).shift
     return all(int(most) << max(shift, 0) <= INT32_MAX for most, shift in zip(bound, shifts, strict=True))
-
-
-def _channel_axis(weights: Tensor, channels: int) -> int:
-    """Where output channels are in weights quantized per tensor: first, or last in depthwise layouts."""
-    return 0 if weights.shape[0] == channels else len(weights.shape) - 1
 
 
 def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
@@ -89,6 +84,20 @@ def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
 
 
 # ---- weights and bias
+
+
+def quantize_weights(tensor: Tensor, name: str, axis: int | None) -> Tensor:
+    """Symmetric int8 in [-127, 127], without a bias: per index of `axis`, or per tensor. All zeros get scale 1."""
+    assert tensor.data is not None
+    data = tensor.data.astype(np.float64)
+    along = None if axis is None else tuple(a for a in range(data.ndim) if a != axis)
+    largest = np.max(np.abs(data), axis=along, keepdims=True)
+    scale = np.where(largest > 0, np.maximum(largest / 127.0, np.finfo(np.float32).tiny), 1.0)
+    # A float32 scale: QParams stores it so, and the integers must be made with the scale that is stored.
+    scale = scale.astype(np.float32).astype(np.float64)
+    q = round_half_away(data / scale, 127).astype(np.int8)
+    flat = tuple(scale.reshape(-1).tolist())
+    return Tensor(name, tensor.shape, "int8", QParams(flat, (0,) * len(flat), axis), q)
 
 
 def quantize_weights_and_bias(
