@@ -107,6 +107,12 @@ class Op:
     to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
     from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.
     keras: Keras class name -> handler.
+    output_axis: set for operators that are linear in (inputs[1] weights, inputs[2] bias): the axis of the weights that
+        is the output channel, so that a factor per output channel can be multiplied into weights and bias.
+    absorb_input: (bound node, scale, offset per input channel) -> (weights, bias) with which the node computes from x
+        what it computed from x * scale + offset, or None where that is not exact. See folding.py.
+    pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
+    elementwise: one input, and each output element depends on the same input element only, wherever it stands.
     """
 
     name: str
@@ -125,6 +131,10 @@ class Op:
     keras: Mapping[str, KerasHandler] = field(default_factory=dict)
     to_tflite: Callable[[BoundNode, TfliteWriter], None] | None = None
     from_tflite: Mapping[str, Callable[[TfliteOperator, GraphBuilder], str]] = field(default_factory=dict)
+    output_axis: int | None = None
+    absorb_input: Callable[[BoundNode, Array, Array], tuple[Array, Array] | None] | None = None
+    pads_with_zero: bool = False
+    elementwise: bool = False
 
     def check(self, b: BoundNode) -> None:
         """Raise UnsupportedLayerError naming the first constraint that the node breaks."""

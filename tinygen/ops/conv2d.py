@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
 from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
@@ -246,5 +247,8 @@ OP = Op(
     constraints=(window_fits, whole_groups, bounded_accumulator),
     keras={"Conv1D": from_keras, "Conv2D": from_keras},
     to_tflite=to_tflite,
+    output_axis=0,
+    absorb_input=folding.conv2d,
+    pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
 
@@ -180,5 +181,7 @@ OP = Op(
     constraints=(matching_depth, bounded_accumulator),
     keras={"Dense": from_keras},
     to_tflite=to_tflite,
+    output_axis=0,
+    absorb_input=folding.dense,
     from_tflite={"FULLY_CONNECTED": from_tflite},
 )
