@@ -43,4 +43,75 @@ static inline int8_t tg_requantize(
     return (int8_t)tg_clamp(tg_multiply(acc, multiplier, shift) + zero_point, low, high);
 }
 
+/* ---- exponential and reciprocal: Qm holds raw * 2^(m - 31). docs/numerics.md, "Softmax"; tinygen/ops/q31.py. */
+
+/* Zero bits above the highest one; x > 0. */
+static inline int32_t tg_leading_zeros(uint32_t x)
+{
+    int32_t count = 0;
+    for (; (x & 0x80000000U) == 0; x <<= 1) {
+        ++count;
+    }
+    return count;
+}
+
+/* x * 2^bits limited to int32. */
+static inline int32_t tg_shift_left_saturating(int32_t x, int32_t bits)
+{
+    const int64_t wide = (int64_t)x * ((int64_t)1 << bits);
+    return wide > INT32_MAX ? INT32_MAX : (wide < INT32_MIN ? INT32_MIN : (int32_t)wide);
+}
+
+/* exp of a Q0 value in [-1/4, 0), by Taylor's series of degree 4 around -1/8; result Q0. */
+static inline int32_t tg_exp_of_last_quarter(int32_t value)
+{
+    const int32_t exp_minus_eighth = 1895147668;
+    const int32_t one_third = 715827883;
+    const int32_t x = value + ((int32_t)1 << 28);
+    const int32_t x2 = tg_doubling_high_mul(x, x);
+    const int32_t x3 = tg_doubling_high_mul(x2, x);
+    const int32_t x4_over_4 = tg_divide_by_pot(tg_doubling_high_mul(x2, x2), 2);
+    const int32_t higher = tg_divide_by_pot(tg_doubling_high_mul(x4_over_4 + x3, one_third) + x2, 1);
+    return exp_minus_eighth + tg_doubling_high_mul(x + higher, exp_minus_eighth);
+}
+
+/* exp of a Q5 value <= 0; result Q0. The last quarter by series, the multiple of 1/4 by factors exp(-2^k). */
+static inline int32_t tg_exp_of_negative(int32_t value)
+{
+    static const int32_t factors[7] = {
+        1672461947, /* exp(-1/4) */
+        1302514674, /* exp(-1/2) */
+        790015084, /* exp(-1) */
+        290630308, /* exp(-2) */
+        39332535, /* exp(-4) */
+        720401, /* exp(-8) */
+        242, /* exp(-16) */
+    };
+    const int32_t quarter = (int32_t)1 << 24;
+    if (value == 0) {
+        return INT32_MAX;
+    }
+    const int32_t last = (value & (quarter - 1)) - quarter;
+    const int32_t remainder = last - value;
+    int32_t result = tg_exp_of_last_quarter(last * 32);
+    for (int32_t k = 0; k < 7; ++k) {
+        if ((remainder >> (24 + k)) & 1) {
+            result = tg_doubling_high_mul(result, factors[k]);
+        }
+    }
+    return result;
+}
+
+/* 1 / (1 + x) of a Q0 value in [0, 1]; result Q0. Three Newton steps on half the denominator, in Q2. */
+static inline int32_t tg_one_over_one_plus(int32_t value)
+{
+    const int32_t half = (int32_t)(((int64_t)value + INT32_MAX + 1) / 2);
+    int32_t x = 1515870810 + tg_doubling_high_mul(half, -1010580540);
+    for (int32_t step = 0; step < 3; ++step) {
+        const int32_t error = ((int32_t)1 << 29) - tg_doubling_high_mul(half, x);
+        x += tg_shift_left_saturating(tg_doubling_high_mul(x, error), 2);
+    }
+    return tg_shift_left_saturating(x, 1);
+}
+
 #endif

@@ -7,15 +7,31 @@ from functools import cache
 from types import MappingProxyType
 
 from tinygen.ops import (
+    activation,
+    add,
     affine,
     average_pool2d,
+    concat,
     conv2d,
     conv2d_transpose,
+    crop,
     dense,
     depthwise_conv2d,
     max_pool2d,
+    maximum,
     mean,
+    minimum,
+    mul,
+    pad,
+    prelu,
+    requantize,
+    rescale,
     reshape,
+    resize_bilinear,
+    resize_nearest,
+    softmax,
+    sub,
+    transpose,
 )
 from tinygen.ops.base import KerasHandler, Op
 
@@ -29,6 +45,22 @@ OPS: tuple[Op, ...] = (
     average_pool2d.OP,
     max_pool2d.OP,
     mean.OP,
+    add.OP,
+    sub.OP,
+    mul.OP,
+    maximum.OP,
+    minimum.OP,
+    requantize.OP,
+    rescale.OP,
+    activation.OP,
+    prelu.OP,
+    softmax.OP,
+    concat.OP,
+    pad.OP,
+    crop.OP,
+    transpose.OP,
+    resize_nearest.OP,
+    resize_bilinear.OP,
 )
 
 BY_NAME: Mapping[str, Op] = MappingProxyType({op.name: op for op in OPS})

@@ -1,0 +1,256 @@
+"""activation: any real function of one variable, elementwise, as a 256-entry int8 table made at compile time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.errors import UnsupportedLayerError
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quantize
+from tinygen.ops.functions import FUNCTIONS
+from tinygen.ops.table import exact_table, look_up
+
+if TYPE_CHECKING:
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """function: a name in functions.FUNCTIONS. parameters: one number for each of the function's parameters."""
+
+    function: str
+    parameters: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.function in FUNCTIONS, self.function
+        assert len(self.parameters) == len(FUNCTIONS[self.function].parameters), self
+
+
+def attrs_of(function: str, **parameters: float) -> Attrs:
+    """Attributes with the function's defaults for parameters that are not given."""
+    defaults = FUNCTIONS[function].parameters
+    assert set(parameters) <= set(defaults), (function, parameters)
+    return Attrs(function, tuple(float(parameters.get(name, default)) for name, default in defaults.items()))
+
+
+def fusable_name(attrs: Attrs) -> str | None:
+    """The name in base.FUSED that is exactly this function, or None: another operator can then apply it by clamping."""
+    if attrs.function == "hard_tanh":
+        return "relu_n1_to_1"
+    if attrs.function != "relu" or (attrs.parameters[0], attrs.parameters[2]) != (0.0, 0.0):
+        return None
+    return {math.inf: "relu", 6.0: "relu6", 1.0: "relu_0_to_1"}.get(attrs.parameters[1])
+
+
+# ---- constraints
+
+
+def finite_parameters(b: BoundNode) -> bool:
+    """the parameters of the activation function must be finite numbers (max_value may be absent)"""
+    names = FUNCTIONS[b.attrs.function].parameters
+    values = zip(names, b.attrs.parameters, strict=True)
+    return all(math.isfinite(v) or (name == "max_value" and v == math.inf) for name, v in values)
+
+
+def usable_parameters(b: BoundNode) -> bool:
+    """alpha of celu must not be 0, and b of squareplus must not be negative"""
+    if b.attrs.function == "celu":
+        return bool(b.attrs.parameters[0] != 0)
+    return b.attrs.function != "squareplus" or bool(b.attrs.parameters[0] >= 0)
+
+
+# ---- Keras
+
+_KERAS_NAMES = {"leaky_relu": "relu", "relu6": "relu", "swish": "silu", "hard_swish": "hard_silu"}
+_KERAS_PARAMETERS: Mapping[str, Mapping[str, float]] = {
+    "leaky_relu": {"negative_slope": 0.2},
+    "relu6": {"max_value": 6.0},
+}
+
+
+def append(attrs: Attrs, name: str, tensor: str, builder: GraphBuilder) -> str:
+    """Append the function as a node of its own."""
+    return builder.add("activation", name, (tensor,), attrs)
+
+
+def append_keras(layer: Any, tensor: str, builder: GraphBuilder) -> str:
+    """Append `layer.activation`: nothing for linear, the operator softmax for softmax, else a table."""
+    function = getattr(layer, "activation", None)
+    if function is None:
+        return tensor
+    return append_function(layer, function, f"{layer.name}/{_name(function)}", tensor, builder)
+
+
+def append_function(layer: Any, function: Any, name: str, tensor: str, builder: GraphBuilder) -> str:
+    """Append a function of keras.activations under the node name `name`."""
+    from tinygen.ops import softmax
+
+    _check_own(layer, function)
+    kind = _name(function)
+    if kind == "linear":
+        return tensor
+    if kind == "softmax":
+        return softmax.append(layer, -1, name, tensor, builder)
+    attrs = attrs_of(_KERAS_NAMES.get(kind, kind), **_KERAS_PARAMETERS.get(kind, {}))
+    return append(attrs, name, tensor, builder)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _check_own(layer: Any, function: Any) -> None:
+    """Refuse what is not a function of keras.activations that has a table."""
+    import keras
+
+    kind = _name(function)
+    known = kind in ("linear", "softmax") or _KERAS_NAMES.get(kind, kind) in FUNCTIONS
+    if not known or getattr(keras.activations, kind, None) is not function:
+        names = ", ".join(sorted({*FUNCTIONS, *_KERAS_NAMES, "softmax"}))
+        raise UnsupportedLayerError(
+            layer.name, type(layer).__name__, f"activation '{kind}' is unknown", f"use one of {names}"
+        )
+
+
+def from_keras_activation(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Activation('relu') and its like: the node bears the layer's name."""
+    return append_function(layer, layer.activation, layer.name, inputs[0], builder)
+
+
+def from_keras_relu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """ReLU(max_value, negative_slope, threshold)."""
+    limit = math.inf if layer.max_value is None else float(layer.max_value)
+    slope, threshold = float(layer.negative_slope), float(layer.threshold)
+    attrs = attrs_of("relu", negative_slope=slope, max_value=limit, threshold=threshold)
+    return append(attrs, layer.name, inputs[0], builder)
+
+
+def from_keras_relu6(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """ReLU6 has no parameters."""
+    return append(attrs_of("relu", max_value=6.0), layer.name, inputs[0], builder)
+
+
+def from_keras_leaky_relu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """LeakyReLU(negative_slope)."""
+    attrs = attrs_of("relu", negative_slope=float(layer.negative_slope))
+    return append(attrs, layer.name, inputs[0], builder)
+
+
+def from_keras_elu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """ELU(alpha)."""
+    return append(attrs_of("elu", alpha=float(layer.alpha)), layer.name, inputs[0], builder)
+
+
+# ---- shapes and scales
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The input's shape."""
+    return shapes[0]
+
+
+SIGMOID = Scaling(Share.FIXED, QParams.per_tensor(1 / 256, -128))
+TANH = Scaling(Share.FIXED, QParams.per_tensor(1 / 128, 0))
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """Sigmoid and tanh have TFLite's fixed output scales; every other function has its own range."""
+    fixed = {"sigmoid": SIGMOID, "tanh": TANH}
+    return fixed.get(b.attrs.function, FREE)
+
+
+# ---- evaluation
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The function in floating point."""
+    x = arrays[0]
+    y = FUNCTIONS[b.attrs.function].real(x, *b.attrs.parameters)
+    return np.asarray(y, x.dtype)
+
+
+@dataclass(frozen=True)
+class Params:
+    """size: elements."""
+
+    size: int
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one node; the table itself is a constant of the kernel."""
+    return Params(b.output.elements)
+
+
+def table(b: BoundNode) -> Array:
+    """The 256 outputs for inputs -128 ... 127."""
+    return exact_table(b.attrs.function, b.attrs.parameters, b.inputs[0].q, b.output.q)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = table[in + 128]; the table holds the correctly rounded function, so `rounding` does not matter."""
+    return look_up(table(b), arrays[0])
+
+
+# ---- TFLite
+
+INT8, INT32 = 9, 2
+"""Values of TFLite's enum TensorType."""
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """CAST to int32, ADD 128, GATHER from the table: integers only, so exact for every function."""
+    shape, x = b.output.shape, writer.activation(b.inputs[0])
+    wide = writer.temp(f"{b.name}/cast", shape, "int32", None)
+    index = writer.temp(f"{b.name}/index", shape, "int32", None)
+    offset = writer.raw(f"{b.name}/offset", np.full(1, 128, np.int32))
+    entries = writer.raw(f"{b.name}/table", table(b), b.output.q)
+    writer.add("CAST", [x], wide, "CastOptions", {"inDataType": INT8, "outDataType": INT32})
+    writer.add("ADD", [wide, offset], index, "AddOptions", {"fusedActivationFunction": writer.fused("none")})
+    writer.add("GATHER", [entries, index], writer.activation(b.output), "GatherOptions", {"axis": 0})
+
+
+# ---- kernels
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """The table."""
+    return {"table": table(b)}
+
+
+def cost(b: BoundNode) -> float:
+    """About 7 cycles a look-up."""
+    return 7.0 * b.output.elements
+
+
+KERNELS = (Kernel("tg_activation_s8", cost, constants=constants, in_place=lambda b: (0,)),)
+
+OP = Op(
+    name="activation",
+    summary="a function of one variable as a table: " + ", ".join(FUNCTIONS),
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=KERNELS,
+    constraints=(finite_parameters, usable_parameters),
+    keras={
+        "Activation": from_keras_activation,
+        "ReLU": from_keras_relu,
+        "ReLU6": from_keras_relu6,
+        "LeakyReLU": from_keras_leaky_relu,
+        "ELU": from_keras_elu,
+    },
+    to_tflite=to_tflite,
+    elementwise=True,
+)

@@ -1,0 +1,137 @@
+"""add: elementwise a + b with broadcasting. The scheme is shared with sub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.graph import Array, BoundNode, GraphBuilder
+from tinygen.ops import binary
+from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, no_macs
+from tinygen.ops.binary import Attrs, Broadcast
+
+LEFT_SHIFT = 20
+"""Fraction bits that both inputs gain before they meet: |q - zero_point| <= 255, so 28 bits are used."""
+
+
+# ---- Keras
+
+
+def from_keras_average(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Average: the sum, then an exact division of its scale."""
+    from tinygen.ops import rescale
+
+    total = binary.append_chain("add", Attrs(), f"{layer.name}/sum", inputs, builder)
+    return builder.add("rescale", layer.name, (total,), rescale.Attrs(1 / len(inputs)))
+
+
+# ---- float evaluation
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """a + b in floating point."""
+    first, second = binary.aligned(b, arrays)
+    return clamp_real(first + second, b.attrs.activation)
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the templates of add and sub and their references use."""
+
+    loops: Broadcast
+    zero_point1: int
+    zero_point2: int
+    left_shift: int
+    multiplier1: int
+    shift1: int
+    multiplier2: int
+    shift2: int
+    output_multiplier: int
+    output_shift: int
+    output_zero_point: int
+    activation_min: int
+    activation_max: int
+
+
+def params(b: BoundNode) -> Params:
+    """Both inputs are brought to twice the larger scale / 2**20, then the result to the output's scale.
+
+    Where the output's scale is below twice the larger input scale / 2**20, the multiplier 1 stands in for its own.
+    """
+    (first, second), q = b.inputs, b.output.q
+    twice_largest = 2 * max(first.scale, second.scale)
+    multiplier1, shift1 = quantize_multiplier(first.scale / twice_largest)
+    multiplier2, shift2 = quantize_multiplier(second.scale / twice_largest)
+    output = quantize_multiplier(min(twice_largest / (2**LEFT_SHIFT * q.scale[0]), 1.0))
+    return Params(
+        loops=binary.broadcast(b),
+        zero_point1=first.zero_point,
+        zero_point2=second.zero_point,
+        left_shift=LEFT_SHIFT,
+        multiplier1=multiplier1,
+        shift1=shift1,
+        multiplier2=multiplier2,
+        shift2=shift2,
+        output_multiplier=output[0],
+        output_shift=output[1],
+        output_zero_point=q.zero_point[0],
+        activation_min=clamp_bounds(b.attrs.activation, q)[0],
+        activation_max=clamp_bounds(b.attrs.activation, q)[1],
+    )
+
+
+def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Array]:
+    """Both inputs at the common scale."""
+    first, second = binary.centred(b, arrays)
+    return (
+        multiply_by_quantized_multiplier(first << p.left_shift, p.multiplier1, p.shift1),
+        multiply_by_quantized_multiplier(second << p.left_shift, p.multiplier2, p.shift2),
+    )
+
+
+def finish(total: Array, p: Params) -> Array:
+    """Common scale -> int8 output."""
+    rescaled = multiply_by_quantized_multiplier(total, p.output_multiplier, p.output_shift)
+    return np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max).astype(np.int8)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(zo + requant(scale(a) + scale(b))); LiteRT rounds doubly here: `rounding` does not matter."""
+    p = params(b)
+    first, second = scaled(b, arrays, p)
+    return finish(first + second, p)
+
+
+# ---- kernels
+
+
+def cost(b: BoundNode) -> float:
+    """Three requantizations an element."""
+    return 61.0 * b.output.elements
+
+
+OP = Op(
+    name="add",
+    summary="elementwise sum, with broadcasting",
+    attrs=Attrs,
+    inputs=("input1", "input2"),
+    infer=binary.infer,
+    real=real,
+    scaling=binary.free,
+    quantize=binary.quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),),
+    constraints=(binary.one_activation,),
+    keras={"Add": binary.chain("add", Attrs()), "Average": from_keras_average},
+    to_tflite=binary.export("ADD", "AddOptions"),
+    from_tflite={"ADD": binary.import_as("add")},
+)

@@ -1,0 +1,243 @@
+"""What the elementwise operators of two inputs share: broadcasting, Keras chains, TFLite's form.
+
+The inputs are two activations, or one activation and one constant on either side. Shapes broadcast as in numpy,
+without the batch dimension: (4,) and (3, 4) give (3, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops.base import FREE, SAME, Scaling
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """activation: a name in base.FUSED, applied by clamping the output."""
+
+    activation: str = "none"
+
+
+@dataclass(frozen=True)
+class NoAttrs:
+    """maximum and minimum have nothing to set."""
+
+
+# ---- constraints
+
+
+def one_activation(b: BoundNode) -> bool:
+    """at most one of the two inputs may be a constant"""
+    return len(b.activations) >= 1
+
+
+# ---- shapes
+
+
+def infer(attrs: Any, shapes: tuple[Shape, ...]) -> Shape:
+    """Both shapes broadcast; raises ValueError when they do not."""
+    return tuple(np.broadcast_shapes(*shapes))
+
+
+def aligned(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
+    """Both arrays with the output's rank, so that numpy broadcasts them behind the batch dimension."""
+    rank = len(b.output.shape)
+
+    def align(tensor: Tensor, array: Array) -> Array:
+        batch = () if tensor.is_constant else array.shape[:1]
+        return array.reshape(*batch, *(1,) * (rank - len(tensor.shape)), *tensor.shape)
+
+    return align(b.inputs[0], arrays[0]), align(b.inputs[1], arrays[1])
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """The loops of a kernel. sizes: iterations, outer loop first; adjacent axes that walk alike are one loop.
+
+    index1, index2: C expressions over i0, i1, ... of the element of each input. arguments: names of the
+    C function's first two parameters: activations come before constants, so they may be swapped.
+    """
+
+    sizes: tuple[int, ...]
+    index1: str
+    index2: str
+    arguments: tuple[str, str]
+
+
+def broadcast(b: BoundNode) -> Broadcast:
+    """The loops for the node's shapes."""
+    sizes, strides1, strides2 = _merged(b.output.shape, b.inputs[0].shape, b.inputs[1].shape)
+    swapped = b.inputs[0].is_constant
+    arguments = ("input2", "input1") if swapped else ("input1", "input2")
+    return Broadcast(sizes, _index(strides1), _index(strides2), arguments)
+
+
+def _strides(shape: Shape, rank: int) -> list[int]:
+    """Elements from one index to the next along each output axis; 0 where the input repeats."""
+    full = (1,) * (rank - len(shape)) + shape
+    return [0 if size == 1 else int(np.prod(full[axis + 1 :])) for axis, size in enumerate(full)]
+
+
+def _merged(output: Shape, shape1: Shape, shape2: Shape) -> tuple[Shape, Shape, Shape]:
+    """Sizes and strides of the fewest loops, outer first."""
+    rank = len(output)
+    axes = zip(output, _strides(shape1, rank), _strides(shape2, rank), strict=True)
+    loops: list[tuple[int, int, int]] = []
+    for size, stride1, stride2 in axes:
+        if size == 1:
+            continue
+        if loops and loops[-1][1] == size * stride1 and loops[-1][2] == size * stride2:
+            loops[-1] = (loops[-1][0] * size, stride1, stride2)
+        else:
+            loops.append((size, stride1, stride2))
+    sizes, strides1, strides2 = zip(*(loops or [(1, 0, 0)]), strict=True)
+    return sizes, strides1, strides2
+
+
+def _index(strides: Shape) -> str:
+    terms = [f"i{i} * {s}" if s > 1 else f"i{i}" for i, s in enumerate(strides) if s]
+    return " + ".join(terms) or "0"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Params of maximum and minimum."""
+
+    loops: Broadcast
+
+
+def cost_compare(b: BoundNode) -> float:
+    """Two loads, a comparison, a store."""
+    return 10.0 * b.output.elements
+
+
+# ---- quantization
+
+
+def free(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
+
+
+def same(b: BoundNode) -> Scaling:
+    """Inputs and output share one QParams, so that the integers themselves are compared."""
+    return SAME
+
+
+def constant_qparams(data: Array) -> QParams:
+    """Asymmetric int8 over [min, max] of the constant and 0."""
+    low, high = min(float(data.min(initial=0)), 0.0), max(float(data.max(initial=0)), 0.0)
+    scale = max(float(np.float32((high - low) / 255)), float(np.finfo(np.float32).tiny)) if high > low else 1.0
+    return QParams.per_tensor(scale, max(min(round(-128 - low / scale), 127), -128))
+
+
+def quantized_constants(b: BoundNode, qparams: QParams | None = None) -> tuple[Tensor, ...]:
+    """The constant input in int8, with `qparams` or those of its own range; () when both are activations."""
+    return tuple(_quantized(t, f"{b.name}/constant", qparams) for t in b.inputs if t.data is not None)
+
+
+def _quantized(tensor: Tensor, name: str, qparams: QParams | None) -> Tensor:
+    assert tensor.data is not None
+    q = qparams or constant_qparams(tensor.data)
+    return Tensor(name, tensor.shape, "int8", q, q.quantize(tensor.data))
+
+
+def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+    """A constant gets the QParams of its own range."""
+    return quantized_constants(b)
+
+
+def quantize_same(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+    """A constant is quantized as the activations are."""
+    return quantized_constants(b, output)
+
+
+def centred(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
+    """Both inputs as int64 minus their zero_points."""
+    first, second = aligned(b, arrays)
+    return first.astype(np.int64) - b.inputs[0].zero_point, second.astype(np.int64) - b.inputs[1].zero_point
+
+
+# ---- kernels
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """The constant input, if any."""
+    return {"constant": t.data for t in b.inputs if t.data is not None}
+
+
+def in_place(b: BoundNode) -> tuple[int, ...]:
+    """The output may overwrite an input that does not repeat: element i is read before element i is written."""
+    return tuple(i for i, t in enumerate(b.activations) if t.elements == b.output.elements)
+
+
+# ---- Keras
+
+
+def chain(op: str, attrs: Any) -> Callable[[Any, Sequence[str], GraphBuilder], str]:
+    """Handler of a Keras merge layer with two or more inputs: ((a + b) + c) + ...; the last node bears its name."""
+
+    def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+        return append_chain(op, attrs, layer.name, inputs, builder)
+
+    return from_keras
+
+
+def append_chain(op: str, attrs: Any, name: str, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Append len(inputs) - 1 nodes."""
+    total = inputs[0]
+    for i, tensor in enumerate(inputs[1:], start=1):
+        last = i == len(inputs) - 1
+        total = builder.add(op, name if last else f"{name}/{i}", (total, tensor), attrs)
+    return total
+
+
+# ---- TFLite
+
+
+def export(builtin: str, options: str) -> Callable[[BoundNode, TfliteWriter], None]:
+    """to_tflite of an operator whose only option, if any, is the fused activation."""
+
+    def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+        inputs = [writer.constant(t) if t.is_constant else writer.activation(t) for t in b.inputs]
+        fused = getattr(b.attrs, "activation", None)
+        fields = {} if fused is None else {"fusedActivationFunction": writer.fused(fused)}
+        writer.add(builtin, inputs, writer.activation(b.output), options, fields, version=2)
+
+    return to_tflite
+
+
+def operands(op: TfliteOperator) -> tuple[str, str]:
+    """Builder names of both inputs of a TFLite operator."""
+
+    def name(i: int) -> str:
+        return op.constant(i) if op.tensor(i).is_constant else op.activation(i)
+
+    return name(0), name(1)
+
+
+def import_as(name: str) -> Callable[[TfliteOperator, GraphBuilder], str]:
+    """from_tflite of an operator with a fused activation."""
+
+    def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+        attrs = Attrs(op.fused(op.options.fusedActivationFunction))
+        return builder.add(name, op.name, operands(op), attrs, op.output_qparams())
+
+    return from_tflite
+
+
+def import_same(name: str, op: TfliteOperator, builder: GraphBuilder) -> str:
+    """maximum or minimum from TFLite; refused when the tensors' quantizations differ."""
+    output = op.output_qparams()
+    if any(op.tensor(i).qparams != output for i in (0, 1)):
+        raise op.error("its inputs and its output must have the same scale and zero point")
+    return builder.add(name, op.name, operands(op), NoAttrs(), output)

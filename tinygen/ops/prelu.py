@@ -1,0 +1,151 @@
+"""prelu: x above 0, alpha * x below, with a learned alpha per channel, per element, or shared along axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops import binary
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs
+from tinygen.ops.binary import Broadcast
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+LARGEST_FACTOR = 2.0**14
+"""Inputs times alpha need 17 bits, so greater factors could overflow int32; one of 512 already saturates."""
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """Nothing to set: alpha is the second input, int8 with one scale and zero_point of its own range."""
+
+
+# ---- constraints
+
+
+def constant_alpha(b: BoundNode) -> bool:
+    """alpha must be a constant whose shape broadcasts to the input's shape"""
+    if not b.inputs[1].is_constant:
+        return False
+    return np.broadcast_shapes(b.inputs[0].shape, b.inputs[1].shape) == b.inputs[0].shape
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """PReLU(shared_axes): shared axes have size 1 in alpha."""
+    alpha = builder.constant(f"{layer.name}/alpha", np.asarray(layer.alpha))
+    return builder.add("prelu", layer.name, (inputs[0], alpha), Attrs())
+
+
+# ---- shapes and quantization
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The input's shape."""
+    return shapes[0]
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """x above 0, alpha * x below."""
+    x, alpha = arrays
+    return np.where(x > 0, x, alpha * x)
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the template and the reference both use: *1 for inputs above 0, *2 for those below."""
+
+    loops: Broadcast
+    input_zero_point: int
+    alpha_zero_point: int
+    multiplier1: int
+    shift1: int
+    multiplier2: int
+    shift2: int
+    output_zero_point: int
+
+
+def params(b: BoundNode) -> Params:
+    """Multipliers: input scale / output scale, and input scale * alpha scale / output scale."""
+    (x, alpha), q = b.inputs, b.output.q
+    positive = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR))
+    negative = quantize_multiplier(min(x.scale * alpha.scale / q.scale[0], LARGEST_FACTOR))
+    zero_points = x.zero_point, alpha.zero_point
+    return Params(binary.broadcast(b), *zero_points, *positive, *negative, q.zero_point[0])
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(zo + requant(in - zi)), or of (in - zi) * (alpha - za) below 0; `rounding` does not matter."""
+    p = params(b)
+    x, alpha = binary.centred(b, arrays)
+    above = multiply_by_quantized_multiplier(x, p.multiplier1, p.shift1)
+    below = multiply_by_quantized_multiplier(x * alpha, p.multiplier2, p.shift2)
+    return np.clip(np.where(x >= 0, above, below) + p.output_zero_point, -128, 127).astype(np.int8)
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """PRELU."""
+    inputs = [writer.activation(b.inputs[0]), writer.constant(b.inputs[1])]
+    writer.add("PRELU", inputs, writer.activation(b.output))
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """PRELU with a constant alpha."""
+    if not op.tensor(1).is_constant:
+        raise op.error("alpha must be a constant")
+    return builder.add("prelu", op.name, (op.activation(0), op.constant(1)), Attrs(), op.output_qparams())
+
+
+# ---- kernels
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """alpha."""
+    alpha = b.inputs[1].data
+    assert alpha is not None
+    return {"alpha": alpha}
+
+
+def cost(b: BoundNode) -> float:
+    """One requantization an element."""
+    return 35.0 * b.output.elements
+
+
+OP = Op(
+    name="prelu",
+    summary="x above 0, alpha * x below, with learned alpha",
+    attrs=Attrs,
+    inputs=("input", "alpha"),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=binary.quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_prelu_s8", cost, constants=constants, in_place=lambda b: (0,)),),
+    constraints=(constant_alpha,),
+    keras={"PReLU": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"PRELU": from_tflite},
+)

@@ -1,0 +1,120 @@
+"""requantize: int8 at one scale -> int8 at another, with an optional clamping activation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real, no_macs, no_quantize
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+LARGEST_FACTOR = 2.0**20
+"""Inputs need 9 bits, so greater factors could overflow int32; one of 512 already saturates all inputs but 0."""
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """activation: a name in base.FUSED, applied by clamping the output."""
+
+    activation: str = "none"
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The input's shape."""
+    return shapes[0]
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The input, clamped."""
+    return clamp_real(arrays[0], b.attrs.activation)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the template and the reference both use. size: elements."""
+
+    size: int
+    input_zero_point: int
+    multiplier: int
+    shift: int
+    output_zero_point: int
+    activation_min: int
+    activation_max: int
+
+
+def params(b: BoundNode) -> Params:
+    """One multiplier: input scale / output scale."""
+    x, q = b.inputs[0], b.output.q
+    multiplier, shift = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR))
+    bounds = clamp_bounds(b.attrs.activation, q)
+    return Params(b.output.elements, x.zero_point, multiplier, shift, q.zero_point[0], *bounds)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(zo + requant(in - zi)); LiteRT rounds doubly here: `rounding` does not matter."""
+    p = params(b)
+    centred = arrays[0].astype(np.int64) - p.input_zero_point
+    scaled = multiply_by_quantized_multiplier(centred, p.multiplier, p.shift)
+    return np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max).astype(np.int8)
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """QUANTIZE, then the clamp as MAXIMUM and MINIMUM with a constant where there is one."""
+    x, q = b.inputs[0], b.output.q
+    low, high = clamp_bounds(b.attrs.activation, q)
+    bounds = [(k, v) for k, v, free in (("MAXIMUM", low, -128), ("MINIMUM", high, 127)) if v != free]
+    steps = ["QUANTIZE", *(kind for kind, _ in bounds)]
+    tensor = writer.activation(x)
+    for i, kind in enumerate(steps):
+        last = i == len(steps) - 1
+        out = writer.activation(b.output) if last else writer.temp(f"{b.name}/{i}", b.output.shape, "int8", q)
+        if kind == "QUANTIZE":
+            writer.add(kind, [tensor], out, "QuantizeOptions", {}, version=2)
+        else:
+            limit = writer.raw(f"{b.name}/{kind.lower()}", np.full(1, dict(bounds)[kind], np.int8), q)
+            writer.add(kind, [tensor, limit], out, "MaximumMinimumOptions", {}, version=2)
+        tensor = out
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """QUANTIZE from int8 to int8."""
+    if op.tensor(0).dtype != "int8":
+        raise op.error("only QUANTIZE from int8 to int8 is supported")
+    return builder.add("requantize", op.name, (op.activation(0),), Attrs(), op.output_qparams())
+
+
+def cost(b: BoundNode) -> float:
+    """One requantization an element."""
+    return 25.0 * b.output.elements
+
+
+OP = Op(
+    name="requantize",
+    summary="int8 at one scale to int8 at another",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_requantize_s8", cost, in_place=lambda b: (0,)),),
+    to_tflite=to_tflite,
+    elementwise=True,
+    from_tflite={"QUANTIZE": from_tflite},
+)

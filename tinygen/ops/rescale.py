@@ -1,0 +1,92 @@
+"""rescale: y = factor * x by changing the scale alone. No code runs: the output is the input's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, QParams, Shape
+from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
+
+if TYPE_CHECKING:
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """factor > 0."""
+
+    factor: float
+
+
+def usable_factor(b: BoundNode) -> bool:
+    """the factor must be a finite number above 0"""
+    return bool(0 < b.attrs.factor < float("inf"))
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The input's shape."""
+    return shapes[0]
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """Output scale = factor * input scale, same zero_point."""
+    factor = b.attrs.factor
+
+    def derive(inputs: tuple[QParams, ...]) -> QParams:
+        tiny = float(np.finfo(np.float32).tiny)
+        return QParams.per_tensor(max(inputs[0].scale[0] * factor, tiny), inputs[0].zero_point[0])
+
+    return Scaling(Share.DERIVED, derive=derive)
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """factor * x in floating point."""
+    return np.asarray(arrays[0] * arrays[0].dtype.type(b.attrs.factor))
+
+
+@dataclass(frozen=True)
+class Params:
+    """Nothing to compute."""
+
+
+def params(b: BoundNode) -> Params:
+    """Nothing to compute."""
+    return Params()
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """The same integers."""
+    return arrays[0]
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """MUL by the constant 1 at scale `output scale / input scale`: the multiplier is 1, the integers stay."""
+    x = b.inputs[0]
+    one = QParams.per_tensor(b.output.scale / x.scale, 0)
+    constant = writer.raw(f"{b.name}/factor", np.ones(1, np.int8), one)
+    options = {"fusedActivationFunction": writer.fused("none")}
+    writer.add("MUL", [writer.activation(x), constant], writer.activation(b.output), "MulOptions", options, version=2)
+
+
+OP = Op(
+    name="rescale",
+    summary="multiplication by a positive number, by changing the scale alone",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_rescale_s8", lambda b: 0.0, alias=True),),
+    constraints=(usable_factor,),
+    to_tflite=to_tflite,
+    elementwise=True,
+)

@@ -1,0 +1,193 @@
+"""softmax: along the last axis, in TFLite's fixed point (no float, no table)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.errors import UnsupportedLayerError
+from tinygen.fixedpoint import (
+    Rounding,
+    quantize_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
+from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
+from tinygen.ops.q31 import (
+    EXP_INTEGER_BITS,
+    exp_of_negative,
+    input_radius,
+    leading_zeros,
+    one_over_one_plus,
+)
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+SUM_INTEGER_BITS = 12
+"""Format of the sum of exponentials: Q12, so up to 4,095 terms of at most 1."""
+
+OUTPUT = QParams.per_tensor(1 / 256, -128)
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """beta: the input is multiplied by it (1 in Keras)."""
+
+    beta: float = 1.0
+
+
+# ---- constraints
+
+
+def bounded_sum(b: BoundNode) -> bool:
+    """softmax must run over 1 to 4,095 elements, so that the fixed-point sum of exponentials cannot overflow"""
+    return len(b.inputs[0].shape) >= 1 and 1 <= b.inputs[0].shape[-1] < 1 << SUM_INTEGER_BITS
+
+
+def usable_beta(b: BoundNode) -> bool:
+    """beta must be a finite number above 0"""
+    return bool(0 < b.attrs.beta < float("inf"))
+
+
+# ---- Keras
+
+
+def append(layer: Any, axis: Any, name: str, tensor: str, builder: GraphBuilder) -> str:
+    """Append a softmax along `axis`, which must be the last one."""
+    rank = len(builder.shape(tensor)) + 1
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    if len(axes) != 1 or axes[0] not in (-1, rank - 1):
+        kind = type(layer).__name__
+        why = f"softmax runs along axis {axis}, only the last axis ({rank - 1} or -1) is supported"
+        raise UnsupportedLayerError(layer.name, kind, why, "put a Permute layer before and behind it")
+    return builder.add("softmax", name, (tensor,), Attrs())
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Softmax(axis)."""
+    return append(layer, layer.axis, layer.name, inputs[0], builder)
+
+
+# ---- shapes and scales
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The input's shape."""
+    return shapes[0]
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """Always 1/256 and -128."""
+    return Scaling(Share.FIXED, OUTPUT)
+
+
+# ---- float evaluation
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """exp(beta * x) / sum of exp(beta * x), shifted by the maximum."""
+    x = arrays[0] * arrays[0].dtype.type(b.attrs.beta)
+    powers = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return np.asarray(powers / np.sum(powers, axis=-1, keepdims=True))
+
+
+# ---- int8 definition
+
+
+@dataclass(frozen=True)
+class Params:
+    """The numbers that the template and the reference both use.
+
+    left_shift, multiplier: int8 difference -> Q5 exponent. lowest: differences below count as exp = 0.
+    sum_integer_bits: format of the sum.
+    """
+
+    rows: int
+    depth: int
+    multiplier: int
+    left_shift: int
+    lowest: int
+    sum_integer_bits: int = SUM_INTEGER_BITS
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one quantized node."""
+    x = b.inputs[0]
+    factor = min(max(b.attrs.beta * x.scale * 2 ** (31 - EXP_INTEGER_BITS), 1.0), 2.0**31 - 1)
+    multiplier, left_shift = quantize_multiplier(factor)
+    depth = x.shape[-1]
+    return Params(
+        rows=x.elements // depth,
+        depth=depth,
+        multiplier=multiplier,
+        left_shift=left_shift,
+        lowest=-input_radius(EXP_INTEGER_BITS, left_shift),
+    )
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(round(256 * exp(d) / sum of exp(d)) - 128), d = difference to the row's maximum, in fixed point."""
+    p = params(b)
+    x = arrays[0].astype(np.int64)
+    difference = x - x.max(axis=-1, keepdims=True)
+    counts = difference >= p.lowest
+    shifted = np.where(counts, difference, 0) << p.left_shift
+    powers = exp_of_negative(saturating_rounding_doubling_high_mul(shifted, p.multiplier))
+    terms = np.where(counts, rounding_divide_by_pot(powers, SUM_INTEGER_BITS), 0)
+    total = terms.sum(axis=-1, keepdims=True)
+    zeros = leading_zeros(total)
+    reciprocal = one_over_one_plus((total << zeros) - (1 << 31))
+    quotient = saturating_rounding_doubling_high_mul(reciprocal, powers)
+    scaled = rounding_divide_by_pot(quotient, SUM_INTEGER_BITS - zeros + 31 - 8)
+    return np.where(counts, np.clip(scaled - 128, -128, 127), -128).astype(np.int8)
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """SOFTMAX."""
+    options = {"beta": b.attrs.beta}
+    inputs = [writer.activation(b.inputs[0])]
+    writer.add("SOFTMAX", inputs, writer.activation(b.output), "SoftmaxOptions", options, version=2)
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """SOFTMAX with TFLite's fixed output quantization."""
+    if op.output_qparams() != OUTPUT:
+        raise op.error("the output of SOFTMAX must have scale 1/256 and zero point -128")
+    return builder.add("softmax", op.name, (op.activation(0),), Attrs(float(op.options.beta)), OUTPUT)
+
+
+# ---- kernels
+
+
+def cost(b: BoundNode) -> float:
+    """Two exponentials an element."""
+    return 250.0 * b.output.elements
+
+
+OP = Op(
+    name="softmax",
+    summary="softmax along the last axis",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_softmax_s8", cost, in_place=lambda b: (0,)),),
+    constraints=(bounded_sum, usable_beta),
+    keras={"Softmax": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"SOFTMAX": from_tflite},
+)

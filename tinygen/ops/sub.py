@@ -1,0 +1,44 @@
+"""sub: elementwise a - b with broadcasting: the scheme of add with the second input negated at the common scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode
+from tinygen.ops import add, binary
+from tinygen.ops.base import Kernel, Op, clamp_real, no_macs
+from tinygen.ops.binary import Attrs
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """a - b in floating point."""
+    first, second = binary.aligned(b, arrays)
+    return clamp_real(first - second, b.attrs.activation)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """out = clamp(zo + requant(scale(a) - scale(b))); LiteRT rounds doubly here: `rounding` does not matter."""
+    p = add.params(b)
+    first, second = add.scaled(b, arrays, p)
+    return add.finish(first - second, p)
+
+
+OP = Op(
+    name="sub",
+    summary="elementwise difference, with broadcasting",
+    attrs=Attrs,
+    inputs=("input1", "input2"),
+    infer=binary.infer,
+    real=real,
+    scaling=binary.free,
+    quantize=binary.quantize,
+    params=add.params,
+    reference=reference,
+    macs=no_macs,
+    kernels=(Kernel("tg_sub_s8", add.cost, constants=binary.constants, in_place=binary.in_place),),
+    constraints=(binary.one_activation,),
+    keras={"Subtract": binary.chain("sub", Attrs())},
+    to_tflite=binary.export("SUB", "SubOptions"),
+    from_tflite={"SUB": binary.import_as("sub")},
+)
