@@ -33,7 +33,7 @@ def reshape(name: str, tensor: str, shape: Shape, builder: GraphBuilder) -> str:
 
     if builder.shape(tensor) == shape:
         return tensor
-    return builder.add("reshape", name, (tensor,), op.Attrs(shape))
+    return builder.add("reshape", name, (tensor,), op.Attrs(shape), builder.tensor(tensor).qparams)
 
 
 def as_2d(layer: Any, tensor: str, builder: GraphBuilder) -> TwoD:
