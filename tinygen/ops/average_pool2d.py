@@ -35,12 +35,13 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(round(sum(in) / count)), halves away from zero; in and out as stored, zero_point included."""
+    """out = clamp(round(sum(in) / count)), halves away from zero; zero_point included."""
     p = pooling.params(b)
     sums = pooling.window_view(arrays[0].astype(np.int64), b.attrs, 0).sum(axis=(4, 5))
     count = pooling.counts(b.attrs, b.inputs[0].shape)
     means = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
-    return np.clip(means, p.activation_min, p.activation_max).astype(np.int8)
+    out: Array = np.clip(means, p.activation_min, p.activation_max).astype(np.int8)
+    return out
 
 
 KERNELS = (Kernel("tg_average_pool2d_s8", pooling.cost_portable),)

@@ -48,7 +48,8 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     """out = clamp(max(in)); padding holds -128, which no element is below."""
     p = pooling.params(b)
     view = pooling.window_view(arrays[0], b.attrs, -128)
-    return np.clip(view.max(axis=(4, 5)), p.activation_min, p.activation_max).astype(np.int8)
+    out: Array = np.clip(view.max(axis=(4, 5)), p.activation_min, p.activation_max).astype(np.int8)
+    return out
 
 
 # ---- TFLite

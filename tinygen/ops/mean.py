@@ -64,7 +64,8 @@ def scaling(b: BoundNode) -> Scaling:
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The mean over height and width."""
-    return arrays[0].mean(axis=(1, 2)).reshape(-1, *b.output.shape)
+    means: Array = arrays[0].mean(axis=(1, 2))
+    return means.reshape(-1, *b.output.shape)
 
 
 # ---- int8 definition
@@ -91,7 +92,7 @@ def params(b: BoundNode) -> Params:
 
 
 def folded(ratio: float, count: int) -> tuple[int, int]:
-    """(multiplier, shift) of ratio / count, as LiteRT makes them: the ratio's multiplier is divided, rounded down.
+    """(multiplier, shift) of ratio / count, as LiteRT makes them: the multiplier is divided, rounded down.
 
     Before the division it gains as many bits as count has behind its first, so that it keeps its precision.
     """
@@ -108,7 +109,8 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     p = params(b)
     sums = arrays[0].sum(axis=(1, 2), dtype=np.int64) + p.offset
     scaled = multiply_by_quantized_multiplier(sums, p.multiplier, p.shift) + p.output_zero_point
-    return np.clip(scaled, -128, 127).astype(np.int8).reshape(-1, *b.output.shape)
+    out: Array = np.clip(scaled, -128, 127).astype(np.int8)
+    return out.reshape(-1, *b.output.shape)
 
 
 # ---- TFLite
@@ -123,7 +125,7 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 
 def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
-    """The input of a TFLite reduction, as (H, W, C); refused unless it reduces everything but the channels."""
+    """The input of a TFLite reduction, as (H, W, C); refused unless all but the channels is reduced."""
     from tinygen.ops import reshape as op_reshape
 
     x = op.activation(0)
@@ -131,7 +133,7 @@ def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
     rank = len(shape) + 1
     axes = sorted({axis % rank for axis in constant_ints(op, 1)})
     if rank not in (3, 4) or axes != list(range(1, rank - 1)):
-        raise op.error(f"it reduces axes {axes} of {rank}; only height and width (1 and 2 of 4) can be reduced")
+        raise op.error(f"it reduces axes {axes} of {rank}; only height and width (1 and 2 of 4) are allowed")
     if rank == 4:
         return x
     attrs = op_reshape.Attrs((1, *shape))

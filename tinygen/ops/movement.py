@@ -1,4 +1,4 @@
-"""What the data-moving operators share: refusing layouts, same-scale rule, and copies of strided boxes."""
+"""What the data-moving operators share: rules, helpers of handlers, copies of boxes between arrays."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ def one_scale(b: BoundNode) -> bool:
     return None in quantized or len(set(quantized)) == 1
 
 
+def few_axes(b: BoundNode) -> bool:
+    """the tensor must have at most 4 dimensions besides the batch"""
+    return len(b.inputs[0].shape) <= 4
+
+
+def height_width_spans(value: Any) -> tuple[Span, Span, Span]:
+    """Keras's `padding` or `cropping` of a 1D layer, (left, right), or 2D layer, per axis of (H, W, C)."""
+    first, second = value
+    if isinstance(first, int):
+        return (0, 0), (int(first), int(second)), (0, 0)
+    return (int(first[0]), int(first[1])), (int(second[0]), int(second[1])), (0, 0)
+
+
+def cost_copy(b: BoundNode) -> float:
+    """About 3 cycles a byte: short runs cost more, long ones less."""
+    return 3.0 * b.output.elements
+
+
 def channels_last(layer: Any) -> None:
     """Raise UnsupportedLayerError for a Keras layer with data_format='channels_first'."""
     if getattr(layer, "data_format", None) == "channels_first":
@@ -41,6 +59,14 @@ def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int) -> str:
     if len(builder.shape(tensor)) != rank:
         raise op.error(f"its input has {len(builder.shape(tensor)) + 1} dimensions, {rank + 1} are allowed")
     return tensor
+
+
+def tflite_factor(op: TfliteOperator, shape: Shape) -> tuple[int, int]:
+    """The integer factors by which a TFLite resize enlarges (H, W, C)."""
+    target = constant_ints(op, 1)
+    if len(target) != 2 or min(target) < 1 or target[0] % shape[0] or target[1] % shape[1]:
+        raise op.error(f"it resizes {shape[:2]} to {target}; only integer factors are allowed")
+    return target[0] // shape[0], target[1] // shape[1]
 
 
 def constant_ints(op: TfliteOperator, index: int) -> tuple[int, ...]:
@@ -70,6 +96,13 @@ class Copy:
     target: int
 
 
+@dataclass(frozen=True)
+class Copied:
+    """Params of the operators that are one copy."""
+
+    copy: Copy
+
+
 def strides(shape: Shape) -> tuple[int, ...]:
     """Elements between neighbours along each axis of a contiguous array."""
     return tuple(int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
@@ -78,7 +111,7 @@ def strides(shape: Shape) -> tuple[int, ...]:
 def box_copy(
     box: Shape, source: Sequence[int], target: Sequence[int], source_offset: int = 0, target_offset: int = 0
 ) -> Copy:
-    """The fewest loops that copy a box between two arrays with these strides; offsets are those of its first element."""
+    """The fewest loops that copy a box between two arrays with these strides and offsets, in elements."""
     loops: list[Loop] = []
     for loop in (Loop(*axis) for axis in zip(box, source, target, strict=True) if axis[0] > 1):
         if loops and _continues(loops[-1], loop):

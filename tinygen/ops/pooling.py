@@ -84,7 +84,8 @@ def window_view(x: Array, attrs: Attrs, fill: float) -> Array:
 def counts(attrs: Attrs, shape: Shape) -> Array:
     """Elements of the input in each window, (1, OH, OW, 1) int64."""
     ones = np.ones((1, shape[0], shape[1], 1), np.int64)
-    return window_view(ones, attrs, 0).sum(axis=(4, 5))
+    inside: Array = window_view(ones, attrs, 0).sum(axis=(4, 5))
+    return inside
 
 
 @dataclass(frozen=True)
@@ -109,24 +110,16 @@ class Params:
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     attrs: Attrs = b.attrs
+    (height, width, channels), (out_h, out_w, _) = b.inputs[0].shape, b.output.shape
+    origin = attrs.padding.top, attrs.padding.left
     bounds = clamp_bounds(attrs.activation, b.output.q)
-    height, width, channels = b.inputs[0].shape
-    return Params(
-        height,
-        width,
-        channels,
-        *b.output.shape[:2],
-        *attrs.window,
-        *attrs.stride,
-        attrs.padding.top,
-        attrs.padding.left,
-        *bounds,
-    )
+    return Params(height, width, channels, out_h, out_w, *attrs.window, *attrs.stride, *origin, *bounds)
 
 
 def cost_portable(b: BoundNode) -> float:
     """Plain C: about 6 cycles an element of a window, 30 an output."""
-    return b.output.elements * (6.0 * b.attrs.window[0] * b.attrs.window[1] + 30.0)
+    attrs: Attrs = b.attrs
+    return b.output.elements * (6.0 * attrs.window[0] * attrs.window[1] + 30.0)
 
 
 # ---- TFLite

@@ -1,4 +1,4 @@
-"""reshape: the same elements in the same order under another shape. Costs nothing: the output is the input's bytes."""
+"""reshape: the same elements in the same order under another shape; the output is the input's bytes."""
 
 from __future__ import annotations
 

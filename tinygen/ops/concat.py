@@ -1,0 +1,134 @@
+"""concat: inputs behind one another along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.errors import UnsupportedLayerError
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.movement import cost_copy, one_scale
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """axis: without the batch, from 0."""
+
+    axis: int
+
+
+# ---- constraints
+
+
+def shapes_agree(b: BoundNode) -> bool:
+    """all inputs must have the same shape but for the axis along which they are joined"""
+    axis = b.attrs.axis
+    return len({(*t.shape[:axis], *t.shape[axis + 1 :]) for t in b.inputs}) == 1
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """Concatenate counts axes with the batch."""
+    rank = len(builder.shape(inputs[0])) + 1
+    axis = int(layer.axis) % rank
+    if axis == 0:
+        why = f"axis={layer.axis} is the batch; samples run one at a time"
+        raise UnsupportedLayerError(layer.name, "Concatenate", why, f"choose an axis from 1 to {rank - 1}")
+    return builder.add("concat", layer.name, tuple(inputs), Attrs(axis - 1))
+
+
+# ---- shapes, evaluation
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """The sizes along the axis add up."""
+    size = sum(shape[attrs.axis] for shape in shapes)
+    return (*shapes[0][: attrs.axis], size, *shapes[0][attrs.axis + 1 :])
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The bytes only move: all inputs are quantized alike."""
+    return SAME
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """The joined numbers."""
+    return np.concatenate(arrays, axis=b.attrs.axis + 1)
+
+
+@dataclass(frozen=True)
+class Params:
+    """outer: indices in front of the axis. runs: contiguous elements of each input for one such index."""
+
+    outer: int
+    runs: tuple[int, ...]
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one node."""
+    outer = int(np.prod(b.output.shape[: b.attrs.axis], dtype=np.int64))
+    return Params(outer, tuple(t.elements // outer for t in b.inputs))
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """The joined bytes."""
+    return real(b, arrays)
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """CONCATENATION."""
+    inputs = [writer.activation(t) for t in b.inputs]
+    options = {"axis": b.attrs.axis + 1, "fusedActivationFunction": writer.fused("none")}
+    writer.add(
+        "CONCATENATION", inputs, writer.activation(b.output), "ConcatenationOptions", options, version=2
+    )
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """CONCATENATION of activations."""
+    inputs = tuple(op.activation(i) for i in range(op.inputs))
+    rank = len(builder.shape(inputs[0])) + 1
+    axis = op.options.axis % rank
+    if axis == 0 or any(len(builder.shape(i)) + 1 != rank for i in inputs):
+        raise op.error(
+            f"its axis {op.options.axis} must not be the batch, and its inputs must have equal ranks"
+        )
+    if op.fused(op.options.fusedActivationFunction) != "none":
+        raise op.error("a fused activation; put the activation behind it")
+    return builder.add("concat", op.name, inputs, Attrs(axis - 1), op.output_qparams())
+
+
+KERNELS = (Kernel("tg_concat_s8", cost_copy),)
+
+OP = Op(
+    name="concat",
+    summary="inputs behind one another along any axis but the batch",
+    attrs=Attrs,
+    inputs=("inputs*",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=KERNELS,
+    constraints=(shapes_agree, one_scale),
+    keras={"Concatenate": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"CONCATENATION": from_tflite},
+)

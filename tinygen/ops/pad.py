@@ -1,0 +1,142 @@
+"""pad: zeros put before and behind along any axis. What a convolution can pad by itself, fuse gives to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.fixedpoint import Rounding
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.keras_common import as_2d, from_2d
+from tinygen.ops.movement import (
+    Copy,
+    Span,
+    box_copy,
+    channels_last,
+    constant_ints,
+    cost_copy,
+    few_axes,
+    height_width_spans,
+    one_scale,
+    strides,
+)
+
+if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
+    from tinygen.tflite.writer import TfliteWriter
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """spans: (before, behind) in elements, for each axis without the batch."""
+
+    spans: tuple[Span, ...]
+
+
+# ---- constraints
+
+
+def nothing_negative(b: BoundNode) -> bool:
+    """the padding must be 0 or more on each side"""
+    attrs: Attrs = b.attrs
+    return min(min(span) for span in attrs.spans) >= 0
+
+
+# ---- Keras
+
+
+def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """ZeroPadding1D, ZeroPadding2D. Padding by nothing adds nothing."""
+    channels_last(layer)
+    spans = height_width_spans(layer.padding)
+    if not any(map(any, spans)):
+        return inputs[0]
+    two_d = as_2d(layer, inputs[0], builder)
+    return from_2d(layer, builder.add("pad", layer.name, (two_d.tensor,), Attrs(spans)), builder)
+
+
+# ---- shapes, evaluation
+
+
+def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
+    """Each axis grows by its span."""
+    return tuple(
+        size + before + behind for size, (before, behind) in zip(shapes[0], attrs.spans, strict=True)
+    )
+
+
+def scaling(b: BoundNode) -> Scaling:
+    """The bytes only move; every zero point is a real 0."""
+    return SAME
+
+
+def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
+    """Zeros around the input."""
+    return np.pad(arrays[0], ((0, 0), *b.attrs.spans))
+
+
+@dataclass(frozen=True)
+class Params:
+    """The output is `elements` times `fill`, then the copy lays the input into it."""
+
+    copy: Copy
+    elements: int
+    fill: int
+
+
+def params(b: BoundNode) -> Params:
+    """Numbers of one quantized node."""
+    target = strides(b.output.shape)
+    offset = sum(before * stride for (before, _), stride in zip(b.attrs.spans, target, strict=True))
+    copy = box_copy(b.inputs[0].shape, strides(b.inputs[0].shape), target, target_offset=offset)
+    return Params(copy, b.output.elements, b.output.zero_point)
+
+
+def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
+    """The zero point, which is real 0, around the input."""
+    return np.pad(arrays[0], ((0, 0), *b.attrs.spans), constant_values=params(b).fill)
+
+
+# ---- TFLite
+
+
+def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """PAD."""
+    spans = writer.raw(f"{b.name}/spans", np.array([(0, 0), *b.attrs.spans], np.int32))
+    inputs = [writer.activation(b.inputs[0]), spans]
+    writer.add("PAD", inputs, writer.activation(b.output), "PadOptions", {}, version=2)
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """PAD of whole samples."""
+    flat = constant_ints(op, 1)
+    pairs = tuple(zip(flat[::2], flat[1::2], strict=False))
+    if len(flat) != 2 * (len(builder.shape(op.activation(0))) + 1) or pairs[0] != (0, 0):
+        raise op.error(f"its spans {list(flat)} must be one pair per axis, (0, 0) for the batch")
+    return builder.add("pad", op.name, (op.activation(0),), Attrs(pairs[1:]), op.output_qparams())
+
+
+KERNELS = (Kernel("tg_pad_s8", cost_copy),)
+
+OP = Op(
+    name="pad",
+    summary="zeros before and behind along any axis",
+    attrs=Attrs,
+    inputs=("input",),
+    infer=infer,
+    real=real,
+    scaling=scaling,
+    quantize=no_quantize,
+    params=params,
+    reference=reference,
+    macs=no_macs,
+    kernels=KERNELS,
+    constraints=(nothing_negative, few_axes, one_scale),
+    keras={"ZeroPadding1D": from_keras, "ZeroPadding2D": from_keras},
+    to_tflite=to_tflite,
+    from_tflite={"PAD": from_tflite},
+)
