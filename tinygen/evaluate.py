@@ -59,9 +59,15 @@ def _reads_left(graph: Graph) -> dict[str, int]:
 
 
 def chunked(
-    run: Callable[[Sequence[Array]], tuple[Array, ...]], inputs: Sequence[Array], size: int = 64
+    run: Callable[[Sequence[Array]], tuple[Array, ...]],
+    inputs: Sequence[Array],
+    size: int = 64,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Array, ...]:
     """Apply `run` to slices of at most `size` samples and join the outputs: bounds the memory of big data sets."""
     count = len(inputs[0])
-    parts = [run([x[i : i + size] for x in inputs]) for i in range(0, count, size)]
+    parts = []
+    for start in range(0, count, size):
+        parts.append(run([x[start : start + size] for x in inputs]))
+        report(min(start + size, count), count)
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -92,6 +92,20 @@ def write_project(project: Project, folder: Path, force: bool = False) -> None:
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file, whole or not at all."""
+    path = Path(os.path.abspath(path))
+    part = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as problem:
+        raise OutputError(f"cannot write '{path}': {problem.strerror or problem}\n  nothing was changed") from problem
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _swap(staging: Path, folder: Path) -> None:
     """Put `staging` in the place of `folder`; if that fails, `folder` is as before."""
     if not folder.exists():

@@ -1,0 +1,82 @@
+"""The compiler in one function: start reading here.
+
+    load -> fuse -> calibrate -> quantize -> simplify -> schedule -> select -> plan -> verify -> emit
+
+Every stage is a pure function from frozen data to frozen data; loading and writing stand around this (api.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygen import spec
+from tinygen.boards import Board
+from tinygen.calibration import calibrate
+from tinygen.emission import Arena, Library, emit_library
+from tinygen.fusion import fuse
+from tinygen.graph import Graph
+from tinygen.plan_check import verify
+from tinygen.planning import MemoryPlan, plan
+from tinygen.program import Program, select
+from tinygen.quantization import Decision, quantize
+from tinygen.samples import Samples
+from tinygen.scheduling import schedule
+from tinygen.simplification import simplify
+
+Report = Callable[[str, int, int], None]
+"""(stage, done, total) -> None: progress of long stages."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose. name: C prefix. labels: class names of output 0."""
+
+    name: str = "model"
+    calibration: str = "auto"
+    arena: Arena = "caller"
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Everything that compiling made. fused: the float graph that was quantized (None for an int8 model)."""
+
+    graph: Graph
+    fused: Graph | None
+    decisions: tuple[Decision, ...]
+    program: Program
+    plan: MemoryPlan
+    library: Library
+
+
+def is_quantized(graph: Graph) -> bool:
+    """True for graphs whose inputs are int8 already (read from a .tflite file)."""
+    return all(t.dtype == "int8" for t in graph.input_tensors)
+
+
+def compile_graph(
+    graph: Graph, samples: Samples | None, board: Board | None, options: Options, report: Report = silent
+) -> Compiled:
+    """Compile a float graph (samples needed: the representative dataset) or an int8 graph for a board.
+
+    board None: portable C for any machine. Raises ModelError, DataError.
+    """
+    fused: Graph | None = None
+    decisions: tuple[Decision, ...] = ()
+    if not is_quantized(graph):
+        assert samples is not None, "a float graph needs samples"
+        fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
+        calibration = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
+        quantized = quantize(fused, calibration, options.calibration, lambda d, t: report("quantize", d, t))
+        graph, decisions = quantized.graph, quantized.decisions
+    graph = spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
+    program = select(graph, board)
+    memory = plan(program)
+    verify(program, memory)
+    library = emit_library(program, memory, options.name, options.arena, options.labels)
+    return Compiled(graph, fused, decisions, program, memory, library)
