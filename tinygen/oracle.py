@@ -83,9 +83,16 @@ class _Session:
         return interpreter
 
     def _all_batched(self, interpreter: Any, count: int) -> bool:
-        """True when every tensor that an operator writes has `count` as its first dimension."""
-        shapes = [interpreter._get_tensor_details(t, 0)["shape"] for t in self.written]
-        return all(len(shape) > 0 and shape[0] == count for shape in shapes)
+        """True when every activation has `count` as its first dimension and none is broadcast along it.
+
+        Activations of different rank in one operator would be aligned at their last axes, batch against height.
+        """
+        shape = {t: interpreter._get_tensor_details(t, 0)["shape"] for t in self.activations}
+        for op in interpreter._get_ops_details():
+            read = {len(shape[int(t)]) for t in op["inputs"] if int(t) in shape}
+            if len(read) > 1:
+                return False
+        return all(len(s) > 0 and s[0] == count for s in shape.values())
 
     def _interpreter(self) -> Any:
         """A new interpreter at batch 1."""

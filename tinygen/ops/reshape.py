@@ -91,8 +91,8 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
 
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
-    """RESHAPE."""
-    shape = (1, *b.output.shape)
+    """RESHAPE; -1 for the batch, so that LiteRT can run several samples at once."""
+    shape = (-1, *b.output.shape)
     new_shape = writer.raw(f"{b.name}/shape", np.array(shape, np.int32))
     inputs = [writer.activation(b.inputs[0]), new_shape]
     writer.add("RESHAPE", inputs, writer.activation(b.output), "ReshapeOptions", {"newShape": list(shape)})
