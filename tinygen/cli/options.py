@@ -28,16 +28,22 @@ emulator_option = click.option(
 
 
 def shape_option(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
-    """Parse repeated --input-shape 96,96,3."""
+    """Parse repeated --input-shape 96,96,3 or --input-shape image=96,96,3 into (name or '', shape) pairs."""
+    return tuple(_named_shape(text) for text in values)
+
+
+def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
     try:
-        shapes = tuple(tuple(int(v) for v in text.replace("x", ",").split(",")) for text in values)
-        if any(size <= 0 for shape in shapes for size in shape):
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
+        if any(size <= 0 for size in shape):
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"--input-shape '{' '.join(values)}' is not a shape: positive sizes without the batch, e.g. 96,96,3"
+            f"--input-shape '{text}' is not a shape: positive sizes without the batch\n"
+            "  for example --input-shape 96,96,3, or with several inputs --input-shape image=96,96,3"
         ) from None
-    return shapes
+    return name, shape
 
 
 def scaling_options(command: Command) -> Command:
@@ -49,6 +55,13 @@ def scaling_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def sample_options(scale: float | None, offset: float | None, preprocess: str | None) -> Any:
+    """The three scaling options as samples.Options."""
+    from tinygen.samples import Options
+
+    return Options(scale, offset, preprocess)
 
 
 def model_options(command: Command) -> Command:

@@ -1,0 +1,127 @@
+"""`tinygen compile`: a model becomes a project."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from tinygen.cli import options as opt
+from tinygen.errors import DataError, UsageError
+
+
+@click.command("compile")
+@click.argument("model", type=opt.PATH)
+@opt.model_options
+@click.option("--eval", "evaluation", type=opt.PATH, help="Labelled samples that judge float against int8.")
+@click.option("--metric", help="accuracy, auc (of the reconstruction error) or mse; found from labels and shapes.")
+@click.option("--max-drop", type=float, help="Fail when int8 loses more: points (accuracy, auc) or percent (mse).")
+@opt.scaling_options
+@opt.board_option
+@click.option("--out", type=opt.PATH, required=True, help="Project folder to write (an earlier project is replaced).")
+@click.option("--name", help="Prefix of the generated C [default: from the file's name].")
+@click.option("--calibration", default="auto", show_default=True, help="auto, min-max, percentile, entropy or mse.")
+@click.option("--arena", type=click.Choice(["caller", "library"]), default="caller", help="Who owns the arena.")
+@click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
+@click.option("--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated.")
+@click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
+@opt.json_option
+def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
+    """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a firmware project for a board.
+
+    \b
+    Examples:
+      tinygen compile kws.keras --representative train.npz --board mps2_an386 --out fw/
+      tinygen compile ic.keras --representative train.npz --eval eval.npz --max-drop 1 --out fw/
+      tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
+      tinygen compile model_int8.tflite --out fw/
+      tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
+    """
+    import tinygen
+    from tinygen import project
+
+    labels = read_labels(given.pop("labels"))
+    samples = opt.sample_options(given.pop("input_scale"), given.pop("input_offset"), given.pop("preprocess"))
+    with opt.progress() as report:
+        build = tinygen.compile(
+            model,
+            out=None if check else out,
+            eval=given.pop("evaluation"),
+            samples=samples,
+            labels=labels,
+            force=force,
+            report=report,
+            **given,
+        )
+    if check:
+        return _print_check(project.differences(build.project, out), out, as_json)
+    data = build_data(build, out)
+    opt.print_json(data) if as_json else _print_build(data)
+    return 0
+
+
+def read_labels(path: Path | None) -> tuple[str, ...]:
+    """Class names, one a line."""
+    if path is None:
+        return ()
+    try:
+        return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"--labels '{path}' cannot be read as text: {problem}") from None
+
+
+def _print_check(stale: list[str], out: Path, as_json: bool) -> int:
+    if as_json:
+        opt.print_json({"folder": str(out), "differences": stale})
+        return 1 if stale else 0
+    if stale:
+        shown = ", ".join(stale[:5]) + (" ..." if len(stale) > 5 else "")
+        raise UsageError(f"'{out}' is not what would be generated now: {shown}\n  run the same command without --check")
+    opt.stdout.print(f"{out} is up to date")
+    return 0
+
+
+def build_data(build: Any, out: Path) -> dict[str, Any]:
+    """The result of a compile as JSON-ready data. Sizes in bytes."""
+    compiled, plan = build.compiled, build.compiled.plan
+    return {
+        "project": str(out),
+        "board": build.board.name,
+        "run_id": build.project.run_id,
+        "arena_bytes": plan.arena_bytes,
+        "arena_lower_bound": plan.lower_bound,
+        "constant_bytes": compiled.library.constant_bytes,
+        "macs": sum(step_macs(s) for s in compiled.program.steps),
+        "float_metric": asdict(build.float_metric) if build.float_metric else None,
+        "int8_metric": asdict(build.int8_metric) if build.int8_metric else None,
+        "float": str(build.float_metric) if build.float_metric else None,
+        "int8": str(build.int8_metric) if build.int8_metric else None,
+        "notes": list(build.notes),
+    }
+
+
+def step_macs(step: Any) -> int:
+    """Multiply-accumulates of one step."""
+    from tinygen import ops
+
+    return ops.get(step.bound.node.op).macs(step.bound)
+
+
+def _print_build(data: dict[str, Any]) -> None:
+    for note in data["notes"]:
+        opt.stderr.print(f"note: {note}", markup=False, highlight=False)
+    table = Table(show_header=False, box=None)
+    gap = 100.0 * (data["arena_bytes"] / max(data["arena_lower_bound"], 1) - 1)
+    table.add_row("board", data["board"])
+    table.add_row("arena", f"{data['arena_bytes']:,} bytes ({gap:.1f} % over the lower bound)")
+    table.add_row("constants", f"{data['constant_bytes']:,} bytes")
+    table.add_row("MACs", f"{data['macs']:,}")
+    for kind in ("float", "int8"):
+        if data[f"{kind}_metric"]:
+            table.add_row(f"{kind} {data[f'{kind}_metric']['kind']}", data[kind])
+    table.add_row("project", data["project"])
+    opt.stdout.print(table)
+    opt.stdout.print(f"next: tinygen run {data['project']} --emulator qemu --inputs SAMPLES --count 20", highlight=False)
