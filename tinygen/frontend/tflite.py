@@ -7,7 +7,7 @@ from pathlib import Path
 from tinygen.errors import ModelError, bytes_text
 from tinygen.graph import Graph
 from tinygen.tflite.parsing import MAX_FILE_BYTES, TfliteFile
-from tinygen.tflite.reader import Reading
+from tinygen.tflite.walk import Reading
 
 
 def load_tflite(path: str | Path) -> Graph:
