@@ -16,7 +16,6 @@ from tinygen.ops.movement import (
     Copied,
     Span,
     box_copy,
-    channels_last,
     constant_ints,
     cost_copy,
     few_axes,
@@ -50,7 +49,6 @@ def something_left(b: BoundNode) -> bool:
 
 def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """Cropping1D, Cropping2D. Cropping by nothing adds nothing."""
-    channels_last(layer)
     spans = height_width_spans(layer.cropping)
     if not any(map(any, spans)):
         return inputs[0]

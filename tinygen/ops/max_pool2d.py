@@ -12,7 +12,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder
 from tinygen.ops import pooling
 from tinygen.ops.base import Kernel, Op, clamp_real, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, reshape
-from tinygen.ops.movement import channels_last, one_scale
+from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = ["OP", "Attrs"]
 
 def global_from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """GlobalMaxPooling 1D/2D: one window over everything."""
-    channels_last(layer)
     two_d = as_2d(layer, inputs[0], builder)
     height, width, channels = two_d.shape
     attrs = Attrs((height, width), (1, 1))
@@ -63,17 +62,7 @@ def global_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     height, width, _ = builder.shape(x)
     attrs = Attrs((height, width), (1, 1))
     output = builder.add("max_pool2d", op.name, (x,), attrs, op.output_qparams())
-    return reshape_like(op, output, builder)
-
-
-def reshape_like(op: TfliteOperator, tensor: str, builder: GraphBuilder) -> str:
-    """Give a quantized tensor the shape that the TFLite operator's output has."""
-    from tinygen.ops import reshape as op_reshape
-
-    if builder.shape(tensor) == op.output_shape():
-        return tensor
-    attrs = op_reshape.Attrs(op.output_shape())
-    return builder.add("reshape", f"{op.name}/reshape", (tensor,), attrs, op.output_qparams())
+    return reshape(f"{op.name}/reshape", output, op.output_shape(), builder)
 
 
 KERNELS = (Kernel("tg_max_pool2d_s8", pooling.cost_portable),)

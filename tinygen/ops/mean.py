@@ -12,7 +12,7 @@ from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quant
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, reshape
-from tinygen.ops.movement import channels_last, constant_ints
+from tinygen.ops.movement import constant_ints
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -39,7 +39,6 @@ def bounded_sum(b: BoundNode) -> bool:
 
 def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """GlobalAveragePooling 1D/2D."""
-    channels_last(layer)
     two_d = as_2d(layer, inputs[0], builder)
     is_1d = len(builder.shape(inputs[0])) == 2
     output = builder.add("mean", layer.name, (two_d.tensor,), Attrs(bool(layer.keepdims)))
@@ -126,8 +125,6 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
     """The input of a TFLite reduction, as (H, W, C); refused unless all but the channels is reduced."""
-    from tinygen.ops import reshape as op_reshape
-
     x = op.activation(0)
     shape = builder.shape(x)
     rank = len(shape) + 1
@@ -136,18 +133,15 @@ def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
         raise op.error(f"it reduces axes {axes} of {rank}; only height and width (1 and 2 of 4) are allowed")
     if rank == 4:
         return x
-    attrs = op_reshape.Attrs((1, *shape))
-    return builder.add("reshape", f"{op.name}/as_2d", (x,), attrs, builder.tensor(x).qparams)
+    return reshape(f"{op.name}/as_2d", x, (1, *shape), builder)
 
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """MEAN over height and width, or over the length of (length, channels)."""
-    from tinygen.ops.max_pool2d import reshape_like
-
     x = spatial(op, builder)
     keepdims = len(op.output_shape()) == 3
     output = builder.add("mean", op.name, (x,), Attrs(keepdims), op.output_qparams())
-    return reshape_like(op, output, builder)
+    return reshape(f"{op.name}/as_1d", output, op.output_shape(), builder)
 
 
 # ---- kernels

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import BoundNode, GraphBuilder, Shape
 
 if TYPE_CHECKING:
@@ -40,17 +39,6 @@ def height_width_spans(value: Any) -> tuple[Span, Span, Span]:
 def cost_copy(b: BoundNode) -> float:
     """About 3 cycles a byte: short runs cost more, long ones less."""
     return 3.0 * b.output.elements
-
-
-def channels_last(layer: Any) -> None:
-    """Raise UnsupportedLayerError for a Keras layer with data_format='channels_first'."""
-    if getattr(layer, "data_format", None) == "channels_first":
-        raise UnsupportedLayerError(
-            layer.name,
-            type(layer).__name__,
-            "data_format='channels_first'; only 'channels_last' (height, width, channels) is known",
-            "rebuild the model with data_format='channels_last'",
-        )
 
 
 def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int) -> str:

@@ -16,7 +16,6 @@ from tinygen.ops.movement import (
     Copy,
     Span,
     box_copy,
-    channels_last,
     constant_ints,
     cost_copy,
     few_axes,
@@ -51,7 +50,6 @@ def nothing_negative(b: BoundNode) -> bool:
 
 def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """ZeroPadding1D, ZeroPadding2D. Padding by nothing adds nothing."""
-    channels_last(layer)
     spans = height_width_spans(layer.padding)
     if not any(map(any, spans)):
         return inputs[0]

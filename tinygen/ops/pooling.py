@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, KerasHandler, Scaling, clamp_bounds
 from tinygen.ops.keras_common import as_2d, from_2d, pair
-from tinygen.ops.movement import channels_last, of_rank
+from tinygen.ops.movement import of_rank
 from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def keras_handler(op: str) -> KerasHandler:
     """The handler of Max/AveragePooling 1D/2D."""
 
     def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-        channels_last(layer)
         two_d = as_2d(layer, inputs[0], builder)
         window = pair(layer.pool_size)
         attrs = Attrs(window, two_d.strides, keras_padding(layer.padding, two_d.shape, window, two_d.strides))

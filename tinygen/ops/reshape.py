@@ -37,9 +37,6 @@ def same_elements(b: BoundNode) -> bool:
 
 def flatten(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """Flatten."""
-    from tinygen.ops.movement import channels_last
-
-    channels_last(layer)
     return _append(layer, inputs[0], (-1,), builder)
 
 

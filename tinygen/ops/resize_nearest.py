@@ -16,7 +16,6 @@ from tinygen.ops.keras_common import as_2d, from_2d, pair, reshape
 from tinygen.ops.movement import (
     Copied,
     box_copy,
-    channels_last,
     cost_copy,
     of_rank,
     one_scale,
@@ -53,7 +52,6 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """UpSampling1D, and UpSampling2D with interpolation 'nearest' or 'bilinear'."""
     from tinygen.ops import resize_bilinear
 
-    channels_last(layer)
     kinds = {"nearest": ("resize_nearest", Attrs), "bilinear": ("resize_bilinear", resize_bilinear.Attrs)}
     kind = getattr(layer, "interpolation", "nearest")
     if kind not in kinds:
