@@ -1,0 +1,140 @@
+"""Calibrators: from the observed values of an activation to the range that int8 shall cover.
+
+Every range holds 0, so that 0 is exact (padding, relu). Values outside saturate; a smaller range has finer steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from tinygen.calibration import Statistics
+from tinygen.graph import Array, QParams
+
+STEPS = 255
+"""Steps between the lowest and the highest int8."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Real numbers low <= 0 <= high that int8 covers."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, low: float, high: float) -> Range:
+        """[low, high] widened to hold 0."""
+        return cls(min(low, 0.0), max(high, 0.0))
+
+    def scaled(self, low: float, high: float) -> Range:
+        """Both ends multiplied."""
+        return Range(self.low * low, self.high * high)
+
+    @property
+    def qparams(self) -> QParams:
+        """Asymmetric int8 over the range; low 0 gives zero_point -128 exactly, an empty range scale 1."""
+        width = self.high - self.low
+        tiny = float(np.finfo(np.float32).tiny)
+        if width < STEPS * tiny:
+            return QParams.per_tensor(1.0, 0)
+        scale = float(np.float32(width / STEPS))
+        return QParams.per_tensor(scale, min(max(round(-128 - self.low / scale), -128), 127))
+
+
+Calibrator = Callable[[Statistics], Range]
+
+
+def min_max(s: Statistics) -> Range:
+    """Everything that was observed."""
+    return Range.around(s.low, s.high)
+
+
+def percentile(share: float) -> Calibrator:
+    """All but (100 - share) % of the values, the rest cut in equal parts from both ends."""
+
+    def calibrator(s: Statistics) -> Range:
+        """The share of values in the middle."""
+        below = np.cumsum(s.counts) / s.counts.sum()
+        cut = (1 - share / 100) / 2
+        first, last = int(np.searchsorted(below, cut, "right")), int(np.searchsorted(below, 1 - cut))
+        width = 2 * s.reach / len(s.counts)
+        low, high = first * width - s.reach, (last + 1) * width - s.reach
+        return Range.around(max(low, s.low), min(high, s.high))
+
+    return calibrator
+
+
+def mean_squared_error(s: Statistics) -> Range:
+    """The range with the least mean squared difference between the values and their int8."""
+    used = s.counts > 0
+    centers, counts = s.centers[used], s.counts[used]
+    full = min_max(s)
+    lows = np.linspace(0.25, 1.0, 31) if full.low < 0 else np.ones(1)
+    best = _least(full, [(f, f) for f in np.linspace(0.15, 1.0, 35)], centers, counts)
+    near = [(low, best.high / full.high if full.high else 1.0) for low in lows]
+    best = _least(full, near, centers, counts)
+    near = [(best.low / full.low if full.low else 1.0, high) for high in np.linspace(0.15, 1.0, 35)]
+    return _least(full, near, centers, counts)
+
+
+def _least(full: Range, factors: list[tuple[float, float]], centers: Array, counts: Array) -> Range:
+    ranges = [full.scaled(low, high) for low, high in factors]
+    return min(ranges, key=lambda r: histogram_error(r, centers, counts))
+
+
+def histogram_error(r: Range, centers: Array, counts: Array) -> float:
+    """Sum of squared quantization errors of values `centers`, `counts` times each."""
+    q = r.qparams
+    scale, zero_point = q.scale[0], q.zero_point[0]
+    rounded = np.clip(np.rint(centers / scale), -128 - zero_point, 127 - zero_point) * scale
+    return float(np.dot((rounded - centers) ** 2, counts))
+
+
+def entropy(s: Statistics) -> Range:
+    """The range whose int8 histogram is nearest to the observed one in relative entropy.
+
+    Values outside count in the outermost step; values inside are spread evenly over the used bins of their step.
+    """
+    full = min_max(s)
+    factors = np.linspace(0.3, 1.0, 57)
+    return min((full.scaled(f, f) for f in factors[::-1]), key=lambda r: _divergence(s, r))
+
+
+def _divergence(s: Statistics, r: Range) -> float:
+    """Relative entropy of the observed histogram, cut to r, against its int8 version."""
+    width = 2 * s.reach / len(s.counts)
+    first = int((r.low + s.reach) / width)
+    last = min(int((r.high + s.reach) / width), len(s.counts) - 1)
+    inside = s.counts[first : last + 1].astype(np.float64)
+    observed = inside.copy()
+    observed[0] += s.counts[:first].sum()
+    observed[-1] += s.counts[last + 1 :].sum()
+    q = r.qparams
+    step = np.rint(s.centers[first : last + 1] / q.scale[0]).astype(np.int64)
+    step -= step.min()
+    used = observed > 0
+    bins = np.bincount(step, used)[step]
+    spread = np.where(used, np.bincount(step, inside)[step] / np.maximum(bins, 1), 0)
+    p = observed[used] / observed.sum()
+    model = np.maximum(spread[used], 1e-4)
+    return float(np.sum(p * np.log(p / (model / model.sum()))))
+
+
+NAMED: Mapping[str, Calibrator] = MappingProxyType(
+    {
+        "min-max": min_max,
+        "percentile": percentile(99.99),
+        "entropy": entropy,
+        "mse": mean_squared_error,
+    }
+)
+"""What --calibration accepts besides 'auto'."""
+
+CANDIDATES: Mapping[str, Calibrator] = MappingProxyType(
+    {**NAMED, "percentile 99.9": percentile(99.9), "percentile 99.999": percentile(99.999)}
+)
+"""What 'auto' chooses from; the first is taken unless another is measured to be better."""

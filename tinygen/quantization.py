@@ -1,0 +1,281 @@
+"""Quantization: a fused float graph and its calibration become an int8 graph, with a record of every decision.
+
+The scheme is TFLite's (docs/numerics.md): activations asymmetric int8 per tensor, weights symmetric int8 per output
+channel, int32 biases. Ranges, equalization and bias correction are decided by what they cost at the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from tinygen import bias_correction, ops, spec
+from tinygen.calibration import Calibration, Statistics, recalibrate
+from tinygen.calibrators import CANDIDATES, NAMED, Range, min_max
+from tinygen.equalization import equalize
+from tinygen.errors import UsageError, did_you_mean
+from tinygen.graph import Array, Graph, Node, QParams, Tensor
+from tinygen.range_choice import Choice, Progress, choose, group_statistics, no_progress
+from tinygen.scales import Group, assign, groups, separate
+from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
+
+Switch = Literal["auto", "on", "off"]
+SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
+JUDGED_MACS = 400e6
+"""Multiply-accumulates that one measurement may take: sets how many held-out samples are judged (32 ... 256)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' applies what helps."""
+
+    calibration: str = "auto"
+    equalization: Switch = "auto"
+    bias_correction: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        known = ("auto", *NAMED)
+        if self.calibration not in known:
+            near = did_you_mean(self.calibration, known)
+            raise UsageError(
+                f"calibration '{self.calibration}' is unknown{near}\n  there are {', '.join(known)}"
+            )
+        for name, value in (("equalization", self.equalization), ("bias correction", self.bias_correction)):
+            if value not in SWITCHES:
+                raise UsageError(f"{name} is '{value}', it must be one of {', '.join(SWITCHES)}")
+
+
+@dataclass(frozen=True)
+class RangeDecision:
+    """QParams of a group of tied activations and where they come from.
+
+    calibrator: its name; 'fixed' by the operator, 'exact' for integer samples, 'derived' from other scales.
+    costs: candidate -> mean cost at the outputs (simulation.py) on held-out samples; empty when none was measured.
+    """
+
+    group: str
+    members: tuple[str, ...]
+    calibrator: str
+    qparams: QParams
+    costs: Mapping[str, float]
+
+    @property
+    def range(self) -> Range:
+        """The real numbers that int8 covers."""
+        scale, zero_point = self.qparams.scale[0], self.qparams.zero_point[0]
+        return Range((-128 - zero_point) * scale, (127 - zero_point) * scale)
+
+    def __str__(self) -> str:
+        low, high = self.range.low, self.range.high
+        costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
+        return f"{self.group}: {self.calibrator} [{low:.4g}, {high:.4g}]" + (
+            f" (costs: {costs})" if costs else ""
+        )
+
+
+@dataclass(frozen=True)
+class RewriteDecision:
+    """Whether a rewrite of weights and biases was applied. comparison: cost without and with it, if measured."""
+
+    name: str
+    applied: bool
+    why: str
+    comparison: Comparison | None = None
+
+    def __str__(self) -> str:
+        applied = "applied" if self.applied else "not applied"
+        costs = (
+            f" (cost {self.comparison.before:.3g} -> {self.comparison.after:.3g})" if self.comparison else ""
+        )
+        return f"{self.name}: {applied}, {self.why}{costs}"
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples."""
+
+    graph: Graph
+    ranges: tuple[RangeDecision, ...]
+    rewrites: tuple[RewriteDecision, ...]
+    samples: int
+    judged: int
+    cost: float
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions, rewrites first."""
+        return (*self.rewrites, *self.ranges)
+
+
+Decision = RangeDecision | RewriteDecision
+
+
+def quantize(
+    graph: Graph, calibration: Calibration, options: Options | str = "auto", progress: Progress = no_progress
+) -> QuantizationReport:
+    """The int8 graph of a fused float graph, and every decision with its measured cost. Deterministic.
+
+    options: a string is the name of the calibrator (or 'auto'). Raises UsageError for an unknown one.
+    """
+    options = Options(options) if isinstance(options, str) else options
+    exact = {n: g.qparams for n, g in zip(graph.inputs, calibration.grids, strict=True) if g is not None}
+    separated, copies = separate(graph, exact)
+    draft = _Draft(
+        separated,
+        _extended(calibration, copies),
+        groups(separated, exact),
+        _judge_samples(graph, calibration),
+    )
+    draft, equalized = _equalize(draft, options.equalization)
+    choices = _choose(draft, options.calibration, progress)
+    chosen = {name: _final(draft, name, choice.calibrator) for name, choice in choices.items()}
+    qparams = assign(draft.graph, draft.tied, chosen)
+    draft, corrected, cost = _correct_biases(draft, qparams, options.bias_correction)
+    return QuantizationReport(
+        spec.check(to_int8(draft.graph, qparams), quantized=True),
+        _range_decisions(draft.tied, choices, qparams, graph.inputs),
+        (equalized, corrected),
+        calibration.count,
+        len(draft.judge[0]),
+        cost,
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """Float graph in the making: with its statistics, its tied activations, and the samples that judge."""
+
+    graph: Graph
+    calibration: Calibration
+    tied: tuple[Group, ...]
+    judge: tuple[Array, ...]
+
+    def statistics(self, group: Group) -> Statistics:
+        return group_statistics(self.graph, group, self.calibration.overall)
+
+    def ranges(self, calibrator: Callable[[Statistics], Range]) -> dict[str, QParams]:
+        """QParams of every activation with one calibrator for all."""
+        free = [g for g in self.tied if g.anchor is None]
+        return assign(self.graph, self.tied, {g.name: calibrator(self.statistics(g)).qparams for g in free})
+
+    def simulator(self, qparams: Mapping[str, QParams]) -> Simulator:
+        return Simulator.of(self.graph, rounded_constants(self.graph, qparams), self.judge)
+
+
+def _judge_samples(graph: Graph, calibration: Calibration) -> tuple[Array, ...]:
+    """Held-out samples that measure, evenly spread, as many as time allows."""
+    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    count = len(calibration.judge[0])
+    size = int(min(count, max(32, min(256, JUDGED_MACS / max(macs, 1)))))
+    chosen = (np.arange(size) * count) // size
+    return tuple(a[chosen] for a in calibration.judge)
+
+
+def _extended(calibration: Calibration, copies: Mapping[str, str]) -> Calibration:
+    """The calibration with the statistics of inserted requantize outputs: those of what they copy."""
+    fitted, held_out = (
+        MappingProxyType({**part, **{new: part[old] for new, old in copies.items()}})
+        for part in (calibration.fitted, calibration.held_out)
+    )
+    return replace(calibration, fitted=fitted, held_out=held_out)
+
+
+def _equalize(draft: _Draft, switch: Switch) -> tuple[_Draft, RewriteDecision]:
+    """Cross-layer equalization, if it lowers the cost under min-max ranges."""
+    name = "cross-layer equalization"
+    if switch == "off":
+        return draft, RewriteDecision(name, False, "switched off")
+    graph, done = equalize(draft.graph, draft.calibration.fitted)
+    if not done:
+        return draft, RewriteDecision(
+            name, False, "no two layers stand in a row with uneven channels between them"
+        )
+    equal = replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
+    before, after = (d.simulator(q).errors(q) for d, q in ((d, d.ranges(min_max)) for d in (draft, equal)))
+    comparison = compare(before, after)
+    applied = switch == "on" or comparison.better
+    why = f"{len(done)} pairs of layers, {'cost falls' if comparison.better else 'no gain over the standard error'}"
+    return (equal if applied else draft), RewriteDecision(name, applied, why, comparison)
+
+
+def _choose(draft: _Draft, calibration: str, progress: Progress) -> dict[str, Choice]:
+    """A calibrator for every group that has no anchor."""
+    if calibration != "auto":
+        return {g.name: Choice(calibration, {}) for g in draft.tied if g.anchor is None}
+    first = draft.ranges(min_max)
+    given = {m: first[m] for g in draft.tied if g.fixed for m in g.members}
+    return choose(draft.simulator(first), draft.tied, draft.calibration, given, progress)
+
+
+def _final(draft: _Draft, group: str, calibrator: str) -> QParams:
+    """QParams by the chosen calibrator, from all samples."""
+    found = next(g for g in draft.tied if g.name == group)
+    return CANDIDATES[calibrator](draft.statistics(found)).qparams
+
+
+def _correct_biases(
+    draft: _Draft, qparams: Mapping[str, QParams], switch: Switch
+) -> tuple[_Draft, RewriteDecision, float]:
+    """Bias correction, if it lowers the cost; also the final cost."""
+    name = "bias correction"
+    simulator = draft.simulator(qparams)
+    before = simulator.errors(qparams)
+    if switch == "off":
+        return draft, RewriteDecision(name, False, "switched off"), float(before.mean())
+    biases = bias_correction.correct(simulator, draft.calibration.fit, qparams)
+    if not biases:
+        return draft, RewriteDecision(name, False, "no layer has a bias"), float(before.mean())
+    after = replace(simulator, constants={**simulator.constants, **biases}).errors(qparams)
+    comparison = compare(before, after)
+    applied = switch == "on" or comparison.better
+    why = f"{len(biases)} layers, {'cost falls' if comparison.better else 'no gain over the standard error'}"
+    decision = RewriteDecision(name, applied, why, comparison)
+    if not applied:
+        return draft, decision, comparison.before
+    tensors = {n: replace(t, data=biases[n]) if n in biases else t for n, t in draft.graph.tensors.items()}
+    return replace(draft, graph=draft.graph.evolve(tensors=tensors)), decision, comparison.after
+
+
+def to_int8(graph: Graph, qparams: Mapping[str, QParams]) -> Graph:
+    """The int8 graph, given the QParams of every activation: constants are quantized by their operators."""
+    tensors = {n: Tensor(n, graph.tensors[n].shape, "int8", q) for n, q in qparams.items()}
+    nodes = []
+    for b in graph.bound():
+        inputs = tuple(qparams[t.name] for t in b.activations)
+        constants = iter(ops.get(b.node.op).quantize(b, inputs, qparams[b.output.name]))
+        names = []
+        for tensor in b.inputs:
+            int_tensor = tensors[tensor.name] if not tensor.is_constant else next(constants)
+            assert not tensor.is_constant or int_tensor.name not in tensors, (
+                f"two tensors '{int_tensor.name}'"
+            )
+            tensors[int_tensor.name] = int_tensor
+            names.append(int_tensor.name)
+        node = Node(b.node.op, b.node.name, tuple(names), b.node.output, b.node.attrs)
+        nodes.append(node)
+    int8 = graph.evolve(nodes=tuple(nodes), tensors=tensors).pruned()
+    for b in int8.bound():
+        ops.get(b.node.op).check(b)
+    return int8
+
+
+def _range_decisions(
+    tied: Sequence[Group],
+    choices: Mapping[str, Choice],
+    qparams: Mapping[str, QParams],
+    inputs: Sequence[str],
+) -> tuple[RangeDecision, ...]:
+    decisions = []
+    for group in tied:
+        q = qparams[group.name]
+        if group.name in choices:
+            choice = choices[group.name]
+            decisions.append(RangeDecision(group.name, group.members, choice.calibrator, q, choice.costs))
+        else:
+            kind = "derived" if group.fixed is None else "exact" if group.name in inputs else "fixed"
+            decisions.append(RangeDecision(group.name, group.members, kind, q, {}))
+    return tuple(decisions)

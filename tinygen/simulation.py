@@ -1,0 +1,144 @@
+"""Simulated quantization: the float graph with every activation rounded to its int8 grid, to measure what that costs.
+
+Much faster than the int8 reference and close to it (only the rounding of accumulators is missing). The cost is
+measured at the outputs, per sample: relative entropy against the float probabilities behind a softmax, else squared
+error relative to the variance of the float output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygen import evaluate, ops
+from tinygen.graph import Array, BoundNode, Graph, QParams
+from tinygen.ops.base import Share
+
+State = dict[str, Array]
+"""Activation name -> values (N, *shape) of all activations computed so far."""
+
+
+def rounded(values: Array, qparams: QParams) -> Array:
+    """Values rounded and saturated to their int8 grid, as float32."""
+    scale, zero_point = np.float32(qparams.scale[0]), qparams.zero_point[0]
+    q = np.rint(values / scale)
+    return np.clip(q, np.float32(-128 - zero_point), np.float32(127 - zero_point)) * scale
+
+
+def rounded_constants(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, Array]:
+    """Constant name -> its values after quantization to int8 (biases, being int32, as they are)."""
+    result: dict[str, Array] = {}
+    for b in graph.bound():
+        constants = [t for t in b.inputs if t.data is not None]
+        if constants:
+            inputs = tuple(qparams[t.name] for t in b.activations)
+            quantized = ops.get(b.node.op).quantize(b, inputs, qparams[b.output.name])
+            for tensor, int_tensor in zip(constants, quantized, strict=True):
+                assert tensor.data is not None and int_tensor.data is not None
+                is_int8 = int_tensor.dtype == "int8"
+                result[tensor.name] = (
+                    int_tensor.q.dequantize(int_tensor.data).astype(np.float32) if is_int8 else tensor.data
+                )
+    return result
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A graph with rounded constants and judge samples; `target` are the float outputs on those samples."""
+
+    graph: Graph
+    constants: Mapping[str, Array]
+    x: tuple[Array, ...]
+    target: tuple[Array, ...]
+
+    @classmethod
+    def of(cls, graph: Graph, constants: Mapping[str, Array], x: tuple[Array, ...]) -> Simulator:
+        """A simulator whose target is the float graph itself."""
+        return cls(graph, constants, x, evaluate.chunked(lambda part: evaluate.real(graph, part), x))
+
+    def run(self, nodes: Iterable[BoundNode], state: State, qparams: Mapping[str, QParams]) -> State:
+        """Compute nodes on top of `state` (which stays as it is); activations named in qparams are rounded."""
+        new: State = {}
+        for b in nodes:
+            arrays = [
+                self.constants[t.name] if t.is_constant else new[t.name] if t.name in new else state[t.name]
+                for t in b.inputs
+            ]
+            values = ops.get(b.node.op).real(b, arrays)
+            new[b.output.name] = (
+                rounded(values, qparams[b.output.name]) if b.output.name in qparams else values
+            )
+        return new
+
+    def start(self, qparams: Mapping[str, QParams]) -> State:
+        """The state that holds the graph's inputs only."""
+        pairs = zip(self.graph.inputs, self.x, strict=True)
+        return {name: rounded(a, qparams[name]) if name in qparams else a for name, a in pairs}
+
+    def errors(self, qparams: Mapping[str, QParams]) -> Array:
+        """Cost per sample (N,) of rounding the activations named in qparams."""
+        visible = judged(self.graph, qparams)
+        state = self.start(visible)
+        return self.cost({**state, **self.run(self.graph.bound(), state, visible)})
+
+    def cost(self, state: State) -> Array:
+        """Cost per sample (N,) of the outputs in `state`."""
+        return output_errors(self.graph, self.target, [state[o] for o in self.graph.outputs])
+
+
+def judged(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, QParams]:
+    """qparams without those of outputs whose scale is fixed: rounding probabilities to 1/256 is no choice of ours."""
+    hidden = {o for o in graph.outputs if _is_fixed(graph, o)}
+    return {name: q for name, q in qparams.items() if name not in hidden}
+
+
+def _is_fixed(graph: Graph, tensor: str) -> bool:
+    node = graph.producers.get(tensor)
+    return node is not None and ops.get(node.op).scaling(graph.bind(node)).share is Share.FIXED
+
+
+def output_errors(graph: Graph, target: Sequence[Array], outputs: Sequence[Array]) -> Array:
+    """Cost per sample (N,), summed over the outputs."""
+    total = np.zeros(len(target[0]))
+    for name, wanted, got in zip(graph.outputs, target, outputs, strict=True):
+        node = graph.producers.get(name)
+        is_softmax = node is not None and node.op == "softmax"
+        total += _relative_entropy(wanted, got) if is_softmax else _squared_error(wanted, got)
+    return total
+
+
+def _relative_entropy(wanted: Array, got: Array) -> Array:
+    p, q = (np.maximum(a.reshape(-1, a.shape[-1]).astype(np.float64), 1e-7) for a in (wanted, got))
+    return np.asarray((p * np.log(p / q)).sum(axis=1).reshape(len(wanted), -1).mean(axis=1))
+
+
+def _squared_error(wanted: Array, got: Array) -> Array:
+    difference = (got.astype(np.float64) - wanted).reshape(len(wanted), -1)
+    return np.asarray(np.mean(difference**2, axis=1) / max(float(np.var(wanted)), 1e-30))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean cost of two ways over the same samples. standard_error: of the mean difference."""
+
+    before: float
+    after: float
+    standard_error: float
+
+    @property
+    def better(self) -> bool:
+        """After is lower than before by more than one standard error, so not by luck alone."""
+        return self.before - self.after > self.standard_error
+
+    @property
+    def gain(self) -> float:
+        return self.before - self.after
+
+
+def compare(before: Array, after: Array) -> Comparison:
+    """Compare costs per sample (N,) of the same samples."""
+    difference = before - after
+    spread = float(np.std(difference, ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else 0.0
+    return Comparison(float(before.mean()), float(after.mean()), spread)
