@@ -1,10 +1,10 @@
 """Packing lifetimes into the smallest arena: time intervals with sizes get addresses.
 
 Greedy first: lifetimes in some order, each at the lowest address that is free while it lives; then hill
-climbing over orders. When that does not reach the lower bound (the greatest sum of live bytes), a branch and
-bound search tries every packing that can matter: take any packing, push it down as far as it goes, and walk
-through its lifetimes by rising offset: each stands on the highest earlier one that it overlaps in time. So
-placing lifetimes by rising offset on a skyline finds an optimal packing.
+climbing over orders. When that does not reach the lower bound (the greatest sum of live bytes), a branch
+and bound search tries every packing that can matter: take any packing, push it down as far as it goes, and
+walk through its lifetimes by rising offset: each stands on the highest earlier one that it overlaps in
+time. So placing lifetimes by rising offset on a skyline finds an optimal packing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The verifier of memory plans: runs the program byte by byte on paper. Shares no code with the planner.
 
-Every byte of the arena remembers which value was last written to it. Each step may only read bytes that still hold
-the value it expects, may only overwrite an input where its kernel says so, and keeps its output and scratch apart
-from everything it reads. Whatever lets a plan pass here runs correctly: lifetimes that the planner claims are only
-compared with what happened, never relied on.
+Every byte of the arena remembers which value was last written to it. Each step may only read bytes that
+still hold the value it expects, may only overwrite an input where its kernel says so, and keeps its output
+and scratch apart from everything it reads. Lifetimes that the plan states are compared with what happens,
+never relied on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PlanError(AssertionError):
 
 
 def verify(program: Program, plan: MemoryPlan) -> None:
-    """Raise PlanError, naming the values and the step, unless the program computes correctly in the plan's arena."""
+    """Raise PlanError, naming values and step, unless the program computes correctly in the plan's arena."""
     _check_buffers(program, plan)
     arena = _Arena(program, plan)
     for tensor in program.graph.input_tensors:
@@ -44,16 +44,14 @@ def verify(program: Program, plan: MemoryPlan) -> None:
 
 
 def _check_buffers(program: Program, plan: MemoryPlan) -> None:
-    """Every value has one buffer that is large enough, aligned, inside the arena and apart from its contemporaries."""
+    """Every value has one buffer: large enough, aligned, inside the arena, apart from its contemporaries."""
     for buffer in plan.buffers:
         _check_place(buffer, plan)
     _check_complete(program, plan)
     for index, one in enumerate(plan.buffers):
         for other in plan.buffers[:index]:
             together = max(one.first, other.first) <= min(one.last, other.last)
-            if together and max(one.offset, other.offset) < min(
-                one.offset + one.size, other.offset + other.size
-            ):
+            if together and _overlap(_bytes(one), _bytes(other)):
                 raise PlanError(f"{_name(one)} and {_name(other)} overlap in time and in place")
     if plan.lower_bound > plan.arena_bytes:
         raise PlanError(f"arena {plan.arena_bytes} is below its lower bound {plan.lower_bound}")
@@ -100,7 +98,7 @@ def _name(buffer: Buffer) -> str:
 
 
 class _Arena:
-    """Which value each byte holds: 0 nothing or garbage, else the number of a value. Aliases are one value."""
+    """Which value each byte holds: 0 for none, else the number of a value. Aliases are one value."""
 
     def __init__(self, program: Program, plan: MemoryPlan) -> None:
         self.plan = plan
@@ -135,8 +133,7 @@ class _Arena:
             return
         self._check_writes(time, step)
         if time in self.scratch:
-            buffer = self.scratch[time]
-            self.bytes[buffer.offset : buffer.offset + buffer.size] = 0
+            self.bytes[_bytes(self.scratch[time])] = 0
         self.fill(output)
 
     def _alias(self, step: Step) -> None:
@@ -167,8 +164,7 @@ class _Arena:
             self._check_scratch(time, step, where)
 
     def _check_scratch(self, time: int, step: Step, where: str) -> None:
-        buffer = self.scratch[time]
-        scratch = slice(buffer.offset, buffer.offset + buffer.size)
+        scratch = _bytes(self.scratch[time])
         for tensor in (*step.bound.activations, step.bound.output):
             if _overlap(scratch, self._span(tensor)):
                 raise PlanError(f"{where}: scratch overlaps '{tensor.name}'")
@@ -185,6 +181,10 @@ class _Arena:
     def _span(self, tensor: Tensor) -> slice:
         buffer = self.buffers[tensor.name]
         return slice(buffer.offset, buffer.offset + tensor.elements)
+
+
+def _bytes(buffer: Buffer) -> slice:
+    return slice(buffer.offset, buffer.offset + buffer.size)
 
 
 def _overlap(one: slice, other: slice) -> bool:

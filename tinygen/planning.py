@@ -1,10 +1,10 @@
-"""The memory planner: a Program becomes a MemoryPlan, an offset in one arena for every activation and scratch.
+"""The memory planner: a Program becomes a MemoryPlan, an offset in one arena for each activation and scratch.
 
-Three questions, in this order: when is each value needed and which may share bytes (tinygen/lifetimes.py), where
-do the bytes go (tinygen/packing.py), and, here, which of several inputs an in-place step takes over. That last
-choice cannot change the lower bound, as one buffer of the same size dies either way; it can only ease the packing.
-tinygen/plan_check.py verifies every plan and shares no code with these files. All effort is counted in work, not in
-seconds: the same program always gets the same plan.
+Three questions: when is each value needed and which may share bytes (tinygen/lifetimes.py), where do the
+bytes go (tinygen/packing.py), and, here, which of several inputs an in-place step takes over. That last
+choice cannot change the lower bound, as one buffer of the same size dies either way; it can only ease the
+packing. tinygen/plan_check.py verifies every plan and shares no code with these files. All effort is
+counted in work, not in seconds: the same program always gets the same plan.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Buffer:
 class MemoryPlan:
     """Where every activation and scratch lives in the arena. Offsets are multiples of 4.
 
-    lower_bound: the greatest sum of live bytes over the steps: no arena can be smaller for this order of steps.
+    lower_bound: the greatest sum of live bytes over the steps: in this order of steps no arena is smaller.
     optimal: proved that no arena is smaller (for the sharing of bytes that was chosen).
     """
 

@@ -1,8 +1,9 @@
 """The order of operators: the topological order whose greatest sum of live bytes is smallest.
 
-A set of executed nodes decides which bytes are live, whatever the order in which they ran. So the best order is a
-path through such sets whose worst step is smallest: found by a shortest-path search that expands sets by their worst
-step so far (exact), given up for the best order known when more than MOST_SETS would have to be looked at.
+A set of executed nodes decides which bytes are live, whatever the order in which they ran. So the best
+order is a path through such sets whose worst step is smallest: found by a shortest-path search that expands
+sets by their worst step so far (exact), given up for the best order known when more than MOST_SETS would
+have to be expanded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MOST_SETS = 20_000
 
 @dataclass(frozen=True)
 class _Task:
-    """One node. reads: numbers of the buffers it reads. writes: the buffer it makes (None: an alias of what it reads).
+    """One node. reads: the buffers it reads. writes: the buffer it makes (None: an alias of what it reads).
 
     extra: bytes needed only while it runs (scratch). overwrites: buffers it may take over when they die.
     """
@@ -89,13 +90,13 @@ class _Problem:
             self._of[b.output.name] = reads[0]
             return _Task(needs, tuple(reads), None, 0, ())
         permitted = kernel.in_place(b)
-        candidates = [reads[i] for i in permitted if b.activations[i].size_bytes == b.output.size_bytes]
-        overwrites = [
-            r for r in candidates if all(i in permitted for i, other in enumerate(reads) if other == r)
-        ]
+        kept = {r for i, r in enumerate(reads) if i not in permitted}
+        fits = [reads[i] for i in permitted if b.activations[i].size_bytes == b.output.size_bytes]
         self._of[b.output.name] = written = self._buffer(b.output.size_bytes)
         extra = aligned(kernel.scratch(b))
-        return _Task(needs, tuple(dict.fromkeys(reads)), written, extra, tuple(overwrites))
+        return _Task(
+            needs, tuple(dict.fromkeys(reads)), written, extra, tuple(r for r in fits if r not in kept)
+        )
 
     def run(self, state: _State, number: int) -> _State:
         """Execute one node."""
