@@ -17,7 +17,10 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 class Rounding(Enum):
-    """How a dense layer requantizes: DOUBLE is TFLite Micro and what C does, SINGLE is LiteRT's dense layers."""
+    """How a dense layer requantizes: DOUBLE is TFLite Micro's fixed point and what C does.
+
+    SINGLE is LiteRT's dense layers: the product with the real multiplier in double precision, rounded once.
+    """
 
     DOUBLE = "double"
     SINGLE = "single"
@@ -53,19 +56,16 @@ def rounding_divide_by_pot(x: Array, exponent: Array | int) -> Array:
     exponent = np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     threshold = (mask >> 1) + (x < 0)
-    return (x >> exponent) + ((x & mask) > threshold)
+    return np.asarray((x >> exponent) + ((x & mask) > threshold))
 
 
-def multiply_by_quantized_multiplier(
-    x: Array, multiplier: Array | int, shift: Array | int, rounding: Rounding = Rounding.DOUBLE
-) -> Array:
+def multiply_by_quantized_multiplier(x: Array, multiplier: Array | int, shift: Array | int) -> Array:
     """x * multiplier * 2**(shift - 31) in int32 arithmetic; multiplier and shift broadcast over x."""
     x = x.astype(np.int64)
     shift = np.asarray(shift, np.int64)
-    if rounding is Rounding.SINGLE:
-        total = 31 - shift
-        return (x * multiplier + (np.int64(1) << (total - 1))) >> total
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
     shifted = x << left
-    assert shifted.size == 0 or (shifted.min() >= INT32_MIN and shifted.max() <= INT32_MAX), "accumulator overflow"
+    assert shifted.size == 0 or (shifted.min() >= INT32_MIN and shifted.max() <= INT32_MAX), (
+        "accumulator overflow"
+    )
     return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), right)

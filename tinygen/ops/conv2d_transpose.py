@@ -13,9 +13,10 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
-from tinygen.ops.windows import Pair
+from tinygen.ops.windows import Pair, full_size, same_size, tf_offset
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -41,6 +42,14 @@ class Attrs:
 def positive_output(b: BoundNode) -> bool:
     """the output must have at least one row and one column"""
     return min(b.output.shape) > 0
+
+
+def within_reach(b: BoundNode) -> bool:
+    """the output must end less than one stride behind the full result, (input - 1) * stride + kernel"""
+    attrs = b.attrs
+    full = full_size(b.inputs[0].shape, b.inputs[1].shape[1:3], attrs.stride)
+    spans = zip(attrs.offset, attrs.output, full, attrs.stride, strict=True)
+    return all(cut >= 0 and cut + kept < size + step for cut, kept, size, step in spans)
 
 
 def matching_depth(b: BoundNode) -> bool:
@@ -76,17 +85,6 @@ def dilated(weights: Array, dilation: Pair) -> Array:
     result = np.zeros((channels, *reach, depth), weights.dtype)
     result[:, :: dilation[0], :: dilation[1]] = weights
     return result
-
-
-def tf_offset(padding: str, input_shape: Shape, kernel: Shape, stride: Pair, output: Pair) -> Pair:
-    """What TensorFlow cuts from top and left: half of the full result's excess for 'same', else 0."""
-    if padding == "valid":
-        return 0, 0
-    top, left = (
-        max((size - 1) * step + taps - kept, 0) // 2
-        for size, taps, step, kept in zip(input_shape[:2], kernel, stride, output, strict=True)
-    )
-    return top, left
 
 
 # ---- shapes
@@ -201,17 +199,14 @@ def macs(b: BoundNode) -> int:
 
 
 def tflite_padding(b: BoundNode) -> str | None:
-    """'VALID' or 'SAME' when TFLite derives this node's offset from the shapes under that name, else None."""
-    attrs, kernel = b.attrs, b.inputs[1].shape[1:3]
-    sizes = tuple(-(-out // step) for out, step in zip(attrs.output, attrs.stride, strict=True))
-    if attrs.offset == tf_offset("same", sizes, kernel, attrs.stride, attrs.output):
+    """'VALID' or 'SAME' when TFLite derives input size and offset from the output by that name, else None."""
+    attrs, size, kernel = b.attrs, b.inputs[0].shape[:2], b.inputs[1].shape[1:3]
+    if size == same_size(attrs.output, attrs.stride) and attrs.offset == tf_offset(
+        "same", size, kernel, attrs.stride, attrs.output
+    ):
         return "SAME"
-    whole = all(
-        out >= (size - 1) * step + taps
-        for out, size, step, taps in zip(
-            attrs.output, b.inputs[0].shape[:2], attrs.stride, kernel, strict=True
-        )
-    )
+    full = full_size(size, kernel, attrs.stride)
+    whole = all(kept >= reach for kept, reach in zip(attrs.output, full, strict=True))
     return "VALID" if attrs.offset == (0, 0) and whole else None
 
 
@@ -241,13 +236,9 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def _uncut(b: BoundNode) -> Pair:
     """Size of the full result, or of what is kept where that reaches further."""
-    attrs, kernel = b.attrs, b.inputs[1].shape[1:3]
-    height, width = (
-        max((size - 1) * step + taps, cut + out)
-        for size, taps, step, cut, out in zip(
-            b.inputs[0].shape[:2], kernel, attrs.stride, attrs.offset, attrs.output, strict=True
-        )
-    )
+    attrs = b.attrs
+    full = full_size(b.inputs[0].shape, b.inputs[1].shape[1:3], attrs.stride)
+    height, width = (max(n, a + m) for n, a, m in zip(full, attrs.offset, attrs.output, strict=True))
     return height, width
 
 
@@ -256,9 +247,8 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     weights, x, options = op.tensor(1), op.activation(2), op.options
     stride: Pair = (options.strideH, options.strideW)
     output: Pair = (op.output_shape()[0], op.output_shape()[1])
-    padding = op.padding(options.padding)
-    sizes = tuple(-(-out // step) for out, step in zip(output, stride, strict=True))
-    offset = tf_offset(padding, sizes, weights.shape[1:3], stride, output)
+    size = same_size(output, stride)
+    offset = tf_offset(op.padding(options.padding), size, weights.shape[1:3], stride, output)
     attrs = Attrs(output, stride, offset, op.fused(options.fusedActivationFunction))
     inputs = (x, op.constant(1), op.bias(3, weights.shape[0]))
     return builder.add("conv2d_transpose", op.name, inputs, attrs, op.output_qparams())
@@ -294,8 +284,10 @@ OP = Op(
     reference=reference,
     macs=macs,
     kernels=KERNELS,
-    constraints=(positive_output, matching_depth, bounded_accumulator),
+    constraints=(positive_output, matching_depth, within_reach, bounded_accumulator),
     keras={"Conv1DTranspose": from_keras, "Conv2DTranspose": from_keras},
     to_tflite=to_tflite,
+    output_axis=0,
+    absorb_input=folding.conv2d_transpose,
     from_tflite={"TRANSPOSE_CONV": from_tflite},
 )

@@ -26,8 +26,9 @@ MOST_PRODUCTS = HALF // INPUT_REACH
 
 @dataclass(frozen=True)
 class Requant:
-    """Accumulator -> output: one multiplier and shift per output channel."""
+    """Accumulator -> output: per output channel a real multiplier, and the same as multiplier and shift."""
 
+    real: tuple[float, ...]
     multiplier: tuple[int, ...]
     shift: tuple[int, ...]
     output_zero_point: int
@@ -36,11 +37,14 @@ class Requant:
 
     def apply(self, accumulator: Array, rounding: Rounding = Rounding.DOUBLE) -> Array:
         """int8 output of int32 accumulators whose last axis is the output channel."""
-        scaled = multiply_by_quantized_multiplier(
-            accumulator, np.array(self.multiplier, np.int64), np.array(self.shift, np.int64), rounding
-        )
-        biased = scaled + self.output_zero_point
+        biased = self._scaled(accumulator, rounding) + self.output_zero_point
         return np.asarray(np.clip(biased, self.activation_min, self.activation_max).astype(np.int8))
+
+    def _scaled(self, accumulator: Array, rounding: Rounding) -> Array:
+        if rounding is Rounding.SINGLE:
+            return round_half_away(accumulator * np.array(self.real), INT32_MAX)
+        multiplier, shift = np.array(self.multiplier, np.int64), np.array(self.shift, np.int64)
+        return multiply_by_quantized_multiplier(accumulator, multiplier, shift)
 
     def arrays(self) -> dict[str, Array]:
         """The per-channel constants that kernels read."""
@@ -52,9 +56,9 @@ def requant(
 ) -> Requant:
     """Effective multipliers input_scale * weight_scale / output_scale, computed in double as TFLite does."""
     scales = weights.scale if weights.axis is not None else weights.scale * channels
-    pairs = [quantize_multiplier(input_scale * s / output.scale[0]) for s in scales]
-    multiplier, shift = zip(*pairs, strict=True)
-    return Requant(multiplier, shift, output.zero_point[0], *activation)
+    real = tuple(input_scale * s / output.scale[0] for s in scales)
+    multiplier, shift = zip(*map(quantize_multiplier, real), strict=True)
+    return Requant(real, multiplier, shift, output.zero_point[0], *activation)
 
 
 # ---- constraint
@@ -87,7 +91,7 @@ def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
 
 
 def quantize_weights(tensor: Tensor, name: str, axis: int | None) -> Tensor:
-    """Symmetric int8 in [-127, 127], without a bias: per index of `axis`, or per tensor. All zeros get scale 1."""
+    """Symmetric int8 in [-127, 127] without bias, per index of `axis` or per tensor. All zeros: scale 1."""
     assert tensor.data is not None
     data = tensor.data.astype(np.float64)
     along = None if axis is None else tuple(a for a in range(data.ndim) if a != axis)

@@ -63,7 +63,9 @@ def keras_padding(name: str, shape: Shape, kernel: Pair, stride: Pair, dilation:
     return same_padding((shape[0], shape[1]), kernel, stride, dilation)
 
 
-def tflite_padding(padding: Padding, shape: Shape, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> str | None:
+def tflite_padding(
+    padding: Padding, shape: Shape, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)
+) -> str | None:
     """'VALID' or 'SAME' when TFLite has a name for this padding, else None (export then adds a PAD)."""
     if not padding.any:
         return "VALID"
@@ -83,3 +85,30 @@ def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Paddi
     reach = ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
     view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(1, 2))
     return view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
+
+
+# ---- transposed convolution
+
+
+def full_size(input_shape: Shape, kernel: Shape, stride: Pair) -> Pair:
+    """(height, width) of everything that the input reaches."""
+    height, width = (
+        (n - 1) * step + taps for n, taps, step in zip(input_shape[:2], kernel, stride, strict=True)
+    )
+    return height, width
+
+
+def same_size(output: Pair, stride: Pair) -> Pair:
+    """Size of the input from which 'same' padding makes this output."""
+    return -(-output[0] // stride[0]), -(-output[1] // stride[1])
+
+
+def tf_offset(padding: str, input_shape: Shape, kernel: Shape, stride: Pair, output: Pair) -> Pair:
+    """What TensorFlow cuts from top and left: half of the full result's excess for 'same', else 0."""
+    if padding == "valid":
+        return 0, 0
+    top, left = (
+        max((size - 1) * step + taps - kept, 0) // 2
+        for size, taps, step, kept in zip(input_shape[:2], kernel, stride, output, strict=True)
+    )
+    return top, left
