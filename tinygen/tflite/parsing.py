@@ -224,7 +224,8 @@ class TfliteFile:
                 f"tensor '{_short(name)}' lies outside the model: such large files are not supported"
             )
         length = buffer.DataLength()
-        if length == 0 and 0 not in shape:
+        empty_vector = kind == "int32" and shape == (0,)  # such as the new shape [] of a RESHAPE to a scalar
+        if length == 0 and not empty_vector:
             return None
         if kind not in DTYPES:
             raise ModelError(f"tensor '{_short(name)}' holds {kind} constants: int8 and int32 are supported")
