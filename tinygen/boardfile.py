@@ -41,7 +41,7 @@ class BoardFile:
         return Table(self, "", 0, self.data)
 
     def line(self, table: str, index: int, key: str) -> int:
-        """1-based line of `key` in the index-th table of that name; of the table's header when the key is absent."""
+        """1-based line of `key` in the index-th table of that name; without the key, of the header."""
         current, seen, header = "", {table: -1}, 1
         for number, line in enumerate(self.text.splitlines(), start=1):
             if match := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
@@ -80,26 +80,30 @@ class Table:
         line = self.file.line(self.name, self.index, key)
         return BoardError(f"{self.file.path}:{line}: {what}\n  {allowed}")
 
+    def wrong(self, key: str, value: Any, allowed: str) -> BoardError:
+        """A BoardError that shows the value."""
+        return self.error(key, f"{self._label(key)} is {value!r}", allowed)
+
     def finish(self) -> None:
         """Raises BoardError for the first unknown key."""
         for key in self.values:
             if key not in self.asked:
                 where = f" in [{self.name}]" if self.name else ""
-                near = did_you_mean(key, self.asked)
-                raise self.error(key, f"unknown key '{key}'{where}{near}", f"known: {', '.join(sorted(self.asked))}")
+                known = f"known: {', '.join(sorted(self.asked))}"
+                raise self.error(key, f"unknown key '{key}'{where}{did_you_mean(key, self.asked)}", known)
 
     def text(self, key: str) -> str:
         """A string that is not empty, on one line."""
         value = self._value(key, None)
         if not isinstance(value, str) or not value.strip() or len(value.splitlines()) != 1:
-            raise self.error(key, f"{self._label(key)} is {value!r}", "it must be a string on one line, not empty")
+            raise self.wrong(key, value, "it must be a string on one line, not empty")
         return value
 
     def identifier(self, key: str) -> str:
         """A lower-case C identifier: it becomes a name in the linker script."""
         value = self.text(key)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-            raise self.error(key, f"{self._label(key)} is '{value}'", "it must be lower-case letters, digits and _")
+            raise self.wrong(key, value, "it must be lower-case letters, digits and _")
         return value
 
     def choice(self, key: str, allowed: Iterable[str]) -> str:
@@ -107,14 +111,15 @@ class Table:
         value, names = self.text(key), tuple(allowed)
         if value not in names:
             near = did_you_mean(value, names)
-            raise self.error(key, f"{self._label(key)} is '{value}'{near}", f"it must be one of {', '.join(names)}")
+            allowed = f"it must be one of {', '.join(names)}"
+            raise self.error(key, f"{self._label(key)} is '{value}'{near}", allowed)
         return value
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """A list of strings."""
         value = self._value(key, list(default))
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self.error(key, f"{self._label(key)} is {value!r}", "it must be a list of strings")
+            raise self.wrong(key, value, "it must be a list of strings")
         return tuple(value)
 
     def choices(self, key: str, allowed: Iterable[str], default: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,18 +134,19 @@ class Table:
     def number(self, key: str, low: int, high: int, *, default: int | None = None, multiple: int = 1) -> int:
         """An integer in [low, high] that is a multiple of `multiple`."""
         value = self._value(key, default)
-        allowed = f"an integer from {low:,} to {high:,}" + (f", a multiple of {multiple}" if multiple > 1 else "")
+        divisible = f", a multiple of {multiple}" if multiple > 1 else ""
+        allowed = f"it must be an integer from {low:,} to {high:,}{divisible}"
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be {allowed}")
+            raise self.wrong(key, value, allowed)
         if not low <= value <= high or value % multiple:
-            raise self.error(key, f"{self._label(key)} is {value:,} ({value:#x})", f"it must be {allowed}")
+            raise self.error(key, f"{self._label(key)} is {value:,} ({value:#x})", allowed)
         return value
 
     def table(self, key: str, again: bool = False) -> Table:
         """The table of that name; again: it was asked for before."""
         value = self._value(key, None) if not again else self.values[key]
         if not isinstance(value, dict):
-            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be a table: [{key}]")
+            raise self.wrong(key, value, f"it must be a table: [{key}]")
         return Table(self.file, key, 0, value)
 
     def optional(self, key: str) -> Table | None:
@@ -152,7 +158,7 @@ class Table:
         """All [[key]] tables, at least one."""
         value = self._value(key, None)
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise self.error(key, f"{self._label(key)} is {value!r}", f"it must be one or more tables: [[{key}]]")
+            raise self.wrong(key, value, f"it must be one or more tables: [[{key}]]")
         return tuple(Table(self.file, key, index, item) for index, item in enumerate(value))
 
     def _value(self, key: str, default: Any) -> Any:

@@ -25,7 +25,7 @@ class Core:
 
     isa: tuple[str, ...]
     fpus: tuple[str, ...]
-    guard: str  # "none": running below SRAM must fault by itself; "mpu": ARMv7-M MPU; "limit": PSPLIM of ARMv8-M
+    guard: str  # "none": the bus must fault below SRAM; "mpu": of ARMv7-M; "limit": PSPLIM of ARMv8-M
     fault_status: bool  # has CFSR and HFSR
 
 
@@ -105,7 +105,10 @@ class Unicorn:
 
 @dataclass(frozen=True)
 class Board:
-    """One board. name: of its file. qemu, unicorn: None where that emulator has no model of it."""
+    """One board. name: that of its file, where it travels with tinygen.
+
+    qemu, unicorn: None where that emulator has no model of it.
+    """
 
     name: str
     path: Path
@@ -139,7 +142,7 @@ class Board:
 
     @property
     def compiler_flags(self) -> tuple[str, ...]:
-        """The options of gcc that select core and floating-point unit; the assembler proves legality by them."""
+        """Options of gcc that select core and FPU; the assembler refuses what the core lacks."""
         if self.fpu == "none":
             return (f"-mcpu={self.cpu}", "-mthumb", "-mfloat-abi=soft")
         return (f"-mcpu={self.cpu}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={self.fpu}")
@@ -177,7 +180,7 @@ def read_board(path: Path) -> Board:
     top = BoardFile.read(path).top()
     cpu = top.choice("cpu", CORES)
     board = Board(
-        name=path.stem,
+        name=top.identifier("name"),
         path=path,
         title=top.text("title"),
         cpu=cpu,

@@ -1,4 +1,4 @@
-"""Where the folders that travel with tinygen lie (templates, boards): in a checkout or in an installed wheel."""
+"""Where the folders that travel with tinygen lie (templates, boards): checkout or installed wheel."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     places = " nor ".join(str(candidate) for candidate in candidates)
-    raise FileNotFoundError(f"tinygen is not installed completely: neither {places} exists; reinstall tinygen")
+    raise FileNotFoundError(f"tinygen is not installed whole: neither {places} exists; reinstall it")

@@ -1,0 +1,68 @@
+/* tinygen: the harness's machine is the development host: console = stdout, input block = the file named by TG_INPUT_FILE.
+ * Generated code: it belongs to whoever generated it. */
+#include "tg_port.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint32_t *block;
+static size_t words;
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+    exit(3);
+}
+
+/* Reads the file TG_INPUT_FILE whole. */
+void tg_port_init(void)
+{
+    const char *const path = getenv("TG_INPUT_FILE");
+    FILE *const file = path != NULL ? fopen(path, "rb") : NULL;
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+        fail("cannot read TG_INPUT_FILE");
+        return;
+    }
+    const long size = ftell(file);
+    words = size > 0 ? (size_t)size / 4U : 0U;
+    block = calloc(words + 1U, 4U);
+    rewind(file);
+    if (block == NULL || fread(block, 4U, words, file) != words) {
+        fail("cannot load TG_INPUT_FILE");
+    }
+    fclose(file);
+}
+
+void tg_console_put(char c)
+{
+    putchar(c);
+}
+
+uint32_t tg_timer_read(void)
+{
+    return 0;
+}
+
+uint32_t tg_mark(void)
+{
+    return tg_timer_read();
+}
+
+const uint32_t *tg_input_begin(void)
+{
+    return block;
+}
+
+const uint32_t *tg_input_end(void)
+{
+    return block + words;
+}
+
+uint32_t tg_stack_used(void)
+{
+    return 0;
+}
+
+uint32_t tg_stack_size(void)
+{
+    return 0;
+}

@@ -1,0 +1,240 @@
+"""Compile a generated project: with arm-none-eabi-gcc for its board, with the host's gcc for the host.
+
+Files are compiled in parallel; an image whose sources and command lines did not change is not built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from tinygen.boards import Board
+from tinygen.errors import BoardError, OutputError, ToolError
+from tinygen.firmware import DESCRIPTION, Description
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow")
+OPTIMIZE = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common")
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+INSTALL_ARM = "apt-get install -y --no-install-recommends gcc-arm-none-eabi libnewlib-arm-none-eabi"
+INSTALL_HOST = "apt-get install -y --no-install-recommends gcc libc6-dev"
+
+
+class Symbol(NamedTuple):
+    """Address and size in bytes of an ELF symbol."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A built image. target: "board" or "host". sections: allocated bytes by name; symbols by name."""
+
+    project: Path
+    elf: Path
+    target: str
+    description: Description
+    compiler: str
+    sections: Mapping[str, int]
+    symbols: Mapping[str, Symbol]
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the code region: vectors, code, constants and the initial values of data."""
+        return sum(
+            self.sections.get(name, 0) for name in (".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
+        )
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of SRAM besides the input block: both stacks, data and zeroed data with the arena."""
+        return sum(self.sections.get(name, 0) for name in (".stack", ".data", ".bss"))
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler, the flags of every compilation and of the link, and the sources they see."""
+
+    target: str
+    compiler: str
+    flags: tuple[str, ...]
+    link: tuple[str, ...]
+    sources: tuple[Path, ...]
+
+
+def build(project: Path, board: Board) -> Firmware:
+    """Build the project for its board into build/<board>/firmware.elf.
+
+    Raises ToolError: no compiler, or it refuses the sources; BoardError: the image does not fit the board.
+    """
+    sources = _sources(project, ("src", "lib"))
+    link = ("-nostartfiles", f"-T{project / 'board.ld'}", "-Wl,--gc-sections", "-specs=nano.specs")
+    flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE, "-ffreestanding")
+    return _build(project, Toolchain("board", "arm-none-eabi-gcc", flags, link, sources), board.name)
+
+
+def build_host(project: Path, sanitize: bool = False) -> Firmware:
+    """Build the same harness for this machine into build/host/firmware.elf; sanitize: with ASan and UBSan."""
+    others = ("tg_port.c", "tg_startup.S")
+    sources = tuple(p for p in _sources(project, ("src", "lib", "host")) if p.name not in others)
+    flags = (*WARNINGS, *(SANITIZE if sanitize else ("-O2",)))
+    toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources)
+    return _build(project, toolchain, "host-sanitized" if sanitize else "host")
+
+
+def compiler_version() -> str:
+    """First line of `arm-none-eabi-gcc --version`, or that it is not installed."""
+    path = shutil.which("arm-none-eabi-gcc")
+    return _version(path) if path else "arm-none-eabi-gcc is not installed"
+
+
+def find_compiler(name: str) -> str:
+    """Path of the compiler. Raises ToolError with the line that installs it."""
+    path = shutil.which(name)
+    if path is None:
+        install = INSTALL_ARM if name.startswith("arm") else INSTALL_HOST
+        raise ToolError(f"{name} is not installed\n  as root: {install}")
+    return path
+
+
+def read_description(project: Path) -> Description:
+    """firmware.json of a generated project. Raises OutputError when there is none."""
+    path = project / DESCRIPTION
+    try:
+        return Description.parse(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise OutputError(
+            f"'{project}' is not a project with firmware: cannot read {DESCRIPTION} ({type(problem).__name__})\n"
+            "  generate it with 'tinygen compile MODEL --board BOARD ...'"
+        ) from None
+
+
+def load_firmware(project: Path, elf: Path, target: str = "board", compiler: str = "unknown") -> Firmware:
+    """The image as it stands on disk, measured. Raises ToolError when it is no ELF file."""
+    try:
+        with elf.open("rb") as file:
+            image = ELFFile(file)
+            sections = {
+                s.name: s["sh_size"] for s in image.iter_sections() if s["sh_flags"] & 2 and s["sh_size"]
+            }
+            table = image.get_section_by_name(".symtab")
+            assert isinstance(table, SymbolTableSection)
+            symbols = {s.name: Symbol(s["st_value"], s["st_size"]) for s in table.iter_symbols() if s.name}
+    except Exception as problem:  # pyelftools raises whatever a damaged file makes it stumble over
+        kind = type(problem).__name__
+        raise ToolError(f"'{elf}' cannot be read as an ELF image ({kind})\n  build it again") from problem
+    return Firmware(project, elf, target, read_description(project), compiler, sections, symbols)
+
+
+def load_segments(elf: Path) -> tuple[tuple[int, bytes], ...]:
+    """(load address, bytes) of everything that a loader must write."""
+    with elf.open("rb") as file:
+        segments = [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]]
+        return tuple((s["p_paddr"], s.data()) for s in segments)
+
+
+def _sources(project: Path, folders: Sequence[str]) -> tuple[Path, ...]:
+    """C and assembler files below these folders, in a fixed order."""
+    read_description(project)
+    paths = [p for folder in folders for p in sorted((project / folder).rglob("*"))]
+    return tuple(p for p in paths if p.suffix in (".c", ".S"))
+
+
+def _build(project: Path, toolchain: Toolchain, folder: str) -> Firmware:
+    """Compile and link unless the image with this fingerprint stands."""
+    compiler = find_compiler(toolchain.compiler)
+    version = _version(compiler)
+    out = project / "build" / folder
+    elf, stamp = out / "firmware.elf", out / "fingerprint"
+    fingerprint = _fingerprint(project, toolchain, version)
+    if not (elf.is_file() and stamp.is_file() and stamp.read_text() == fingerprint):
+        _prepare(out, stamp)
+        objects = _compile_all(compiler, project, toolchain, out)
+        _link(compiler, toolchain, objects, elf)
+        stamp.write_text(fingerprint)
+    return load_firmware(project, elf, toolchain.target, version)
+
+
+def _prepare(out: Path, stamp: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot write '{out}': {problem.strerror}\n  builds go into the project's folder"
+        ) from problem
+
+
+def _version(compiler: str) -> str:
+    """First line of --version: part of the fingerprint and of reports."""
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0].strip()
+
+
+def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
+    """Hash over compiler, flags and every file that the build can read."""
+    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link)).encode())
+    files = [
+        p for folder in ("src", "lib", "host") for p in sorted((project / folder).rglob("*")) if p.is_file()
+    ]
+    for path in (*files, project / "board.ld", project / DESCRIPTION):
+        digest.update(f"\0{path.relative_to(project)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) -> list[Path]:
+    """Objects of all sources, compiled in parallel."""
+    folders = sorted({p.parent for p in (project / "lib").rglob("*.h")})
+    includes = [f"-I{folder}" for folder in (project / "src", *folders)]
+
+    def compile_one(source: Path) -> Path:
+        target = out / (str(source.relative_to(project)).replace(os.sep, "-") + ".o")
+        _call([compiler, *toolchain.flags, *includes, "-c", str(source), "-o", str(target)], f"'{source}'")
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, toolchain.sources))
+
+
+def _link(compiler: str, toolchain: Toolchain, objects: Sequence[Path], elf: Path) -> None:
+    command = [compiler, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(elf)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise _link_error(done.stderr)
+
+
+def _link_error(stderr: str) -> BoardError | ToolError:
+    """BoardError when the linker script says that the image does not fit, with by how much; else ToolError."""
+    asserted = re.findall(r"tinygen: (.+)", stderr)
+    if not asserted:
+        return ToolError(f"the linker refuses the image\n{_excerpt(stderr)}")
+    over = re.findall(r"region [`'](\w+)' overflowed by (\d+) bytes", stderr)
+    lines = [f"the image does not fit: {asserted[0]}"]
+    lines += [f"  {int(count):,} bytes too many in {region}" for region, count in dict(over).items()]
+    return BoardError(
+        "\n".join([*lines, "  try a board with more memory ('tinygen boards') or a smaller model"])
+    )
+
+
+def _call(command: Sequence[str], what: str) -> None:
+    """Run a compiler. Raises ToolError with the first lines that it wrote."""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise ToolError(f"{Path(command[0]).name} refuses {what}\n{_excerpt(done.stderr)}")
+
+
+def _excerpt(text: str, lines: int = 3) -> str:
+    """The first lines with an error, indented."""
+    told = [line for line in text.splitlines() if "error" in line or "undefined" in line] or text.splitlines()
+    return "\n".join(f"  {line[:200]}" for line in told[:lines])

@@ -1,0 +1,142 @@
+"""The firmware around the libraries of one or more models: startup, harness, port, linker script.
+
+Pure: board and models in, path -> text out. One image runs any inputs (they come in a block that the emulator fills).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from tinygen.boards import Board
+from tinygen.emission import environment
+from tinygen.errors import BoardError
+
+HANDLER_STACK_BYTES = 512
+"""Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
+GUARD_BYTES = 64 * 1024
+"""Below SRAM, made inaccessible: a stack frame would have to be larger than this to jump over it."""
+BLOCK_LIMIT = 1024 * 1024
+"""The input block takes what SRAM is left, at most this many bytes: more would only slow loading down."""
+DESCRIPTION = "firmware.json"
+MAGIC = 0x31474E54  # "TNG1", first word of the input block
+
+
+class ModelLibrary(Protocol):
+    """What the firmware must know of a model's library (emission.Library is one). Sizes in bytes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    @property
+    def input_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def output_sizes(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class FirmwareModel:
+    """One model of an image. Sizes in bytes; inputs and outputs are int8."""
+
+    name: str
+    arena_bytes: int
+    input_sizes: tuple[int, ...]
+    output_sizes: tuple[int, ...]
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one sample in the input block: model, sample, inputs padded to 4 bytes each."""
+        return 8 + sum(-(-size // 4) * 4 for size in self.input_sizes)
+
+
+@dataclass(frozen=True)
+class Description:
+    """firmware.json: what a runner must know of a project besides its image."""
+
+    run_id: str
+    board: str
+    models: tuple[FirmwareModel, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Description:
+        """The description in that JSON text. Raises ValueError, KeyError or TypeError when it is not one."""
+        data = json.loads(text)
+        models = tuple(
+            FirmwareModel(
+                str(m["name"]),
+                int(m["arena_bytes"]),
+                tuple(map(int, m["input_sizes"])),
+                tuple(map(int, m["output_sizes"])),
+            )
+            for m in data["models"]
+        )
+        return cls(str(data["run_id"]), str(data["board"]), models)
+
+
+def firmware_files(
+    libraries: Sequence[ModelLibrary], board: Board, run_id: str, stack_bytes: int | None = None
+) -> Mapping[str, str]:
+    """Path below the project -> text, for an image that holds these libraries (in this order, names distinct).
+
+    run_id comes back in the log. stack_bytes: None takes the board's reserve. Raises BoardError when the stack
+    cannot be guarded on this board.
+    """
+    models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
+    assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
+    check_guard(board)
+    context = _context(models, board, run_id, board.reserved.stack if stack_bytes is None else stack_bytes)
+    paths = {
+        "src/main.c": "main.c.j2",
+        "src/tg_harness.c": "tg_harness.c",
+        "src/tg_harness.h": "tg_harness.h",
+        "src/tg_port.h": "tg_port.h",
+        "src/tg_port.c": "tg_port.c.j2",
+        "src/tg_startup.S": "tg_startup.S.j2",
+        "board.ld": "board.ld.j2",
+        "host/tg_port_host.c": "tg_port_host.c",
+    }
+    files = {
+        path: environment().get_template(f"firmware/{name}").render(context) for path, name in paths.items()
+    }
+    description = asdict(Description(run_id, board.name, models))
+    return {**files, DESCRIPTION: json.dumps(description, indent=2) + "\n"}
+
+
+def _context(
+    models: tuple[FirmwareModel, ...], board: Board, run_id: str, stack_bytes: int
+) -> dict[str, Any]:
+    """What the templates see."""
+    assert stack_bytes % 8 == 0, "the stack pointer must stay aligned to 8 bytes"
+    return {
+        "board": board,
+        "models": models,
+        "run_id": run_id,
+        "arena_bytes": max(m.arena_bytes for m in models),
+        "record_bytes": 8 + max(m.record_bytes for m in models),
+        "stack_bytes": stack_bytes,
+        "handler_stack_bytes": HANDLER_STACK_BYTES,
+        "block_limit": BLOCK_LIMIT,
+        "guard_bytes": GUARD_BYTES,
+        "guard_comment": {
+            "none": "there, for the bus answers nothing below it",
+            "mpu": "there, for the memory protection unit denies the stretch below it",
+            "limit": "at the stack limit register",
+        }[board.core.guard],
+    }
+
+
+def check_guard(board: Board) -> None:
+    """Raise BoardError when memory lies right below SRAM, where an overflowing stack must fault."""
+    if board.core.guard == "limit":
+        return
+    low = board.ram.origin - GUARD_BYTES
+    neighbours = [r.name for r in board.regions if r.origin < board.ram.origin and r.end > low]
+    if neighbours or low < 0 or (board.core.guard == "mpu" and low % GUARD_BYTES):
+        what = f"region '{neighbours[0]}' is there" if neighbours else f"it starts at {board.ram.origin:#x}"
+        raise BoardError(
+            f"{board.path}: the stack cannot be guarded below region '{board.ram.name}': {what}\n"
+            f"  the first region of kind 'sram' needs {GUARD_BYTES:,} free bytes below it, aligned to as many"
+        )
