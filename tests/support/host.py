@@ -40,8 +40,11 @@ class HostLibrary:
     """A compiled library; `run` takes (N, *shape) int8 arrays and returns the outputs, flat per sample."""
 
     def __init__(self, libraries: Sequence[Library], flags: Sequence[str] = ("-O1",)) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tinygen-host-")
-        root = Path(self._folder.name)
+        with tempfile.TemporaryDirectory(prefix="tinygen-host-") as folder:
+            self._so = self._compiled(Path(folder), libraries, flags)  # once loaded, the file may go
+
+    @staticmethod
+    def _compiled(root: Path, libraries: Sequence[Library], flags: Sequence[str]) -> ctypes.CDLL:
         sources: list[str] = []
         for library in libraries:
             sources += [str(p) for p in write_files(library, root)]
@@ -50,7 +53,7 @@ class HostLibrary:
         command = ["gcc", *WARNINGS, *flags, "-fPIC", "-shared", *includes, *sources, "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        self._so = ctypes.CDLL(str(target))
+        return ctypes.CDLL(str(target))
 
     def run(self, library: Library, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Outputs as (N, elements) int8."""

@@ -30,7 +30,7 @@ class Attrs:
 
 
 def bounded_sum(b: BoundNode) -> bool:
-    """height times width must be at most 8,388,608, so that the int32 sum cannot overflow"""
+    """height times width must be less than 8,388,608, so that the int32 sum cannot overflow"""
     return b.inputs[0].shape[0] * b.inputs[0].shape[1] < 2**23
 
 

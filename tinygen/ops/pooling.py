@@ -151,8 +151,6 @@ def tflite_reader(name: str) -> Callable[[TfliteOperator, GraphBuilder], str]:
     def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
         x, options = of_rank(op, builder, 3), op.options
         window, stride = (options.filterHeight, options.filterWidth), (options.strideH, options.strideW)
-        if min(*window, *stride) < 1:
-            raise op.error(f"its window {window} and stride {stride} must be at least 1")
         padding = keras_padding(op.padding(options.padding), builder.shape(x), window, stride)
         attrs = Attrs(window, stride, padding, op.fused(options.fusedActivationFunction))
         return builder.add(name, op.name, (x,), attrs, op.output_qparams())
