@@ -1,0 +1,190 @@
+"""What `tinygen inspect` shows: a table of the layers, and the arena drawn as lifetimes x addresses.
+
+`inspect_rows` and `to_json` are plain data; `draw` makes something that rich can print, at 60 columns or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tinygen import ops
+from tinygen.memory_map import MemoryMap, buffer_name
+from tinygen.planning import MemoryPlan
+from tinygen.program import Program, Step
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of the program. weight_bytes: all constants of the kernel. calibrator: None where not known."""
+
+    step: int
+    layer: str
+    op: str
+    kernel: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    calibrator: str | None
+    macs: int
+    weight_bytes: int
+    scratch_bytes: int
+    offset: int
+    in_place: bool
+
+
+def inspect_rows(
+    program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None
+) -> tuple[Row, ...]:
+    """One row per step. calibrators: activation -> name of the calibrator that chose its range, where known."""
+    chosen = calibrators or {}
+    return tuple(_row(i, step, plan, chosen) for i, step in enumerate(program.steps))
+
+
+def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) -> Row:
+    b, output = step.bound, step.bound.output
+    buffer = plan.buffer(output.name)
+    return Row(
+        step=index,
+        layer=b.name,
+        op=b.node.op,
+        kernel="alias" if step.kernel.alias else step.kernel.name,
+        shape=output.shape,
+        scale=output.scale,
+        zero_point=output.zero_point,
+        calibrator=chosen.get(output.name),
+        macs=ops.get(b.node.op).macs(b),
+        weight_bytes=sum(array.nbytes for array in step.kernel.constants(b).values()),
+        scratch_bytes=step.scratch_bytes,
+        offset=buffer.offset,
+        in_place=any(t.name in buffer.tensors for t in b.activations),
+    )
+
+
+def to_json(
+    program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What `draw` shows, JSON-ready. Sizes and offsets in bytes; times as in planning.Buffer."""
+    rows = inspect_rows(program, plan, calibrators)
+    return {
+        "model": program.graph.name,
+        "inputs": [_tensor(program, name) for name in program.graph.inputs],
+        "outputs": [_tensor(program, name) for name in program.graph.outputs],
+        "macs": sum(r.macs for r in rows),
+        "weight_bytes": sum(r.weight_bytes for r in rows),
+        "layers": [asdict(r) | {"shape": list(r.shape)} for r in rows],
+        "arena": {
+            "bytes": plan.arena_bytes,
+            "lower_bound": plan.lower_bound,
+            "optimal": plan.optimal,
+            "gap": plan.gap,
+            "buffers": [asdict(b) | {"tensors": list(b.tensors)} for b in plan.buffers],
+        },
+    }
+
+
+def _tensor(program: Program, name: str) -> dict[str, Any]:
+    tensor = program.graph.tensors[name]
+    return {
+        "name": name,
+        "shape": list(tensor.shape),
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+# ---- drawing
+
+
+def draw(program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None) -> RenderableType:
+    """The layers, the arena and its buffers, for rich.print; looks best at 100 columns or more."""
+    rows = inspect_rows(program, plan, calibrators)
+    names = {i: step.bound.name for i, step in enumerate(program.steps)}
+    parts: list[RenderableType] = [_summary(program, rows), Text(), _layer_table(rows), Text()]
+    parts += [arena_line(plan), MemoryMap(plan, len(program.steps)), Text(), _buffer_table(plan, names)]
+    return Group(*parts)
+
+
+def arena_line(plan: MemoryPlan) -> Text:
+    """The arena against its lower bound, in words."""
+    text = Text.assemble(("arena ", "bold"), (f"{plan.arena_bytes:,} bytes", "bold"))
+    if plan.arena_bytes == plan.lower_bound:
+        return text.append(", equal to the lower bound: no plan for these steps is smaller")
+    text.append(f", {plan.gap:.1%} above the lower bound of {plan.lower_bound:,}")
+    proof = ", but proved the smallest possible" if plan.optimal else ": perhaps not the smallest possible"
+    return text.append(proof)
+
+
+def _summary(program: Program, rows: tuple[Row, ...]) -> Text:
+    macs, weights = sum(r.macs for r in rows), sum(r.weight_bytes for r in rows)
+    text = Text.assemble((program.graph.name, "bold"), f"  {len(rows)} steps, {macs:,} MACs, ")
+    text.append(f"{weights:,} bytes of constants")
+    for kind, names in (("input", program.graph.inputs), ("output", program.graph.outputs)):
+        for name in names:
+            tensor = program.graph.tensors[name]
+            text.append(f"\n  {kind:<6} {name}  {_shape(tensor.shape)}  ")
+            text.append(f"scale {tensor.scale:.6g}, zero point {tensor.zero_point}", "dim")
+    return text
+
+
+def _layer_table(rows: tuple[Row, ...]) -> Table:
+    """Columns that are the same everywhere (no calibrator known, no scratch) are left out."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("layer", overflow="ellipsis", no_wrap=True, ratio=2, min_width=8)
+    table.add_column("op", no_wrap=True, overflow="ellipsis", min_width=4)
+    table.add_column("kernel", no_wrap=True, style="dim")
+    table.add_column("output", no_wrap=True)
+    for title in ("scale", "zero"):
+        table.add_column(title, justify="right", no_wrap=True)
+    optional = {"range by": any(r.calibrator for r in rows), "scratch": any(r.scratch_bytes for r in rows)}
+    if optional["range by"]:
+        table.add_column("range by", no_wrap=True)
+    for title in ("MACs", "weights"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if optional["scratch"]:
+        table.add_column("scratch", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row, optional))
+    return table
+
+
+def _cells(row: Row, optional: Mapping[str, bool]) -> list[str]:
+    cells = [str(row.step), row.layer, row.op, _variant(row), _shape(row.shape)]
+    cells += [f"{row.scale:.3g}", str(row.zero_point)]
+    cells += [row.calibrator or "" for _ in range(optional["range by"])]
+    cells += [_count(row.macs), _count(row.weight_bytes)]
+    return cells + [_count(row.scratch_bytes) for _ in range(optional["scratch"])]
+
+
+def _variant(row: Row) -> str:
+    """The kernel's name without the operator's: tg_conv2d_s8_dsp of conv2d is 's8_dsp'."""
+    return row.kernel.removeprefix(f"tg_{row.op}_") + (
+        ", in place" if row.in_place and row.kernel != "alias" else ""
+    )
+
+
+def _buffer_table(plan: MemoryPlan, names: Mapping[int, str]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for title in ("offset", "bytes", "steps"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("holds", overflow="fold")
+    for index, buffer in enumerate(plan.buffers):
+        holds = " > ".join(buffer.tensors) or f"scratch of {names[buffer.scratch_step or 0]}"
+        name = Text(buffer_name(index), style=MemoryMap.style(index))
+        table.add_row(name, f"{buffer.offset:,}", f"{buffer.size:,}", f"{buffer.first}-{buffer.last}", holds)
+    return table
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else ""
