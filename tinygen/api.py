@@ -19,10 +19,15 @@ from tinygen.graph import Array, Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
+from tinygen.planning import MemoryPlan, plan
+from tinygen.program import Program, select
 from tinygen.project import Project
+from tinygen.quantization import RangeDecision
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
+from tinygen.scheduling import schedule
+from tinygen.simplification import simplify
 
 GRAPH_FILE = "graph.json"
 
@@ -200,11 +205,45 @@ def path_hash(path: Path) -> str:
 
 def make_project(compiled: Compiled, board: Board, manifest: Mapping[str, Any]) -> Project:
     """Library, firmware around it, the quantized graph and the manifest as one project."""
+    manifest = {**manifest, "quantization": quantization_of(compiled)}
     files = {**compiled.library.files, GRAPH_FILE: serialization.graph_to_json(compiled.graph)}
     run_id = project.run_id_of(manifest, files)
     files |= firmware.firmware_files([compiled.library], board, run_id)
     board_text = {"board.toml": board.path.read_text()}
     return project.with_manifest(manifest, {**files, **board_text}, run_id)
+
+
+def quantization_of(compiled: Compiled) -> dict[str, Any]:
+    """How the int8 graph came about, JSON-ready: the calibrator of every activation, and all decisions in words."""
+    ranges = [d for d in compiled.decisions if isinstance(d, RangeDecision)]
+    calibrators = {member: d.calibrator for d in ranges for member in d.members}
+    return {"calibrators": calibrators, "decisions": [str(d) for d in compiled.decisions]}
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What `inspect` shows. calibrators: activation -> calibrator's name, empty for a .tflite file."""
+
+    program: Program
+    plan: MemoryPlan
+    calibrators: Mapping[str, str]
+    decisions: tuple[str, ...]
+
+
+def inspect(source: str | Path) -> Inspected:
+    """Layers and memory plan of a project or of an int8 .tflite file."""
+    if Path(source).is_dir():
+        graph, board, manifest = load_project(source)
+        program, made = select(graph, board), manifest["quantization"]
+        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]))
+    graph = load(source).graph
+    if not pipeline.is_quantized(graph):
+        raise UsageError(
+            f"'{source}' is a float model: it has no int8 layers and no memory plan yet\n"
+            "  compile it first and inspect the project: tinygen inspect fw/"
+        )
+    program = select(schedule(simplify(graph)), None)
+    return Inspected(program, plan(program), {}, ())
 
 
 def load_project(folder: str | Path) -> tuple[Graph, Board, dict[str, Any]]:
