@@ -66,6 +66,18 @@ def test_a_constant_image_keeps_its_value() -> None:
     assert y[0].tolist() == list(range(-128, 128))
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 3, 2), (128, 256, 2)])
+def test_an_output_scale_of_almost_nothing_saturates(shape: tuple[int, ...]) -> None:
+    """What averages to 0 in all representative samples has a tiny scale: no sum may overflow in C."""
+    q, output = QParams.per_tensor(0.5, 0), QParams.per_tensor(1e-30, 1)
+    graph = quantized_node("mean", mean.Attrs(), [(shape, q)], output=output)
+    assert_agree(graph, litert=False)
+    x = np.zeros((3, *shape), np.int8)
+    x[1, 0, 0], x[2, 0, 0] = 1, -1
+    (y,) = evaluate.reference(graph, [x])
+    assert y.tolist() == [[1, 1], [127, 127], [-128, -128]]
+
+
 def test_too_many_pixels_are_refused() -> None:
     with pytest.raises(UnsupportedLayerError, match="height times width must be less than 8,388,608"):
         quantized_node("mean", mean.Attrs(), [((2**12, 2**11, 1), QP)], output=QP)

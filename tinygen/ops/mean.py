@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, reshape
@@ -94,10 +94,12 @@ def folded(ratio: float, count: int) -> tuple[int, int]:
     """(multiplier, shift) of ratio / count, as LiteRT makes them: the multiplier is divided, rounded down.
 
     Before the division it gains as many bits as count has behind its first, so that it keeps its precision.
+    The shift to the left is capped where the largest sum would leave int32: sums other than 0 saturate then.
     """
     multiplier, shift = quantize_multiplier(ratio)
     gain = min(count.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << gain) // count, shift - gain
+    left = 31 - (255 * count).bit_length()
+    return ((multiplier << gain) // count, shift - gain) if shift - gain <= left else (INT32_MAX, left)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
