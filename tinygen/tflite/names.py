@@ -60,13 +60,20 @@ def clean(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_./-]+", "_", name)[:LONGEST].strip("/_")
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """The name, numbered when it is taken; adds it to `taken`."""
-    candidate, count = name, 1
-    while candidate in taken:
-        candidate, count = f"{name}_{count}", count + 1
-    taken.add(candidate)
-    return candidate
+class Taken:
+    """Names given so far. Numbers equal ones without trying every number again."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """The name, or name_1, name_2, ... when it is taken."""
+        candidate = name
+        while candidate in self._next:
+            self._next[name] += 1
+            candidate = f"{name}_{self._next[name]}"
+        self._next[candidate] = 0
+        return candidate
 
 
 def _layer(path: str) -> str:

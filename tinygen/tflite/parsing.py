@@ -6,6 +6,7 @@ hostile file costs one ModelError, little time and little memory.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,11 +49,18 @@ def guard(where: str) -> Iterator[None]:
     except TinygenError:
         raise
     except (Exception, MemoryError) as error:
-        why = " ".join(str(error).split())[:120]
         raise ModelError(
-            f"{where} is damaged: {type(error).__name__}{': ' + why if why else ''}\n"
+            f"{where} is damaged: {_cause(error)}\n"
             "  export the model again, or check that the file was copied completely"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What a user can make of an exception while parsing: mostly an offset that leads out of the file."""
+    why = " ".join(str(error).split())[:120]
+    if isinstance(error, (struct.error, IndexError, TypeError)) or "buffer" in why:
+        return "a part of it points outside the file"
+    return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
 
 @dataclass(frozen=True)

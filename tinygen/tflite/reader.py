@@ -129,7 +129,7 @@ class TfliteOperator:
 
     def error(self, why: str) -> UnsupportedLayerError:
         """The error that this operator cannot be compiled."""
-        return UnsupportedLayerError(self.name, self.kind, why)
+        return UnsupportedLayerError(self.name, self.kind, why if len(why) < 300 else f"{why[:300]}...")
 
     @property
     def _output(self) -> TensorRecord:

@@ -40,7 +40,7 @@ class Reading:
         self.builder = GraphBuilder(names.clean(file.name.rsplit(".", 1)[0]) or "model")
         self.constants: dict[int, str] = {}
         self._known: dict[int, str] = {}
-        self._taken: set[str] = set()
+        self._taken = names.Taken()
         self._left_bytes = MAX_TOTAL_BYTES
 
     def graph(self) -> Graph:
@@ -88,7 +88,7 @@ class Reading:
             self._declare_input(record, record)
 
     def _declare_input(self, record: TensorRecord, quantized: TensorRecord) -> None:
-        name = names.unique(names.input_name(record.name), self._taken)
+        name = self._taken.unique(names.input_name(record.name))
         qparams = checked_qparams(quantized, self._input_error(name))
         shape = checked_shape(record, self._input_error(name))
         self._known[quantized.index] = self.builder.input(name, shape, qparams)
@@ -131,13 +131,13 @@ class Reading:
     def _layer_name(self, record: OperatorRecord) -> str:
         output = self.file.tensor(record.outputs[0]).name
         if self.file.description == "tinygen":
-            return names.unique(names.clean(output) or record.kind.lower(), self._taken)
+            return self._taken.unique(names.clean(output) or record.kind.lower())
         weights = (
             self.file.tensor(record.inputs[1]).name
             if len(record.inputs) > 1 and record.inputs[1] >= 0
             else None
         )
-        return names.unique(names.layer_name(record.kind, output, weights), self._taken)
+        return self._taken.unique(names.layer_name(record.kind, output, weights))
 
     def _check_output(self, operator: TfliteOperator, output: Tensor) -> None:
         """The file's own idea of the output must be ours."""
