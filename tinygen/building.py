@@ -115,7 +115,7 @@ def read_description(project: Path) -> Description:
         return Description.parse(path.read_text())
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise OutputError(
-            f"'{project}' is not a project with firmware: cannot read {DESCRIPTION} ({type(problem).__name__})\n"
+            f"'{project}' has no firmware: cannot read {DESCRIPTION} ({type(problem).__name__})\n"
             "  generate it with 'tinygen compile MODEL --board BOARD ...'"
         ) from None
 
@@ -215,7 +215,7 @@ def _link(compiler: str, toolchain: Toolchain, objects: Sequence[Path], elf: Pat
 
 
 def _link_error(stderr: str) -> BoardError | ToolError:
-    """BoardError when the linker script says that the image does not fit, with by how much; else ToolError."""
+    """BoardError when an ASSERT of the linker script says that the image does not fit; else ToolError."""
     asserted = re.findall(r"tinygen: (.+)", stderr)
     if not asserted:
         return ToolError(f"the linker refuses the image\n{_excerpt(stderr)}")

@@ -1,6 +1,6 @@
 """The firmware around the libraries of one or more models: startup, harness, port, linker script.
 
-Pure: board and models in, path -> text out. One image runs any inputs (they come in a block that the emulator fills).
+Pure: board and models in, path -> text out. One image runs any inputs: the emulator fills a block with them.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Description:
 def firmware_files(
     libraries: Sequence[ModelLibrary], board: Board, run_id: str, stack_bytes: int | None = None
 ) -> Mapping[str, str]:
-    """Path below the project -> text, for an image that holds these libraries (in this order, names distinct).
+    """Path below the project -> text, for an image of these libraries (in this order, names distinct).
 
-    run_id comes back in the log. stack_bytes: None takes the board's reserve. Raises BoardError when the stack
-    cannot be guarded on this board.
+    run_id comes back in the log. stack_bytes: None takes the board's reserve.
+    Raises BoardError when the stack cannot be guarded on this board.
     """
     models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
     assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"

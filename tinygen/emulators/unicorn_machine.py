@@ -1,0 +1,203 @@
+"""One run of one image in Unicorn: memory map, devices, hooks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import unicorn as uc
+from unicorn import arm_const
+
+from tinygen.boards import Board, Region
+from tinygen.building import Firmware, load_segments
+from tinygen.emulators.peripherals import (
+    CONSOLES,
+    PAGE,
+    SYSTEM_CONTROL,
+    SYSTEM_CONTROL_SPACE,
+    TIMERS,
+    Registers,
+)
+from tinygen.emulators.process import Console
+from tinygen.emulators.thumb import count_instructions
+
+CPUS = {
+    "cortex-m0": arm_const.UC_CPU_ARM_CORTEX_M0,
+    "cortex-m0plus": arm_const.UC_CPU_ARM_CORTEX_M0,
+    "cortex-m3": arm_const.UC_CPU_ARM_CORTEX_M3,
+    "cortex-m4": arm_const.UC_CPU_ARM_CORTEX_M4,
+    "cortex-m7": arm_const.UC_CPU_ARM_CORTEX_M7,
+    "cortex-m33": arm_const.UC_CPU_ARM_CORTEX_M33,
+}
+ACCESSES = {
+    uc.UC_MEM_READ_UNMAPPED: "read",
+    uc.UC_MEM_WRITE_UNMAPPED: "write",
+    uc.UC_MEM_FETCH_UNMAPPED: "instruction_fetch",
+    uc.UC_MEM_READ_PROT: "read",
+    uc.UC_MEM_WRITE_PROT: "write_to_read-only_memory,",
+    uc.UC_MEM_FETCH_PROT: "instruction_fetch",
+}
+JUNK = 0x5A
+"""What SRAM holds at power-up: firmware that counts on zeros is found out."""
+
+
+class Machine:
+    """A core, the board's memory, and devices. run() returns the fault as fields of a FAULT line, or None."""
+
+    def __init__(self, firmware: Firmware, board: Board, inputs: bytes, count_all: bool, limit: int) -> None:
+        assert board.unicorn is not None
+        self.console = Console(limit)
+        self._firmware = firmware
+        self._core: Any = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
+        self._core.ctl_set_cpu_model(CPUS[board.unicorn.cpu])
+        self._fault: str | None = None
+        self._stopped = False
+        self._count = 0
+        self._hook: Any = None
+        self._lengths: dict[tuple[int, int], int] = {}
+        self._readings = 0
+        self._counted = _samples_to_count(firmware, inputs, count_all)
+        for region in board.regions:
+            self._map(region)
+        self._load(firmware, inputs)
+        self._device(board.console.base, CONSOLES[board.console.kind])
+        self._device(board.timer.base, TIMERS[board.timer.kind])
+        self._device(SYSTEM_CONTROL_SPACE, SYSTEM_CONTROL)
+        self._core.hook_add(uc.UC_HOOK_MEM_INVALID, self._refuse)
+        self._core.hook_add(uc.UC_HOOK_INTR, self._exception)
+
+    def stop(self) -> None:
+        """End the run; may be called from another thread."""
+        self._stopped = True
+        self._core.emu_stop()
+
+    def run(self) -> str | None:
+        """From reset until the log's last line, a fault, or stop()."""
+        stack, entry = struct.unpack(
+            "<II", self._core.mem_read(self._firmware.symbols["tg_vectors"].address, 8)
+        )
+        self._core.reg_write(arm_const.UC_ARM_REG_SP, stack)
+        at = entry
+        while not self._stopped:
+            try:
+                self._core.emu_start(at | 1, 0xFFFFFFFF)
+            except uc.UcError as problem:
+                self._fault = self._fault or self._fields(
+                    f"kind=unicorn text={str(problem).replace(' ', '_')}"
+                )
+            if self._fault or self.console.finished or self.console.floods:
+                break
+            self._switch_counting()
+            at = self._core.reg_read(arm_const.UC_ARM_REG_PC)
+        return self._fault
+
+    def _map(self, region: Region) -> None:
+        """Code readable and executable, all else readable and writable."""
+        rights = uc.UC_PROT_READ | (uc.UC_PROT_EXEC if region.kind == "flash" else uc.UC_PROT_WRITE)
+        self._core.mem_map(region.origin, region.length, rights)
+        self._core.mem_write(region.origin, bytes([JUNK]) * region.length)
+
+    def _load(self, firmware: Firmware, inputs: bytes) -> None:
+        for address, data in load_segments(firmware.elf):
+            self._core.mem_write(address, data)
+        self._core.mem_write(firmware.symbols["__tg_input_start"].address, inputs)
+
+    def _device(self, base: int, registers: Registers) -> None:
+        """Map the page of a device; registers count from `base`, which starts a page."""
+        page, first = base & -PAGE, base & (PAGE - 1)
+        read = self._reader(page, first, registers)
+        self._core.mmio_map(page, PAGE, read, None, self._writer(page, first, registers), None)
+
+    def _reader(self, page: int, first: int, registers: Registers) -> Callable[..., int]:
+        def read(core: Any, offset: int, size: int, data: Any) -> int:
+            register = offset - first
+            if register == registers.counter:
+                count = self._read_counter()
+                return 0xFFFFFFFF - count if registers.counts_down else count
+            if register in registers.constant:
+                return registers.constant[register]
+            if register not in registers.plain:
+                self._stop_with(f"access=read address={page + offset:08x}")
+            return 0
+
+        return read
+
+    def _writer(self, page: int, first: int, registers: Registers) -> Callable[..., None]:
+        def write(core: Any, offset: int, size: int, value: int, data: Any) -> None:
+            register = offset - first
+            if register == registers.data:
+                self._print(value)
+            elif register not in registers.plain and register not in (*registers.constant, registers.counter):
+                self._stop_with(f"access=write address={page + offset:08x}")
+
+        return write
+
+    def _print(self, value: int) -> None:
+        self.console.add(bytes([value & 0xFF]))
+        if self.console.finished or self.console.floods:
+            self._core.emu_stop()
+
+    def _read_counter(self) -> int:
+        """The timer is read at the start and at the end of each sample; counting goes on and off there.
+
+        Hooks can only change while the core stands still: it is stopped at the end of the current block. What the
+        block of the first reading has left to run is what the block of the second reading had before: equal code.
+        """
+        sample, end = divmod(self._readings, 2)
+        self._readings += 1
+        if sample in self._counted:
+            self._core.emu_stop()
+            if not end:
+                self._count = 0
+        return self._count if end else 0
+
+    def _switch_counting(self) -> None:
+        """Hook every block, or unhook them, as the last reading of the timer demands."""
+        sample, end = divmod(self._readings - 1, 2)
+        if not end and sample in self._counted:
+            self._hook = self._core.hook_add(uc.UC_HOOK_BLOCK, self._block)
+        elif self._hook is not None:
+            self._core.hook_del(self._hook)
+            self._hook, self._count = None, 0
+        self._core.ctl_flush_tb()
+
+    def _block(self, core: Any, address: int, size: int, data: Any) -> None:
+        length = self._lengths.get((address, size))
+        if length is None:
+            length = self._lengths[address, size] = count_instructions(bytes(core.mem_read(address, size)))
+        self._count += length
+
+    def _refuse(self, core: Any, access: int, address: int, size: int, value: int, data: Any) -> bool:
+        self._fault = self._fault or self._fields(
+            f"access={ACCESSES.get(access, 'access')} address={address:08x}"
+        )
+        return False
+
+    def _exception(self, core: Any, number: int, data: Any) -> None:
+        self._stop_with(f"kind=unicorn text=exception_{number}")
+
+    def _stop_with(self, what: str) -> None:
+        self._fault = self._fault or self._fields(what)
+        self._core.emu_stop()
+
+    def _fields(self, what: str) -> str:
+        """`what` and the registers that say where."""
+        pc, sp, lr = (
+            self._core.reg_read(r)
+            for r in (arm_const.UC_ARM_REG_PC, arm_const.UC_ARM_REG_SP, arm_const.UC_ARM_REG_LR)
+        )
+        stack = self._firmware.symbols["__stack_start"].address
+        return f"{what} pc={pc:08x} lr={lr:08x} sp={sp:08x} stack={stack:08x}"
+
+
+def _samples_to_count(firmware: Firmware, inputs: bytes, count_all: bool) -> frozenset[int]:
+    """Positions of the records to count: all of them, or the first one of each model."""
+    first: dict[int, int] = {}
+    models = firmware.description.models
+    count, at = struct.unpack_from("<I", inputs, 4)[0], 8
+    for position in range(count):
+        model = struct.unpack_from("<I", inputs, at)[0]
+        first.setdefault(position if count_all else model, position)
+        at += models[model].record_bytes
+    return frozenset(first.values())
