@@ -2,7 +2,8 @@
 
 Every rewrite is exact in real arithmetic (computed in float64, stored as float32). PASSES lists them; fuse
 applies them until none applies. Two only move a node so that others meet: elementwise nodes go up through
-reshapes, paddings down, so that Conv1D + BatchNormalization + ReLU (a conv2d between reshapes) fuse as their 2D kin do.
+reshapes, paddings down, so that Conv1D + BatchNormalization + ReLU (a conv2d between reshapes) fuse as
+Conv2D does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tinygen.simplification import SHAPE_PASSES
 
 MAX_SPREAD = 16.0
 """An affine is folded into the operators behind it only while its factors differ by less between channels:
-they quantize the weights of all input channels with one scale, whose resolution a wider spread would use up."""
+they quantize the weights of all input channels with one scale, whose resolution a wider spread uses up."""
 
 
 def fuse(graph: Graph) -> Graph:

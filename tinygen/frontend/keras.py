@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from tinygen.frontend import InputShape, Loaded, keras_files, safety, tolerance
 from tinygen.frontend.keras_files import KerasFile, damage
 from tinygen.frontend.walk import Walker
 from tinygen.graph import Graph, GraphBuilder, Shape
+from tinygen.heavy import import_keras
 
 MAX_WEIGHTS = 32 << 20
 """Weights of one model (128 MB as float32): no microcontroller holds more."""
@@ -33,31 +33,27 @@ def load_keras(path: str | Path, input_shape: InputShape = None) -> Loaded:
     with tempfile.TemporaryDirectory(prefix="tinygen-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = keras_files.unpack(path, Path(folder))
-        safe = safety.clean_model(file.config, str(path))
+        with damage(path, "reading the model's config"):
+            safe = safety.clean_model(file.config, str(path), file.version)
         model, notes = _restore(path, file, safe, input_shape)
-    return Loaded(load_keras_model(model, input_shape, name=path.stem), notes)
+        with damage(path, "compiling its layers"):
+            return Loaded(_graph(model, input_shape, path.stem, shown=str(path)), notes)
 
 
 def load_keras_model(model: Any, input_shape: InputShape = None, name: str | None = None) -> Graph:
     """The float32 graph of a Sequential or functional Keras model in memory, named `name` or as the model."""
     label = name or str(model.name)
-    _check_finite(model, label)
-    builder = GraphBuilder(label)
+    return _graph(model, input_shape, label, shown=label)
+
+
+def _graph(model: Any, input_shape: InputShape, name: str, shown: str) -> Graph:
+    """The graph called `name` of a model that messages call `shown`."""
+    _check_finite(model, shown)
+    builder = GraphBuilder(name)
     inputs = []
-    for tensor, shape in zip(_inputs(model, label), input_shapes(model, label, input_shape), strict=True):
+    for tensor, shape in zip(_inputs(model, shown), input_shapes(model, shown, input_shape), strict=True):
         inputs.append(builder.input(_tensor_name(tensor), shape))
     return builder.build(tuple(Walker(builder).model(model, inputs)))
-
-
-def import_keras() -> Any:
-    """The keras module on its TensorFlow backend, quietly."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import keras
-
-    return keras
 
 
 # ---- files
@@ -107,7 +103,7 @@ def _check_finite(model: Any, label: str) -> None:
         values = np.asarray(weight)
         bad = int(values.size - np.count_nonzero(np.isfinite(values.astype(np.float32))))
         if bad:
-            path = keras_files.shorten(getattr(weight, "path", weight.name), 80)
+            path = keras_files.shorten("/".join(weight.path.split("/")[-2:]), 80)
             raise ModelError(
                 f"'{label}': {bad:,} of the {values.size:,} values of '{path}' are NaN or infinite\n"
                 "  the training has diverged or the file is damaged"

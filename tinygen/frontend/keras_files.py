@@ -28,10 +28,14 @@ _BOMB_RATIO, _BOMB_FLOOR = 100, 16 << 20
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What a model file holds. weights: a copy whose suffix tells Keras its layout (.weights.h5 or .h5)."""
+    """What a model file holds. weights: a copy whose suffix tells Keras its layout (.weights.h5 or .h5).
+
+    version: of the Keras that wrote the file, where it says so.
+    """
 
     config: dict[str, Any]
     weights: Path
+    version: str = ""
 
 
 def shorten(text: object, limit: int = 160) -> str:
@@ -83,12 +87,16 @@ def _unpack_zip(path: Path, archive: zipfile.ZipFile, folder: Path) -> KerasFile
         )
     with _member(path, archive, "config.json", MAX_CONFIG_BYTES) as file:
         config = parse_config(path, file.read())
+    version = ""
+    if "metadata.json" in names:
+        with _member(path, archive, "metadata.json", MAX_CONFIG_BYTES) as file:
+            version = str(dict(json.loads(file.read())).get("keras_version", ""))
     target = folder / "model.weights.h5"
     with _member(path, archive, "model.weights.h5", MAX_WEIGHTS_BYTES) as file, target.open("wb") as out:
         shutil.copyfileobj(file, out, 1 << 20)
     with damage(path, "reading the weights"):
         check_h5(path, target)
-    return KerasFile(config, target)
+    return KerasFile(config, target, version)
 
 
 @contextmanager
@@ -133,13 +141,14 @@ def _unpack_h5(path: Path, folder: Path) -> KerasFile:
         check_h5(path, target)
         with h5py.File(target, "r") as file:
             text = file.attrs.get("model_config")
+            version = str(file.attrs.get("keras_version", ""))
             has_weights = "model_weights" in file
     if text is None or not has_weights:
         raise ModelError(
             f"'{path}' holds no model_config: it has weights only, or is no Keras model\n"
             "  save the whole model: model.save('name.keras')"
         )
-    return KerasFile(parse_config(path, text), target)
+    return KerasFile(parse_config(path, text), target, version)
 
 
 def check_h5(path: Path, h5: Path) -> None:

@@ -17,7 +17,7 @@ from tinygen.frontend.keras_files import shorten
 
 Json = dict[str, Any]
 
-MAX_LAYERS = 1_000
+MAX_LAYERS, MAX_DEPTH = 1_000, 16
 MAX_INT = 1 << 20
 """No integer in a config may be larger: far beyond any microcontroller, small enough to be harmless."""
 
@@ -49,7 +49,7 @@ _REPLACEMENTS: Mapping[str, str] = {
     "Conv3D Conv3DTranspose MaxPooling3D AveragePooling3D UpSampling3D ZeroPadding3D Cropping3D": _THREE,
     "Dot": "replace it with Multiply followed by a Dense layer",
     "EinsumDense": "replace it with Dense (and Permute or Reshape around it)",
-    "Lambda TFOpLambda": "write it with built-in layers (Rescaling, Activation, Add), or do it before the model",
+    "Lambda TFOpLambda": "write it with built-in layers (Rescaling, Activation), or do it before the model",
 }
 _INSTEAD = {kind: text for kinds, text in _REPLACEMENTS.items() for kind in kinds.split()}
 _DROPPED = frozenset({"quantization_config", "lora_rank", "lora_alpha", "name"})
@@ -69,10 +69,11 @@ def unsupported(name: str, kind: str) -> UnsupportedLayerError:
     return UnsupportedLayerError(shorten(name, 80), shorten(kind, 80), why, _INSTEAD.get(kind, default))
 
 
-def clean_model(entry: Any, file: str) -> Json:
+def clean_model(entry: Any, file: str, version: str = "") -> Json:
     """A copy of a model's config that is safe for Keras.deserialize_keras_object.
 
-    entry: {"class_name", "config", ...} of Keras 3 or Keras 2. Raises ModelError or UnsupportedLayerError.
+    entry: {"class_name", "config", ...} of Keras 3 or Keras 2; version: of the Keras that wrote it.
+    Raises ModelError or UnsupportedLayerError.
     """
     kind = entry.get("class_name")
     if kind not in MODELS or not is_keras_module(entry.get("module")):
@@ -81,7 +82,7 @@ def clean_model(entry: Any, file: str) -> Json:
             f"'{file}' is of the custom class '{shorten(kind, 50)}' ({module}): its code is not in the file\n"
             "  rebuild it as a Sequential or functional keras.Model of built-in layers, and save that"
         )
-    return _Cleaner(file).layer(entry)
+    return _Cleaner(file, version).layer(entry)
 
 
 def is_keras_module(module: Any) -> bool:
@@ -92,9 +93,10 @@ def is_keras_module(module: Any) -> bool:
 class _Cleaner:
     """Walks one config. Counts layers, so that a file cannot keep Keras busy for ever."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, version: str) -> None:
         self.file = file
-        self.layers = 0
+        self.is_keras_2 = version.startswith(("1.", "2."))
+        self.layers = self.depth = 0
         self.supported = supported_layers()
 
     def layer(self, entry: Any) -> Json:
@@ -111,7 +113,9 @@ class _Cleaner:
         self.count(name)
         module = self.module_of(entry, name, kind)
         cleaned: Json = {"module": module, "class_name": "Functional" if kind == "Model" else kind}
+        self.depth += 1
         cleaned["config"] = self.model_config(config) if kind in MODELS else self.config(config, name, kind)
+        self.depth -= 1
         cleaned["registered_name"] = None
         if "name" in entry:
             cleaned["name"] = name
@@ -123,6 +127,8 @@ class _Cleaner:
         self.layers += 1
         if self.layers > MAX_LAYERS:
             raise ModelError(f"'{self.file}' has more than {MAX_LAYERS:,} layers ('{name}' is the next)")
+        if self.depth >= MAX_DEPTH:
+            raise ModelError(f"'{self.file}' nests layers more than {MAX_DEPTH} deep ('{name}' is the next)")
 
     def name_of(self, entry: Json, config: Json) -> str:
         """The layer's name, which must be printable: it stands in messages and in the generated C."""
@@ -190,6 +196,9 @@ class _Cleaner:
             return [self.value(v, name, kind, key) for v in value]
         if isinstance(value, dict):
             return self.mapping(value, name, kind, key)
+        if key == "activation" and value == "hard_sigmoid" and self.is_keras_2:
+            why = "its hard_sigmoid is that of Keras 2 (0.2 x + 0.5), which Keras 3 computes otherwise"
+            raise UnsupportedLayerError(name, kind, why, "train it again with Keras 3, or use sigmoid")
         absurd = isinstance(value, int) and abs(value) > MAX_INT
         if absurd or (isinstance(value, float) and not math.isfinite(value)):
             what = f"'{shorten(key, 40)}' of " if key else ""
@@ -210,7 +219,7 @@ class _Cleaner:
         class_name = value.get("class_name")
         if class_name is None:
             return self.plain(value, name, kind, key)
-        if class_name in marked:
+        if isinstance(class_name, str) and class_name in marked:
             return marked[class_name](value, name, kind, key)
         if isinstance(class_name, str) and class_name.startswith("__"):
             why = f"its config holds a {shorten(class_name, 40)} object"

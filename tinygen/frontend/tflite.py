@@ -14,8 +14,8 @@ def load_tflite(path: str | Path) -> Graph:
     """The quantized graph of an int8 .tflite file. Its inputs and outputs are int8, without batch.
 
     A float32 input of the file becomes the int8 tensor that its QUANTIZE makes of it, a float32 output the
-    one in front of its DEQUANTIZE, a uint8 input u becomes int8 u - 128. Raises ModelError for a damaged
-    file, float32, uint8 or int16 models, dynamic shapes, several subgraphs; UnsupportedLayerError names the
+    one in front of its DEQUANTIZE, uint8 inputs and outputs u become int8 u - 128. Raises ModelError for a
+    damaged file, float32, uint8 or int16 models, dynamic shapes, several subgraphs; UnsupportedLayerError names the
     operator.
     """
     path = Path(path)

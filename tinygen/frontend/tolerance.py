@@ -9,6 +9,7 @@ from typing import Any
 
 from tinygen.errors import ModelError, UnsupportedLayerError
 from tinygen.frontend.keras_files import cause, shorten
+from tinygen.heavy import import_keras
 
 Json = dict[str, Any]
 
@@ -72,8 +73,7 @@ def _check_constructs(kind: str, kept: Json, config: Json, file: str) -> None:
 
 def _refusal(kind: str, config: Json) -> Exception | None:
     """Why Keras cannot make the layer, or None."""
-    import keras
-
+    keras = import_keras()
     try:
         getattr(keras.layers, kind).from_config(copy.deepcopy(config))
     except Exception as error:
@@ -83,8 +83,7 @@ def _refusal(kind: str, config: Json) -> Exception | None:
 
 def _parameters(kind: str) -> set[str]:
     """All keyword arguments of a layer's constructor and those of its bases."""
-    import keras
-
+    keras = import_keras()
     names = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
     for base in getattr(keras.layers, kind).__mro__:
         if "__init__" in vars(base):
