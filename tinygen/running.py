@@ -1,4 +1,4 @@
-"""Run firmware in an emulator on any number of samples, in chunks that fit its input block, and judge the outputs."""
+"""Run firmware in an emulator on any number of samples, in chunks that fit its input block, and judge."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def _check_count(
     if not len(models) == len(inputs) == len(expected):
         names = ", ".join(m.name for m in models)
         raise RunError(
-            f"the image holds {len(models)} models ({names}), but inputs for {len(inputs)} and expected outputs "
-            f"for {len(expected)} were given\n  give one entry per model"
+            f"the image holds {len(models)} models ({names}); given are inputs for {len(inputs)} and "
+            f"expected outputs for {len(expected)}\n  give one entry per model"
         )
 
 
@@ -141,7 +141,7 @@ def _flat(arrays: Sequence[Array], sizes: Sequence[int], model: str, role: str) 
         ):
             raise RunError(
                 f"{role} {i} of '{model}' is {array.dtype} of shape {array.shape}\n"
-                f"  it must be int8, at least one sample, {size:,} elements each, as many samples as the others"
+                f"  it must be int8, {size:,} elements per sample, as many samples as the others, at least one"
             )
         flat.append(np.ascontiguousarray(array).reshape(len(array), size))
     return flat

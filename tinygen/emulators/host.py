@@ -1,4 +1,4 @@
-"""The host: the same harness and library compiled by the host's gcc, if wanted with sanitizers. Counts nothing."""
+"""The host: the same harness and library compiled by its gcc, if wanted with sanitizers. Counts nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinygen.runlog import finished
 
 @dataclass(frozen=True)
 class Host:
-    """Any board's project as a program of this machine. sanitize: with ASan and UBSan, fatal at the first error."""
+    """Any board's project as a program of this machine. sanitize: ASan and UBSan, fatal at the first error."""
 
     sanitize: bool = False
 

@@ -54,7 +54,7 @@ class Ended:
 def watch(
     command: Sequence[str], timeout: float, limit: int, environment: Mapping[str, str] | None = None
 ) -> Ended:
-    """Run until the log's last line, silence of `timeout` seconds, `limit` bytes, or the program's own end."""
+    """Run until the log's last line, silence of `timeout` seconds, `limit` bytes, or its own end."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,

@@ -1,9 +1,9 @@
-"""Unicorn: a core from PyPI and nothing around it, so memory limits are exact and no system package is needed.
+"""Unicorn: a core from PyPI and nothing around it: exact memory limits, no system package needed.
 
-Exactly the regions of the board's TOML are mapped, code read-only, SRAM not executable and filled with junk, plus
-the registers that the firmware touches (peripherals.py). Any other access ends the run as FAULTED.
-Instructions are counted exactly by a hook on every basic block, between two readings of the timer (tg_mark). The
-hook is slow (about 2 us a block), so by default only the first sample of each model is counted: the others run
+Exactly the regions of the board's TOML are mapped, code read-only, SRAM not executable and filled with junk,
+plus the registers that the firmware touches (peripherals.py). Any other access ends the run as FAULTED.
+Instructions are counted exactly by a hook on every basic block, between two entries to tg_mark. The hook is
+slow (about 2 us a block), so by default only the first sample of each model is counted: the others run
 without it and have instructions None. count_all counts every sample.
 """
 
@@ -40,7 +40,8 @@ class Unicorn:
         if find_spec("unicorn") is None:
             return f"the Python package unicorn is not installed; type: {INSTALL}"
         if board.console.kind not in CONSOLES or board.timer.kind not in TIMERS:
-            return f"tinygen models no {board.console.kind} with {board.timer.kind} for Unicorn; use --emulator qemu"
+            devices = f"{board.console.kind} with {board.timer.kind}"
+            return f"tinygen models no {devices} for Unicorn; use --emulator qemu"
         odd = next((r for r in board.regions if r.origin % PAGE or r.length % PAGE), None)
         if odd is not None:
             return (

@@ -53,10 +53,11 @@ class Machine:
         self._core.ctl_set_cpu_model(CPUS[board.unicorn.cpu])
         self._fault: str | None = None
         self._stopped = False
-        self._count = 0
         self._hook: Any = None
         self._lengths: dict[tuple[int, int], int] = {}
-        self._readings = 0
+        self._mark_address = firmware.symbols["tg_mark"].address & ~1
+        self._mark_length = self._marks = self._count = self._timer = 0
+        self._stands_at_mark = False
         self._counted = _samples_to_count(firmware, inputs, count_all)
         for region in board.regions:
             self._map(region)
@@ -66,6 +67,7 @@ class Machine:
         self._device(SYSTEM_CONTROL_SPACE, SYSTEM_CONTROL)
         self._core.hook_add(uc.UC_HOOK_MEM_INVALID, self._refuse)
         self._core.hook_add(uc.UC_HOOK_INTR, self._exception)
+        self._core.hook_add(uc.UC_HOOK_CODE, self._mark, begin=self._mark_address, end=self._mark_address)
 
     def stop(self) -> None:
         """End the run; may be called from another thread."""
@@ -86,10 +88,10 @@ class Machine:
                 self._fault = self._fault or self._fields(
                     f"kind=unicorn text={str(problem).replace(' ', '_')}"
                 )
-            if self._fault or self.console.finished or self.console.floods:
+            if not self._stands_at_mark or self._fault:
                 break
             self._switch_counting()
-            at = self._core.reg_read(arm_const.UC_ARM_REG_PC)
+            at = self._mark_address
         return self._fault
 
     def _map(self, region: Region) -> None:
@@ -113,8 +115,7 @@ class Machine:
         def read(core: Any, offset: int, size: int, data: Any) -> int:
             register = offset - first
             if register == registers.counter:
-                count = self._read_counter()
-                return 0xFFFFFFFF - count if registers.counts_down else count
+                return 0xFFFFFFFF - self._timer if registers.counts_down else self._timer
             if register in registers.constant:
                 return registers.constant[register]
             if register not in registers.plain:
@@ -138,35 +139,41 @@ class Machine:
         if self.console.finished or self.console.floods:
             self._core.emu_stop()
 
-    def _read_counter(self) -> int:
-        """The timer is read at the start and at the end of each sample; counting goes on and off there.
+    def _mark(self, core: Any, address: int, size: int, data: Any) -> None:
+        """tg_mark is entered at start and end of each sample; counting goes on and off there.
 
-        Hooks can only change while the core stands still: it is stopped at the end of the current block. What the
-        block of the first reading has left to run is what the block of the second reading had before: equal code.
+        Hooks can only change while the core stands still: it stops here, and comes here again when it goes on.
         """
-        sample, end = divmod(self._readings, 2)
-        self._readings += 1
-        if sample in self._counted:
-            self._core.emu_stop()
-            if not end:
-                self._count = 0
-        return self._count if end else 0
+        if self._stands_at_mark:
+            self._stands_at_mark = False
+            return
+        sample, end = divmod(self._marks, 2)
+        self._marks += 1
+        counted = sample in self._counted
+        self._timer = self._count + self._mark_length if end and counted else 0
+        if counted:
+            self._stands_at_mark = True
+            core.emu_stop()
 
     def _switch_counting(self) -> None:
-        """Hook every block, or unhook them, as the last reading of the timer demands."""
-        sample, end = divmod(self._readings - 1, 2)
-        if not end and sample in self._counted:
+        """Hook every block, or unhook them: the core stands at the start or the end of a sample that counts."""
+        if self._hook is None:
+            self._count = 0
             self._hook = self._core.hook_add(uc.UC_HOOK_BLOCK, self._block)
-        elif self._hook is not None:
+        else:
             self._core.hook_del(self._hook)
-            self._hook, self._count = None, 0
+            self._hook = None
         self._core.ctl_flush_tb()
 
     def _block(self, core: Any, address: int, size: int, data: Any) -> None:
+        """Add a block. That of tg_mark is hooked at both ends of a sample but counts once: _mark adds it."""
         length = self._lengths.get((address, size))
         if length is None:
             length = self._lengths[address, size] = count_instructions(bytes(core.mem_read(address, size)))
-        self._count += length
+        if address == self._mark_address:
+            self._mark_length = length
+        else:
+            self._count += length
 
     def _refuse(self, core: Any, access: int, address: int, size: int, value: int, data: Any) -> bool:
         self._fault = self._fault or self._fields(
