@@ -126,6 +126,11 @@ def test_mean_is_read(
     assert_import_equals_litert(model, read_file(model))
 
 
+def test_axes_beyond_the_input_are_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="axis 5 is not one of the 4"):
+        read_file(file_with_axes((3, 4, 2), (2,), [5, 2], False))
+
+
 @pytest.mark.parametrize(
     ("shape", "output_shape", "axes"), [((3, 4, 2), (3, 2), [2]), ((3, 4, 2), (3, 4), [3]), ((5,), (1,), [1])]
 )

@@ -133,7 +133,11 @@ def test_keras_bicubic_is_refused() -> None:
 # ---- .tflite
 
 
-def resize_file(kind: str, size: tuple[int, int], half: bool, corners: bool = False) -> bytes:
+def resize_file(
+    kind: str, size: tuple[int, int], half: bool, corners: bool = False, shown: tuple[int, int] | None = None
+) -> bytes:
+    """shown: height and width of the output in the file, if they are not those it resizes to."""
+
     def append(writer, x, y):  # type: ignore[no-untyped-def]
         index = writer.raw("size", np.array(size, np.int32))
         options = {"halfPixelCenters": half, "alignCorners": corners}
@@ -141,7 +145,7 @@ def resize_file(kind: str, size: tuple[int, int], half: bool, corners: bool = Fa
         options_class = {"NEAREST": "ResizeNearestNeighborOptions", "BILINEAR": "ResizeBilinearOptions"}[kind]
         writer.add(name, [x, index], y, options_class, options, version=3)
 
-    return tflite_file((4, 5, 2), (*size, 2), append)
+    return tflite_file((4, 5, 2), (*(shown or size), 2), append)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -155,6 +159,14 @@ def test_nearest_is_read_where_its_floats_are_exact(size: tuple[int, int], half:
         assert not half and "in float" in str(error)
     else:
         assert_import_equals_litert(model, graph)
+
+
+def test_an_output_of_another_size_is_refused() -> None:
+    """Before anything of that size is computed."""
+    with pytest.raises(
+        UnsupportedLayerError, match=r"it resizes to \(2147483644, 5\), its output is \(8, 5, 2\)"
+    ):
+        read_file(resize_file("NEAREST", (2147483644, 5), True, shown=(8, 5)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
-from tinygen.ops.movement import cost_copy, one_scale
+from tinygen.ops.movement import axis_of, cost_copy, one_scale
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -102,7 +102,7 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """CONCATENATION of activations."""
     inputs = tuple(op.activation(i) for i in range(op.inputs))
     rank = len(builder.shape(inputs[0])) + 1
-    axis = op.options.axis % rank
+    axis = axis_of(op, op.options.axis, rank)
     if axis == 0 or any(len(builder.shape(i)) + 1 != rank for i in inputs):
         raise op.error(
             f"its axis {op.options.axis} must not be the batch, and its inputs must have equal ranks"

@@ -12,7 +12,7 @@ from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multip
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, reshape
-from tinygen.ops.movement import constant_ints
+from tinygen.ops.movement import axis_of, constant_ints
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -94,7 +94,8 @@ def folded(ratio: float, count: int) -> tuple[int, int]:
     """(multiplier, shift) of ratio / count, as LiteRT makes them: the multiplier is divided, rounded down.
 
     Before the division it gains as many bits as count has behind its first, so that it keeps its precision.
-    The shift to the left is capped where the largest sum would leave int32: sums other than 0 saturate then.
+    The shift to the left is capped where the largest sum would leave int32: sums other than 0 saturate
+    then (of up to 32,768 pixels).
     """
     multiplier, shift = quantize_multiplier(ratio)
     gain = min(count.bit_length() - 1, 32, 31 + shift)
@@ -130,7 +131,7 @@ def spatial(op: TfliteOperator, builder: GraphBuilder) -> str:
     x = op.activation(0)
     shape = builder.shape(x)
     rank = len(shape) + 1
-    axes = sorted({axis % rank for axis in constant_ints(op, 1)})
+    axes = sorted({axis_of(op, axis, rank) for axis in constant_ints(op, 1)})
     if rank not in (3, 4) or axes != list(range(1, rank - 1)):
         raise op.error(f"it reduces axes {axes} of {rank}; only height and width (1 and 2 of 4) are allowed")
     if rank == 4:

@@ -52,9 +52,18 @@ def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int) -> str:
 def tflite_factor(op: TfliteOperator, shape: Shape) -> tuple[int, int]:
     """The integer factors by which a TFLite resize enlarges (H, W, C)."""
     target = constant_ints(op, 1)
-    if len(target) != 2 or min(target) < 1 or target[0] % shape[0] or target[1] % shape[1]:
+    if target != op.output_shape()[:2]:
+        raise op.error(f"it resizes to {target}, its output is {op.output_shape()} (height, width, channels)")
+    if target[0] % shape[0] or target[1] % shape[1]:
         raise op.error(f"it resizes {shape[:2]} to {target}; only integer factors are allowed")
     return target[0] // shape[0], target[1] // shape[1]
+
+
+def axis_of(op: TfliteOperator, axis: int, rank: int) -> int:
+    """An axis of a tensor with `rank` dimensions, batch included, counted from 0."""
+    if not -rank <= axis < rank:
+        raise op.error(f"its axis {axis} is not one of the {rank} of its input")
+    return axis % rank
 
 
 def constant_ints(op: TfliteOperator, index: int) -> tuple[int, ...]:
