@@ -12,7 +12,7 @@ from tinygen import __version__, building, evaluate, firmware, metrics, pipeline
 from tinygen.boards import Board, load_board
 from tinygen.emission import Arena, check_prefix, suggest_prefix
 from tinygen.emulators import find_emulator
-from tinygen.errors import DataError, ModelError, UsageError
+from tinygen.errors import DataError, ModelError, RunError, UsageError
 from tinygen.frontend import Loaded
 from tinygen.frontend import load as load_model
 from tinygen.graph import Array, Graph, Shape
@@ -275,11 +275,13 @@ def run(
     """
     graph, board, manifest = load_project(folder)
     backend = find_emulator(emulator)
+    if reason := backend.unavailable(board):
+        raise RunError(f"{emulator} cannot run this project: {reason}")
     options = samples if samples is not None else SampleOptions(**manifest["samples"])
     data = load_samples(inputs, graph, options).head(count)
     integers = quantize_inputs(graph, data.x)
     expected = evaluate.chunked(lambda x: evaluate.reference(graph, x), integers, report=_stage(report, "reference"))
-    image = building.build(Path(folder), board)
+    image = backend.build(Path(folder), board)
     result = run_firmware(
         image, board, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.errors import ToolError
 from tinygen.graph import Array
+from tinygen.heavy import import_keras
 
 EVAL_SAMPLES = 360
 """Every fifth of the 1,797 digits is kept back for evaluation."""
@@ -38,9 +39,8 @@ def digits() -> tuple[Array, Array, Array, Array]:
 
 def build_model() -> Any:
     """A CNN of about 3,000 weights with what real networks have: BatchNorm, depthwise, residual add, pooling."""
-    import keras
-    from keras import layers
-
+    keras = import_keras()
+    layers = keras.layers
     inputs = keras.Input((8, 8, 1), name="image")
     x = layers.Rescaling(1 / 16.0)(inputs)
     x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x)
@@ -57,8 +57,7 @@ def build_model() -> Any:
 
 def train(folder: Path, epochs: int = 20) -> DemoFiles:
     """Train and write model and data below `folder` (created if missing)."""
-    import keras
-
+    keras = import_keras()
     train_x, train_y, eval_x, eval_y = digits()
     keras.utils.set_random_seed(7)
     model = build_model()

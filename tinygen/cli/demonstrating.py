@@ -55,7 +55,7 @@ def demo_data(build: Any, ran: Any, image: Any) -> dict[str, Any]:
         "device_accuracy": ran.metric.value,
         "arena_bytes": build.compiled.plan.arena_bytes,
         "constant_bytes": build.compiled.library.constant_bytes,
-        "text_bytes": image.sizes.get(".text", 0),
+        "text_bytes": image.sections.get(".text", 0),
         "stack_bytes": ran.result.stack_bytes,
         "instructions": next((c for c in ran.result.instructions if c is not None), None),
     }

@@ -1,4 +1,4 @@
-"""activation: any real function of one variable, elementwise, as a 256-entry int8 table made at compile time."""
+"""activation: a function of one real variable, elementwise, as a 256-entry int8 table made at compile time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ import numpy as np
 
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.heavy import import_keras
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.functions import FUNCTIONS
 from tinygen.ops.table import exact_table, look_up
+from tinygen.ops.tflite_activations import BUILTINS, FIXED_OUTPUT, equal_builtin
 
 if TYPE_CHECKING:
+    from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
 
 @dataclass(frozen=True)
 class Attrs:
-    """function: a name in functions.FUNCTIONS. parameters: one number for each of the function's parameters."""
+    """function: a name in functions.FUNCTIONS. parameters: a number for each of the function's parameters.
+
+    tflite: name of the TFLite operator whose own arithmetic fills the table (imported files, see
+    tflite_activations.BUILTINS); "" for the correctly rounded function.
+    """
 
     function: str
     parameters: tuple[float, ...] = ()
+    tflite: str = ""
 
     def __post_init__(self) -> None:
         assert self.function in FUNCTIONS, self.function
@@ -40,7 +48,7 @@ def attrs_of(function: str, **parameters: float) -> Attrs:
 
 
 def fusable_name(attrs: Attrs) -> str | None:
-    """The name in base.FUSED that is exactly this function, or None: another operator can then apply it by clamping."""
+    """The name in base.FUSED that is exactly this function, so that clamping can replace it; else None."""
     if attrs.function == "hard_tanh":
         return "relu_n1_to_1"
     if attrs.function != "relu" or (attrs.parameters[0], attrs.parameters[2]) != (0.0, 0.0):
@@ -107,8 +115,7 @@ def _name(function: Any) -> str:
 
 def _check_own(layer: Any, function: Any) -> None:
     """Refuse what is not a function of keras.activations that has a table."""
-    import keras
-
+    keras = import_keras()
     kind = _name(function)
     known = kind in ("linear", "softmax") or _KERAS_NAMES.get(kind, kind) in FUNCTIONS
     if not known or getattr(keras.activations, kind, None) is not function:
@@ -155,8 +162,8 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return shapes[0]
 
 
-SIGMOID = Scaling(Share.FIXED, QParams.per_tensor(1 / 256, -128))
-TANH = Scaling(Share.FIXED, QParams.per_tensor(1 / 128, 0))
+SIGMOID = Scaling(Share.FIXED, FIXED_OUTPUT["LOGISTIC"])
+TANH = Scaling(Share.FIXED, FIXED_OUTPUT["TANH"])
 
 
 def scaling(b: BoundNode) -> Scaling:
@@ -189,11 +196,14 @@ def params(b: BoundNode) -> Params:
 
 def table(b: BoundNode) -> Array:
     """The 256 outputs for inputs -128 ... 127."""
-    return exact_table(b.attrs.function, b.attrs.parameters, b.inputs[0].q, b.output.q)
+    attrs, x, y = b.attrs, b.inputs[0].q, b.output.q
+    if attrs.tflite:
+        return BUILTINS[attrs.tflite].fill(attrs.parameters, x, y)
+    return exact_table(attrs.function, attrs.parameters, x, y)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = table[in + 128]; the table holds the correctly rounded function, so `rounding` does not matter."""
+    """out = table[in + 128]; all rounding is done when the table is made: `rounding` does not matter."""
     return look_up(table(b), arrays[0])
 
 
@@ -204,6 +214,20 @@ INT8, INT32 = 9, 2
 
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+    """The operator that the node came from or that provably computes our table; else an exact look-up."""
+    attrs, x, y = b.attrs, b.inputs[0].q, b.output.q
+    name = attrs.tflite or equal_builtin(attrs.function, attrs.parameters, x, y)
+    if name is None:
+        _export_look_up(b, writer)
+        return
+    builtin = BUILTINS[name]
+    inputs, output = [writer.activation(b.inputs[0])], writer.activation(b.output)
+    writer.add(
+        name, inputs, output, builtin.options or None, builtin.write(attrs.parameters), builtin.version
+    )
+
+
+def _export_look_up(b: BoundNode, writer: TfliteWriter) -> None:
     """CAST to int32, ADD 128, GATHER from the table: integers only, so exact for every function."""
     shape, x = b.output.shape, writer.activation(b.inputs[0])
     wide = writer.temp(f"{b.name}/cast", shape, "int32", None)
@@ -213,6 +237,16 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     writer.add("CAST", [x], wide, "CastOptions", {"inDataType": INT8, "outDataType": INT32})
     writer.add("ADD", [wide, offset], index, "AddOptions", {"fusedActivationFunction": writer.fused("none")})
     writer.add("GATHER", [entries, index], writer.activation(b.output), "GatherOptions", {"axis": 0})
+
+
+def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """An activation operator of a file: its own arithmetic fills the table."""
+    builtin, output = BUILTINS[op.kind], op.output_qparams()
+    if FIXED_OUTPUT.get(op.kind, output) != output:
+        fixed = FIXED_OUTPUT[op.kind]
+        raise op.error(f"its output must have scale {fixed.scale[0]} and zero point {fixed.zero_point[0]}")
+    attrs = Attrs(builtin.function, builtin.parameters(lambda: op.options), op.kind)
+    return builder.add("activation", op.name, (op.activation(0),), attrs, output)
 
 
 # ---- kernels
@@ -252,5 +286,6 @@ OP = Op(
         "ELU": from_keras_elu,
     },
     to_tflite=to_tflite,
+    from_tflite=dict.fromkeys(BUILTINS, from_tflite),
     elementwise=True,
 )
