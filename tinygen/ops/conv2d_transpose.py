@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops import folding
@@ -70,12 +71,24 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     data = dilated(np.transpose(kernel, (2, 0, 1, 3)), two_d.dilation)
     size = tuple(int(n) for n in layer.compute_output_shape((1, *builder.shape(inputs[0])))[1:-1])
     output: Pair = (1, size[0]) if len(size) == 1 else (size[0], size[1])
-    offset = tf_offset(layer.padding, two_d.shape, data.shape[1:3], two_d.strides, output)
+    offset = _keras_offset(layer, two_d.shape, data.shape[1:3], two_d.strides, output)
     weights = builder.constant(f"{layer.name}/weights", data)
     bias = builder.constant(f"{layer.name}/bias", bias_of(layer, data.shape[0]))
     attrs = Attrs(output, two_d.strides, offset)
     result = builder.add("conv2d_transpose", layer.name, (two_d.tensor, weights, bias), attrs)
     return activation(layer, from_2d(layer, result, builder), builder)
+
+
+def _keras_offset(layer: Any, shape: Shape, kernel: Shape, stride: Pair, output: Pair) -> Pair:
+    """tf_offset of the layer, refusing what TensorFlow itself refuses to run."""
+    size = same_size(output, stride)
+    if layer.padding == "same" and size != shape[:2]:
+        why = (
+            f"its output_padding makes {output[0]} x {output[1]} outputs, from which 'same' gives "
+            f"{size[0]} x {size[1]} inputs, not {shape[0]} x {shape[1]}: TensorFlow cannot run it either"
+        )
+        raise UnsupportedLayerError(layer.name, type(layer).__name__, why, "leave output_padding out")
+    return tf_offset(layer.padding, shape, kernel, stride, output)
 
 
 def dilated(weights: Array, dilation: Pair) -> Array:

@@ -47,8 +47,8 @@ def as_2d(layer: Any, tensor: str, builder: GraphBuilder) -> TwoD:
 
 
 def is_1d(layer: Any) -> bool:
-    """True for Conv1D, MaxPooling1D and their like."""
-    return type(layer).__name__.endswith("1D")
+    """True for Conv1D, MaxPooling1D, Conv1DTranspose and their like."""
+    return "1D" in type(layer).__name__
 
 
 def from_2d(layer: Any, tensor: str, builder: GraphBuilder) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,12 @@ FUSED_NAMES: Mapping[str, str] = {
     "none": "NONE",
     "relu": "RELU",
     "relu6": "RELU6",
-    "relu_0_to_1": "RELU_0_TO_1",
     "relu_n1_to_1": "RELU_N1_TO_1",
 }
 """Fused activation of ops.base.FUSED -> its name in the schema."""
+
+APART = {"relu_0_to_1": (-1, "RELU_0_TO_1")}
+"""What the schema cannot fuse: the value that `fused` gives instead, the operator that `add` appends."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ class TfliteWriter:
         return int(getattr(schema().Padding, name))
 
     def fused(self, activation: str) -> int:
-        """Enum value of a fused activation of ops.base.FUSED."""
+        """Enum value of a fused activation of ops.base.FUSED, for `add`."""
+        if activation in APART:
+            return APART[activation][0]
         return int(getattr(schema().ActivationFunctionType, FUSED_NAMES[activation]))
 
     def add(
@@ -150,13 +155,29 @@ class TfliteWriter:
     ) -> None:
         """Append an operator. name: of BuiltinOperator; inputs: tensor indices, -1 for an absent one."""
         s = schema()
+        fields = dict(options or {})
+        for value, apart in APART.values():
+            if fields.get("fusedActivationFunction") == value:
+                before = self._like(output)
+                fields["fusedActivationFunction"] = s.ActivationFunctionType.NONE
+                self.add(name, inputs, before, options_class, fields, version)
+                self.add(apart, [before], output)
+                return
         code = self._codes.setdefault(name, len(self._codes))
         self._versions[name] = max(version, self._versions.get(name, 1))
         operator = s.OperatorT(opcodeIndex=code, inputs=indices(inputs), outputs=indices([output]))
         if options_class is not None:
             operator.builtinOptionsType = getattr(s.BuiltinOptions, options_class)
-            operator.builtinOptions = getattr(s, options_class + "T")(**dict(options or {}))
+            operator.builtinOptions = getattr(s, options_class + "T")(**fields)
         self._operators.append(operator)
+
+    def _like(self, tensor: int) -> int:
+        """Another activation of the same shape and quantization."""
+        self._buffers.append(AlignedBuffer(b""))
+        same = copy(self._tensors[tensor])
+        same.name, same.buffer = f"{same.name}/before", len(self._buffers) - 1
+        self._tensors.append(same)
+        return len(self._tensors) - 1
 
     # ---- the file
 
