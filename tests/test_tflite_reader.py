@@ -51,6 +51,13 @@ def test_a_file_of_our_own_comes_back_as_it_was(tmp_path: Path) -> None:
         ("ADD", "m/activation_2/Relu;m/add_1/AddV2", None, "add_1"),
         ("RESHAPE", "model/flatten/Reshape", None, "flatten"),
         ("CONV_2D", "", None, "conv_2d"),
+        ("CONV_2D", "f_1/conv2d_13_1/convolution1", "f_1/conv2d_13_1/convolution", "conv2d_13_1"),
+        ("CONV_2D", "MobilenetV1/MobilenetV1/Conv2d_0/Relu6", None, "Conv2d_0"),
+        ("CONV_2D", "StatefulPartitionedCall_1:0", "arith.constant", "conv_2d"),
+        ("MUL", "f_1/batch_normalization_1_1/batchnorm/mul_1", None, "batch_normalization_1_1"),
+        ("TRANSPOSE_CONV", "f/conv2d_transpose_1/conv_transpose1", None, "conv2d_transpose_1"),
+        ("TRANSPOSE_CONV", "m/conv2d_transpose/conv2d_transpose", None, "conv2d_transpose"),
+        ("ADD", "add/add", None, "add"),
         ("CONV_2D", "evil*/ \n#include <x>/conv one", None, "conv_one"),
         ("CONV_2D", "x" * 500, None, "x" * 48),
     ],
@@ -83,7 +90,8 @@ def test_equal_names_are_numbered() -> None:
             tensor.name = b"same"
 
     names = [n.name for n in read_tflite(tampered(small_file(), change)).nodes]
-    assert names == ["same_1", "same_2", "same_3", "same_4", "same_5"]
+    kinds = ["conv_2d", "depthwise_conv_2d", "reshape", "fully_connected", "softmax"]
+    assert names == [f"same_{kind}" for kind in kinds]
 
 
 # ---- the edges of the model

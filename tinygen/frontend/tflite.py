@@ -15,8 +15,8 @@ def load_tflite(path: str | Path) -> Graph:
 
     A float32 input of the file becomes the int8 tensor that its QUANTIZE makes of it, a float32 output the
     one in front of its DEQUANTIZE, uint8 inputs and outputs u become int8 u - 128. Raises ModelError for a
-    damaged file, float32, uint8 or int16 models, dynamic shapes, several subgraphs; UnsupportedLayerError names the
-    operator.
+    damaged file, float32, uint8 or int16 models, dynamic shapes, several subgraphs; UnsupportedLayerError
+    names the operator.
     """
     path = Path(path)
     try:

@@ -130,6 +130,25 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     return builder.add("resize_nearest", op.name, (x,), Attrs(factor), op.output_qparams())
 
 
+def tile_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
+    """TILE along one axis of length 1, as converters write UpSampling2D: EXPAND_DIMS, TILE, RESHAPE."""
+    x, multiples = op.activation(0), op.tensor(1).data
+    shape = (1, *builder.shape(x))
+    if multiples is None or multiples.shape != (len(shape),):
+        raise op.error("its multiples must be constants, one per axis")
+    axes = [axis for axis, count in enumerate(multiples) if count != 1]
+    if len(axes) != 1 or axes[0] == 0 or shape[axes[0]] != 1:
+        raise op.error(
+            f"it repeats {list(shape)} {multiples.tolist()} times; one axis of length 1 can be repeated"
+        )
+    axis = axes[0]
+    inner = int(np.prod(shape[axis:], dtype=np.int64))
+    pixels = reshape(f"{op.name}/pixels", x, (1, int(np.prod(shape)) // inner, inner), builder)
+    attrs = Attrs((1, int(multiples[axis])))
+    repeated = builder.add("resize_nearest", op.name, (pixels,), attrs, op.output_qparams())
+    return reshape(f"{op.name}/shape", repeated, op.output_shape(), builder)
+
+
 def _repeats(size: int, factor: int, centre: float) -> bool:
     """True when TFLite's float32 positions hit pixel i for the outputs from i * factor on, factor times."""
     scale = np.float32(size) / np.float32(size * factor)
@@ -156,5 +175,5 @@ OP = Op(
     constraints=(at_least_once, one_scale),
     keras={"UpSampling1D": from_keras, "UpSampling2D": from_keras, "RepeatVector": repeat_vector},
     to_tflite=to_tflite,
-    from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite},
+    from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite, "TILE": tile_from_tflite},
 )

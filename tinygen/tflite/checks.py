@@ -10,6 +10,8 @@ from tinygen.graph import Graph, QParams, Shape
 from tinygen.ops.base import Share
 from tinygen.tflite.parsing import TensorRecord
 
+FIXED = "export the model with fixed sizes, the batch included: keras.Input(shape, batch_size=1)"
+
 
 def shifted(signed: QParams | None, unsigned: QParams | None) -> bool:
     """True when both stand for the same real numbers, 128 apart."""
@@ -33,7 +35,7 @@ def checked_qparams(record: TensorRecord, error: Callable[[str], ModelError]) ->
 def checked_shape(record: TensorRecord, error: Callable[[str], ModelError]) -> Shape:
     """Shape of an activation without its batch of 1."""
     if record.unknown:
-        raise error(f"tensor '{record.name[:60]}' has a dynamic shape: export the model with fixed sizes")
+        raise error(f"tensor '{record.name[:60]}' has a dynamic shape: {FIXED}")
     if len(record.shape) < 2 or record.shape[0] != 1 or 0 in record.shape:
         raise error(
             f"tensor '{record.name[:60]}' has the shape {list(record.shape)}: it must be [1, ...] (batch 1)"

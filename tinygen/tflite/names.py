@@ -19,25 +19,23 @@ OWN_OPERATION = {
 }
 """Kind -> path components that tell which of the merged operations the kernel belongs to."""
 
-OPERATION = re.compile(r"^([A-Z][A-Za-z0-9]*(_\d+)?|resource)$")
-"""Path components that are operations inside a layer."""
+OPERATION = re.compile(r"^[A-Z][A-Za-z0-9]*(_\d+)?$")
+"""Path components that are operations: those in CamelCase."""
 
-LEAVES = {
-    "depthwise",
-    "separable_conv2d",
-    "conv2d_transpose",
-    "convolution",
-    "mul",
-    "add",
-    "sub",
-    "concat",
-    "truediv",
-}
-"""Operations that look like layers: they are one only when nothing stands before them."""
+INNER = re.compile(
+    r"^(resource|depthwise|convolution|conv_transpose|batchnorm|strided_slice|resize)(_?\d+)?$"
+)
+"""Operations in lower case that only occur inside a layer."""
+
+AMBIGUOUS = re.compile(r"^(add|sub|mul|concat|truediv|transpose|conv2d_transpose|separable_conv2d)(_?\d+)?$")
+"""Operations that are called like layers: they are operations below 'model/layer/'."""
 
 NOTHING = re.compile(
-    r"^(Identity|StatefulPartitionedCall|PartitionedCall|serving_default|tensor)(_\d+)?(_int8)?$"
+    r"^((Identity|StatefulPartitionedCall|PartitionedCall|serving_default|tensor)(_\d+)?(_int8)?"
+    r"|(arith|tfl|tf)\.\w+)$"
 )
+"""Names that converters make up."""
+
 LONGEST = 48
 
 
@@ -66,9 +64,11 @@ class Taken:
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
 
-    def unique(self, name: str) -> str:
-        """The name, or name_1, name_2, ... when it is taken."""
+    def unique(self, name: str, kind: str = "") -> str:
+        """The name; when it is taken name_kind (unless it says so already); else name_1, name_2, ..."""
         candidate = name
+        if name in self._next and kind and kind.lower() not in name:
+            name = candidate = f"{name}_{kind.lower()}"
         while candidate in self._next:
             self._next[name] += 1
             candidate = f"{name}_{self._next[name]}"
@@ -77,11 +77,18 @@ class Taken:
 
 
 def _layer(path: str) -> str:
-    """The layer in 'model/dense_1/MatMul' or 'model/add/add': without operations; '' for nothing."""
+    """The layer in 'model/dense_1/MatMul' or 'model/add/add': what stands before the operation, or ''."""
     components = [c for c in re.sub(r":\d+$", "", path).split("/") if c and not NOTHING.match(c)]
-    kept = list(components)
-    while kept and OPERATION.match(kept[-1]):
-        kept.pop()
-    if len(kept) > 1 and kept == components and kept[-1] in LEAVES:
-        kept.pop()
-    return clean(kept[-1]) if kept else ""
+    if not components:
+        return ""
+    end = next((i for i, c in enumerate(components) if i and _is_operation(c, i)), len(components))
+    layer = components[end - 1]
+    if OPERATION.match(layer):  # CamelCase scopes, such as MobilenetV1/Conv2d_0/Relu6
+        layer = components[-2] if len(components) > 1 else ""
+    return clean(layer)
+
+
+def _is_operation(component: str, depth: int) -> bool:
+    return bool(
+        OPERATION.match(component) or INNER.match(component) or (depth > 1 and AMBIGUOUS.match(component))
+    )

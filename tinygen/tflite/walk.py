@@ -40,6 +40,7 @@ class Reading:
         self.builder = GraphBuilder(names.clean(file.name.rsplit(".", 1)[0]) or "model")
         self.constants: dict[int, str] = {}
         self._known: dict[int, str] = {}
+        self._shapes: set[int] = set()
         self._taken = names.Taken()
         self._left_bytes = MAX_TOTAL_BYTES
 
@@ -100,14 +101,15 @@ class Reading:
 
     def _add_operator(self, record: OperatorRecord) -> None:
         self._check_operands(record)
+        if self._is_shape_arithmetic(record):
+            self._shapes.add(record.outputs[0])
+            return
         if self._at_edge(record):
             return
         operator = TfliteOperator(self, record, self._layer_name(record))
         handler = handlers().get(record.kind)
         if handler is None:
-            raise operator.error(
-                f"tinygen has no int8 operator for it{did_you_mean(record.kind, handlers())}"
-            )
+            raise operator.error(_why_unknown(record.kind))
         with guard(f"'{self.file.name}': operator '{operator.name}' ({record.kind})"):
             output = handler(operator, self.builder)
             self._check_output(operator, self.builder.tensor(output))
@@ -119,7 +121,12 @@ class Reading:
         if len(record.outputs) != 1:
             raise ModelError(f"{where} has {len(record.outputs)} outputs: exactly 1 is supported")
         output = record.outputs[0]
-        if output in self._known or output in self.file.inputs or self.file.tensor(output).data is not None:
+        if (
+            output in self._known
+            or output in self._shapes
+            or output in self.file.inputs
+            or self.file.tensor(output).data is not None
+        ):
             raise ModelError(
                 f"{where} writes tensor {output}, which is an input, a constant or written before"
             )
@@ -137,7 +144,7 @@ class Reading:
             if len(record.inputs) > 1 and record.inputs[1] >= 0
             else None
         )
-        return self._taken.unique(names.layer_name(record.kind, output, weights))
+        return self._taken.unique(names.layer_name(record.kind, output, weights), record.kind)
 
     def _check_output(self, operator: TfliteOperator, output: Tensor) -> None:
         """The file's own idea of the output must be ours."""
@@ -151,17 +158,30 @@ class Reading:
                 f"its output has {operator.output_qparams()} in the file, the operator makes {output.q}"
             )
 
+    def _is_shape_arithmetic(self, record: OperatorRecord) -> bool:
+        """True for SHAPE and for what is computed from shapes and integer constants only.
+
+        Converters leave it in front of RESHAPE and TRANSPOSE_CONV for the sake of the batch. Nothing is lost:
+        all shapes are in the file.
+        """
+        if self.file.tensor(record.outputs[0]).kind not in ("int32", "int64"):
+            return False
+        if record.kind == "SHAPE":
+            return True
+        read = [i for i in record.inputs if i >= 0]
+        return all(i in self._shapes or self.file.tensor(i).data is not None for i in read)
+
     # ---- QUANTIZE and DEQUANTIZE at the edges
 
     def _at_edge(self, record: OperatorRecord) -> bool:
-        """Take in a QUANTIZE behind a float32 or uint8 model input, or a DEQUANTIZE in front of an output.
+        """Take in the QUANTIZE behind a float32 or uint8 model input and what makes such an output.
 
         The graph's own inputs and outputs are int8. True when the operator was taken in.
         """
         if record.kind not in ("QUANTIZE", "DEQUANTIZE") or len(record.inputs) != 1 or record.inputs[0] < 0:
             return False
         source, target = self.file.tensor(record.inputs[0]), self.file.tensor(record.outputs[0])
-        if record.kind == "DEQUANTIZE":
+        if record.kind == "DEQUANTIZE" or target.kind == "uint8":
             return self._output_edge(source, target)
         return self._quantize_at_edge(source, target)
 
@@ -186,5 +206,15 @@ class Reading:
     def _output_edge(self, source: TensorRecord, target: TensorRecord) -> bool:
         if target.index not in self.file.outputs or source.index not in self._known:
             return False
+        if target.kind == "uint8" and not shifted(source.qparams, target.qparams):
+            return False
         self._known[target.index] = self._known[source.index]
         return True
+
+
+def _why_unknown(kind: str) -> str:
+    if kind == "DEQUANTIZE":
+        return (
+            "the layer behind it runs in float32, for want of an int8 kernel; compile the Keras model instead"
+        )
+    return f"tinygen has no int8 operator for it{did_you_mean(kind, handlers())}"
