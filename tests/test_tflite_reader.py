@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from tests.support.tflite_files import INPUT, small_file, small_graph, tampered, tensor_named
-from tinygen.errors import ModelError
+from tinygen.errors import ModelError, UnsupportedLayerError
 from tinygen.evaluate import reference
 from tinygen.fixedpoint import Rounding
 from tinygen.frontend.tflite import load_tflite, read_tflite
-from tinygen.graph import Graph, QParams
+from tinygen.graph import Graph, QParams, Tensor
 from tinygen.oracle import run_litert
 from tinygen.spec import check
 from tinygen.tflite.names import clean, input_name, layer_name
 from tinygen.tflite.schema import schema
+from tinygen.tflite.writer import TfliteWriter
 
 
 def test_a_file_of_our_own_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -182,6 +183,27 @@ def test_an_absent_bias_is_zero() -> None:
     graph = read_tflite(data)
     xs = [np.random.default_rng(0).integers(-128, 128, (5, 6, 5, 3)).astype(np.int8)]
     np.testing.assert_array_equal(run_litert(data, xs)[0], reference(graph, xs, Rounding.SINGLE)[0])
+
+
+def test_tile_repeats_an_axis_of_length_1() -> None:
+    """Compared with numpy: LiteRT's reference resolver has no int8 TILE."""
+
+    def tile(shape: tuple[int, ...], multiples: tuple[int, ...]) -> Graph:
+        repeated = tuple(n * m for n, m in zip(shape, multiples[1:], strict=True))
+        tensors = {n: Tensor(n, s, "int8", INPUT) for n, s in (("x", shape), ("y", repeated))}
+        graph = Graph("tile", (), tensors, ("x",), ("y",))
+        writer = TfliteWriter(graph)
+        edges = [writer.activation(t) for t in tensors.values()]
+        counts = writer.raw("multiples", np.array(multiples, np.int32))
+        writer.add("TILE", [edges[0], counts], edges[1], "TileOptions", {})
+        return read_tflite(writer.finish())
+
+    x = np.random.default_rng(0).integers(-128, 128, (3, 5, 1, 4)).astype(np.int8)
+    (y,) = reference(tile((5, 1, 4), (1, 1, 3, 1)), [x])
+    np.testing.assert_array_equal(y, np.tile(x, (1, 1, 3, 1)))
+    for multiples in ((1, 2, 1, 1), (1, 1, 2, 2), (1, 1, 1, 1)):
+        with pytest.raises(UnsupportedLayerError, match="one axis of length 1"):
+            tile((5, 1, 4), multiples)
 
 
 def test_shared_weights_are_read_once() -> None:
