@@ -17,7 +17,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
-from tinygen.ops.windows import Pair, full_size, same_size, tf_offset
+from tinygen.ops.windows import Pair, dilated, full_size, same_size, tf_offset
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -89,15 +89,6 @@ def _keras_offset(layer: Any, shape: Shape, kernel: Shape, stride: Pair, output:
         )
         raise UnsupportedLayerError(layer.name, type(layer).__name__, why, "leave output_padding out")
     return tf_offset(layer.padding, shape, kernel, stride, output)
-
-
-def dilated(weights: Array, dilation: Pair) -> Array:
-    """(O, KH, KW, I) with dilation - 1 zeros between neighbouring taps."""
-    channels, kernel_h, kernel_w, depth = weights.shape
-    reach = ((kernel_h - 1) * dilation[0] + 1, (kernel_w - 1) * dilation[1] + 1)
-    result = np.zeros((channels, *reach, depth), weights.dtype)
-    result[:, :: dilation[0], :: dilation[1]] = weights
-    return result
 
 
 # ---- shapes

@@ -112,3 +112,12 @@ def tf_offset(padding: str, input_shape: Shape, kernel: Shape, stride: Pair, out
         for size, taps, step, kept in zip(input_shape[:2], kernel, stride, output, strict=True)
     )
     return top, left
+
+
+def dilated(weights: Array, dilation: Pair) -> Array:
+    """(O, KH, KW, I) with dilation - 1 zeros between neighbouring taps."""
+    channels, kernel_h, kernel_w, depth = weights.shape
+    reach = ((kernel_h - 1) * dilation[0] + 1, (kernel_w - 1) * dilation[1] + 1)
+    result = np.zeros((channels, *reach, depth), weights.dtype)
+    result[:, :: dilation[0], :: dilation[1]] = weights
+    return result
