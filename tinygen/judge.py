@@ -126,7 +126,8 @@ def _stale(log: RunLog, run_id: str) -> str | None:
 
 
 def _fault(log: RunLog, models: Sequence[FirmwareModel], functions: Functions) -> str | None:
-    after = f"after {_done(log)} samples"
+    done = _done(log)
+    after = f"after {done} sample{'' if done == 1 else 's'}"
     if log.fault is not None:
         return f"the firmware faulted {after}: {describe(log.fault, functions)}"
     if log.stack is not None and log.stack[1] and log.stack[0] >= log.stack[1]:

@@ -141,7 +141,7 @@ def _flat(arrays: Sequence[Array], sizes: Sequence[int], model: str, role: str) 
         ):
             raise RunError(
                 f"{role} {i} of '{model}' is {array.dtype} of shape {array.shape}\n"
-                f"  it must be int8, {size:,} elements per sample, as many samples as the others, at least one"
+                f"  it must be int8, {size:,} elements a sample, as many samples as the others, at least 1"
             )
         flat.append(np.ascontiguousarray(array).reshape(len(array), size))
     return flat

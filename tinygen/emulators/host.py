@@ -17,7 +17,7 @@ from tinygen.runlog import finished
 
 @dataclass(frozen=True)
 class Host:
-    """Any board's project as a program of this machine. sanitize: ASan and UBSan, fatal at the first error."""
+    """Any board's project as a program of this machine. sanitize: ASan and UBSan, fatal at first error."""
 
     sanitize: bool = False
 
@@ -50,7 +50,8 @@ class Host:
 
 def _host_lines(ended: Ended, timeout: float) -> list[str]:
     """What the log must say of an end that was not the firmware's own."""
-    errors = [line for line in ended.stderr.splitlines() if "rror:" in line] or ended.stderr.splitlines()
+    lines = ended.stderr.splitlines()
+    errors = [line for line in lines if "error:" in line.lower()] or lines
     told = "_".join(errors[0].split())[:200] if errors else ""
     if ended.timed_out:
         return [f"HOST TIMEOUT {timeout:g}"]

@@ -38,6 +38,8 @@ ACCESSES = {
     uc.UC_MEM_WRITE_PROT: "write_to_read-only_memory,",
     uc.UC_MEM_FETCH_PROT: "instruction_fetch",
 }
+CFSR_BIT_OF_EXCEPTION = {1: 16, 17: 19, 18: 17, 19: 20, 22: 24}
+"""Unicorn's exceptions (as QEMU numbers them inside) -> bit of CFSR that says the same on silicon."""
 JUNK = 0x5A
 """What SRAM holds at power-up: firmware that counts on zeros is found out."""
 
@@ -85,9 +87,7 @@ class Machine:
             try:
                 self._core.emu_start(at | 1, 0xFFFFFFFF)
             except uc.UcError as problem:
-                self._fault = self._fault or self._fields(
-                    f"kind=unicorn text={str(problem).replace(' ', '_')}"
-                )
+                self._fault = self._fault or self._fields(_reason(problem))
             if not self._stands_at_mark or self._fault:
                 break
             self._switch_counting()
@@ -142,7 +142,7 @@ class Machine:
     def _mark(self, core: Any, address: int, size: int, data: Any) -> None:
         """tg_mark is entered at start and end of each sample; counting goes on and off there.
 
-        Hooks can only change while the core stands still: it stops here, and comes here again when it goes on.
+        Hooks can only change while the core stands: it stops here, and comes here again when it goes on.
         """
         if self._stands_at_mark:
             self._stands_at_mark = False
@@ -166,7 +166,7 @@ class Machine:
         self._core.ctl_flush_tb()
 
     def _block(self, core: Any, address: int, size: int, data: Any) -> None:
-        """Add a block. That of tg_mark is hooked at both ends of a sample but counts once: _mark adds it."""
+        """Add a block. tg_mark's is hooked at both ends of a sample but counts once: _mark adds it."""
         length = self._lengths.get((address, size))
         if length is None:
             length = self._lengths[address, size] = count_instructions(bytes(core.mem_read(address, size)))
@@ -182,7 +182,8 @@ class Machine:
         return False
 
     def _exception(self, core: Any, number: int, data: Any) -> None:
-        self._stop_with(f"kind=unicorn text=exception_{number}")
+        bit = CFSR_BIT_OF_EXCEPTION.get(number)
+        self._stop_with(f"kind=unicorn text=exception_{number}" if bit is None else f"cfsr={1 << bit:08x}")
 
     def _stop_with(self, what: str) -> None:
         self._fault = self._fault or self._fields(what)
@@ -198,13 +199,22 @@ class Machine:
         return f"{what} pc={pc:08x} lr={lr:08x} sp={sp:08x} stack={stack:08x}"
 
 
+def _reason(problem: Any) -> str:
+    """Unicorn's own error as fields of a FAULT line."""
+    if problem.errno == uc.UC_ERR_INSN_INVALID:
+        return f"cfsr={1 << CFSR_BIT_OF_EXCEPTION[1]:08x}"
+    return f"kind=unicorn text={str(problem).replace(' ', '_')}"
+
+
 def _samples_to_count(firmware: Firmware, inputs: bytes, count_all: bool) -> frozenset[int]:
     """Positions of the records to count: all of them, or the first one of each model."""
     first: dict[int, int] = {}
     models = firmware.description.models
-    count, at = struct.unpack_from("<I", inputs, 4)[0], 8
-    for position in range(count):
+    position, at = 0, 8
+    while at + 4 <= len(inputs):
         model = struct.unpack_from("<I", inputs, at)[0]
+        if model >= len(models):
+            break
         first.setdefault(position if count_all else model, position)
-        at += models[model].record_bytes
+        position, at = position + 1, at + models[model].record_bytes
     return frozenset(first.values())
