@@ -1,7 +1,7 @@
 """Calibration: run the float graph over representative samples and note what values every activation takes.
 
-A quarter of the samples (every fourth) is held out: ranges come from the others, and choices between ways to
-quantize are measured on the held-out ones.
+Every second sample is held out: choices between ways to quantize are measured on those, with ranges that come from
+the others. The ranges that are used in the end come from all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tinygen import evaluate
+from tinygen import evaluate, ops
 from tinygen.errors import DataError, UsageError
 from tinygen.graph import Array, Graph
 from tinygen.samples import Grid, Samples
@@ -21,8 +21,11 @@ from tinygen.samples import Grid, Samples
 BINS = 8192
 """Histogram bins over [-reach, reach]; at least 16 of them per int8 step of the full range."""
 
-HELD_OUT = 4
-"""Every fourth sample is held out."""
+HELD_OUT = 2
+"""Every second sample is held out."""
+
+RUN_MACS = 2e9
+"""Multiply-accumulates that calibration may take before fewer samples than 4,096 are run."""
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all) -> None."""
@@ -107,12 +110,14 @@ class Calibration:
 
 
 def calibrate(
-    graph: Graph, samples: Samples, limit: int = 512, progress: Progress | None = None
+    graph: Graph, samples: Samples, limit: int | None = None, progress: Progress | None = None
 ) -> Calibration:
-    """Observe every activation over at most `limit` samples, taken at even distances from the whole set.
+    """Observe every activation over at most `limit` samples (None: default_limit), taken at even distances from the whole set.
 
     Raises DataError when an activation becomes NaN or infinite.
     """
+    if limit is None:
+        limit = default_limit(graph)
     if limit < 1:
         raise UsageError(f"calibration needs at least 1 sample, not {limit}")
     fit, judge = _split(samples.x, limit)
@@ -126,6 +131,12 @@ def calibrate(
         )
     grids = samples.grids or (None,) * len(graph.inputs)
     return Calibration(MappingProxyType(fitted), MappingProxyType(held_out), fit, judge, grids)
+
+
+def default_limit(graph: Graph) -> int:
+    """Samples that are run when nothing is said: 512, up to 4,096 for small models."""
+    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    return int(max(512, min(4096, RUN_MACS / max(macs, 1))))
 
 
 def recalibrate(graph: Graph, calibration: Calibration) -> Calibration:

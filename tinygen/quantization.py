@@ -25,8 +25,9 @@ from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
 
 Switch = Literal["auto", "on", "off"]
 SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
-JUDGED_MACS = 400e6
-"""Multiply-accumulates that one measurement may take: sets how many held-out samples are judged (32 ... 256)."""
+CHOICE_MACS, DECISION_MACS = 400e6, 2e9
+"""Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they set how
+many held-out samples are judged."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,10 @@ def quantize(
     options = Options(options) if isinstance(options, str) else options
     exact = {n: g.qparams for n, g in zip(graph.inputs, calibration.grids, strict=True) if g is not None}
     separated, copies = separate(graph, exact)
-    draft = _Draft(
-        separated,
-        _extended(calibration, copies),
-        groups(separated, exact),
-        _judge_samples(graph, calibration),
-    )
-    draft, equalized = _equalize(draft, options.equalization)
-    choices = _choose(draft, options.calibration, progress)
-    chosen = {name: _final(draft, name, choice.calibrator) for name, choice in choices.items()}
+    draft = _Draft(separated, _extended(calibration, copies), groups(separated, exact))
+    draft, equalized = _equalize(draft, options)
+    choices = _choose(draft, options, progress)
+    chosen = {name: _final(draft, name, choice) for name, choice in choices.items()}
     qparams = assign(draft.graph, draft.tied, chosen)
     draft, corrected, cost = _correct_biases(draft, qparams, options.bias_correction)
     return QuantizationReport(
@@ -140,19 +136,18 @@ def quantize(
         _range_decisions(draft.tied, choices, qparams, graph.inputs),
         (equalized, corrected),
         calibration.count,
-        len(draft.judge[0]),
+        len(_judge_samples(graph, calibration, DECISION_MACS)[0]),
         cost,
     )
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """Float graph in the making: with its statistics, its tied activations, and the samples that judge."""
+    """Float graph in the making, with its statistics and its tied activations."""
 
     graph: Graph
     calibration: Calibration
     tied: tuple[Group, ...]
-    judge: tuple[Array, ...]
 
     def statistics(self, group: Group) -> Statistics:
         return group_statistics(self.graph, group, self.calibration.overall)
@@ -162,15 +157,17 @@ class _Draft:
         free = [g for g in self.tied if g.anchor is None]
         return assign(self.graph, self.tied, {g.name: calibrator(self.statistics(g)).qparams for g in free})
 
-    def simulator(self, qparams: Mapping[str, QParams]) -> Simulator:
-        return Simulator.of(self.graph, rounded_constants(self.graph, qparams), self.judge)
+    def simulator(self, qparams: Mapping[str, QParams], macs: float = DECISION_MACS) -> Simulator:
+        """Weights rounded, over as many held-out samples as `macs` allow."""
+        judge = _judge_samples(self.graph, self.calibration, macs)
+        return Simulator.of(self.graph, rounded_constants(self.graph, qparams), judge)
 
 
-def _judge_samples(graph: Graph, calibration: Calibration) -> tuple[Array, ...]:
-    """Held-out samples that measure, evenly spread, as many as time allows."""
-    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+def _judge_samples(graph: Graph, calibration: Calibration, macs: float) -> tuple[Array, ...]:
+    """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 512."""
+    each = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
     count = len(calibration.judge[0])
-    size = int(min(count, max(32, min(256, JUDGED_MACS / max(macs, 1)))))
+    size = int(min(count, max(32, min(512, macs / max(each, 1)))))
     chosen = (np.arange(size) * count) // size
     return tuple(a[chosen] for a in calibration.judge)
 
@@ -184,10 +181,10 @@ def _extended(calibration: Calibration, copies: Mapping[str, str]) -> Calibratio
     return replace(calibration, fitted=fitted, held_out=held_out)
 
 
-def _equalize(draft: _Draft, switch: Switch) -> tuple[_Draft, RewriteDecision]:
+def _equalize(draft: _Draft, options: Options) -> tuple[_Draft, RewriteDecision]:
     """Cross-layer equalization, if it lowers the cost under min-max ranges."""
     name = "cross-layer equalization"
-    if switch == "off":
+    if options.equalization == "off":
         return draft, RewriteDecision(name, False, "switched off")
     graph, done = equalize(draft.graph, draft.calibration.fitted)
     if not done:
@@ -195,26 +192,46 @@ def _equalize(draft: _Draft, switch: Switch) -> tuple[_Draft, RewriteDecision]:
             name, False, "no two layers stand in a row with uneven channels between them"
         )
     equal = replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
-    before, after = (d.simulator(q).errors(q) for d, q in ((d, d.ranges(min_max)) for d in (draft, equal)))
-    comparison = compare(before, after)
-    applied = switch == "on" or comparison.better
+    comparison = compare(*(_rough_errors(d, options.bias_correction) for d in (draft, equal)))
+    applied = options.equalization == "on" or comparison.better
     why = f"{len(done)} pairs of layers, {'cost falls' if comparison.better else 'no gain over the standard error'}"
     return (equal if applied else draft), RewriteDecision(name, applied, why, comparison)
 
 
-def _choose(draft: _Draft, calibration: str, progress: Progress) -> dict[str, Choice]:
+def _rough_errors(draft: _Draft, correction: Switch) -> Array:
+    """Cost per sample under min-max ranges."""
+    qparams = draft.ranges(min_max)
+    return _fair(draft, draft.simulator(qparams), correction).errors(qparams)
+
+
+def _choose(draft: _Draft, options: Options, progress: Progress) -> dict[str, Choice]:
     """A calibrator for every group that has no anchor."""
-    if calibration != "auto":
-        return {g.name: Choice(calibration, {}) for g in draft.tied if g.anchor is None}
+    if options.calibration != "auto":
+        return {g.name: Choice(options.calibration, {}) for g in draft.tied if g.anchor is None}
     first = draft.ranges(min_max)
     given = {m: first[m] for g in draft.tied if g.fixed for m in g.members}
-    return choose(draft.simulator(first), draft.tied, draft.calibration, given, progress)
+    simulator = _fair(draft, draft.simulator(first, CHOICE_MACS), options.bias_correction)
+    return choose(simulator, draft.tied, draft.calibration, given, progress)
 
 
-def _final(draft: _Draft, group: str, calibrator: str) -> QParams:
-    """QParams by the chosen calibrator, from all samples."""
-    found = next(g for g in draft.tied if g.name == group)
-    return CANDIDATES[calibrator](draft.statistics(found)).qparams
+def _fair(draft: _Draft, simulator: Simulator, switch: Switch) -> Simulator:
+    """The simulator with biases corrected for the rounding of weights alone, where that lowers the cost.
+
+    Else ranges would be chosen that make up for shifts which bias correction takes away later.
+    """
+    if switch == "off":
+        return simulator
+    biases = bias_correction.correct(simulator, draft.calibration.fit, {})
+    corrected = replace(simulator, constants={**simulator.constants, **biases})
+    return corrected if compare(simulator.errors({}), corrected.errors({})).better else simulator
+
+
+def _final(draft: _Draft, name: str, choice: Choice) -> QParams:
+    """QParams by the chosen calibrator, from all samples; or those that were searched for."""
+    if choice.found is not None:
+        return choice.found.qparams
+    group = next(g for g in draft.tied if g.name == name)
+    return CANDIDATES[choice.calibrator](draft.statistics(group)).qparams
 
 
 def _correct_biases(

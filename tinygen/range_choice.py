@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinygen.calibration import Calibration, Statistics
-from tinygen.calibrators import CANDIDATES
+from tinygen.calibrators import CANDIDATES, Range
 from tinygen.graph import Array, Graph, QParams
 from tinygen.scales import Group, exposed
 from tinygen.simulation import Simulator, State, compare, judged, rounded
-
 
 Progress = Callable[[int, int], None]
 """(steps done, steps in all) -> None."""
@@ -34,13 +33,13 @@ def group_statistics(graph: Graph, group: Group, of: Callable[[str], Statistics]
     return merged
 
 
-def candidates(s: Statistics) -> dict[str, QParams]:
-    """Calibrator -> QParams; of those within 1 % of each other only the first."""
-    found: dict[str, QParams] = {}
+def candidates(s: Statistics) -> dict[str, Range]:
+    """Calibrator -> range; of those within 1 % of each other only the first."""
+    found: dict[str, Range] = {}
     for name, calibrator in CANDIDATES.items():
-        q = calibrator(s).qparams
-        if not any(_alike(q, other) for other in found.values()):
-            found[name] = q
+        r = calibrator(s)
+        if not any(_alike(r.qparams, other.qparams) for other in found.values()):
+            found[name] = r
     return found
 
 
@@ -50,10 +49,14 @@ def _alike(a: QParams, b: QParams) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """The calibrator of one group, and every candidate's mean cost (empty when nothing was measured)."""
+    """The calibrator of one group, and every candidate's mean cost (empty when nothing was measured).
+
+    found: the range, when it was searched for instead of made by a calibrator.
+    """
 
     calibrator: str
     costs: Mapping[str, float]
+    found: Range | None = None
 
 
 def choose(
@@ -70,42 +73,104 @@ def choose(
     qparams = dict(judged(graph, given))
     chosen: dict[str, Choice] = {}
     state = simulator.start(qparams)
+    errors: Array | None = None
     for position, tensor in enumerate((*graph.inputs, *(b.output.name for b in bound))):
-        done = position - len(graph.inputs) + 1
+        done = max(0, position - len(graph.inputs) + 1)
         if done > 0:
             state |= simulator.run(bound[done - 1 : done], state, qparams)
         group = of.get(tensor)
         if group is not None and group.name not in chosen:
-            options = candidates(group_statistics(graph, group, calibration.fitted.__getitem__))
-            best, costs = _measure(simulator, group, options, qparams, state, (tensor, max(done, 0)))
-            chosen[group.name] = Choice(best, costs)
-            qparams.update(dict.fromkeys(group.members, options[best]))
-            state[tensor] = rounded(state[tensor], options[best])
+            trial = _Trial(simulator, group, qparams, state, tensor, done)
+            before = trial.errors(None) if errors is None else errors
+            statistics = group_statistics(graph, group, calibration.fitted.__getitem__)
+            chosen[group.name], q, errors = trial.best(statistics, float(before.mean()))
+            qparams.update(dict.fromkeys(group.members, q))
+            state[tensor] = rounded(state[tensor], q)
         progress(position + 1, len(graph.inputs) + len(bound))
     return chosen
 
 
-def _measure(
-    simulator: Simulator,
-    group: Group,
-    options: Mapping[str, QParams],
-    qparams: Mapping[str, QParams],
-    state: State,
-    place: tuple[str, int],
-) -> tuple[str, dict[str, float]]:
-    """The best candidate and all costs. place: the group's first tensor, not yet rounded, and the nodes done."""
-    if len(options) == 1:
-        return next(iter(options)), {}
-    tensor, done = place
-    errors: dict[str, Array] = {}
-    for name, q in options.items():
-        tried = {**state, tensor: rounded(state[tensor], q)}
-        after = simulator.run(
-            simulator.graph.bound()[done:], tried, {**qparams, **dict.fromkeys(group.members, q)}
-        )
-        errors[name] = simulator.cost({**tried, **after})
-    names = list(options)
-    best = min(names, key=lambda name: float(errors[name].mean()))
-    if not compare(errors[names[0]], errors[best]).better:
-        best = names[0]
-    return best, {name: float(e.mean()) for name, e in errors.items()}
+@dataclass(frozen=True)
+class _Trial:
+    """Measures ranges for one group. tensor: its first member, in `state` but not yet rounded, after `done` nodes."""
+
+    simulator: Simulator
+    group: Group
+    qparams: Mapping[str, QParams]
+    state: State
+    tensor: str
+    done: int
+
+    def errors(self, r: Range | None) -> Array:
+        """Cost per sample with this range; None: without rounding."""
+        q = {} if r is None else dict.fromkeys(self.group.members, r.qparams)
+        values = self.state[self.tensor]
+        start = {**self.state, self.tensor: values if r is None else rounded(values, r.qparams)}
+        after = self.simulator.run(self.simulator.graph.bound()[self.done :], start, {**self.qparams, **q})
+        return self.simulator.cost({**start, **after})
+
+    def best(self, s: Statistics, before: float) -> tuple[Choice, QParams, Array]:
+        """The choice, its QParams on the fitted statistics, and its cost per sample. before: cost without rounding.
+
+        Where min-max does next to no harm, nothing else is tried; where even the best does much, it is searched.
+        """
+        options = candidates(s)
+        first, *others = options
+        errors = {first: self.errors(options[first])}
+        if errors[first].mean() - before > WORTH_CHOOSING * before:
+            errors.update({name: self.errors(options[name]) for name in others})
+        costs = {name: float(e.mean()) for name, e in errors.items()}
+        best = min(costs, key=costs.__getitem__)
+        if not compare(errors[first], errors[best]).better:
+            best = first
+        if costs[best] - before > WORTH_SEARCHING * before:
+            found, least = self.search(options[best], errors[best], Range.around(s.low, s.high))
+            if found != options[best]:
+                costs["search"] = float(least.mean())
+                return Choice("search", costs, found), found.qparams, least
+        return Choice(best, costs), options[best].qparams, errors[best]
+
+    def search(self, start: Range, errors: Array, full: Range) -> tuple[Range, Array]:
+        """The range of least cost among those that `_steps` proposes; never wider than `full`.
+
+        It must beat `start` by more than the standard error, else `start` it is.
+        """
+        best, found = start, errors
+        seen = {start}
+        for step in _steps(self.tensor in self.simulator.graph.inputs):
+            for r in _moved(best, full, step):
+                if r not in seen:
+                    seen.add(r)
+                    tried = self.errors(r)
+                    if tried.mean() < found.mean():
+                        best, found = r, tried
+        return (best, found) if compare(errors, found).better else (start, errors)
+
+
+WORTH_CHOOSING, WORTH_SEARCHING = 0.04, 0.15
+"""Try other calibrators, or search, when rounding the tensor adds this share to the cost so far."""
+
+SHARES = tuple(0.8**i for i in range(7))
+"""Shares of the full range that the search tries, 1 ... 0.26."""
+
+NEAR = (0.9, 1.1)
+"""Factors on an end of the best range so far."""
+
+
+def _steps(is_input: bool) -> tuple[str, ...]:
+    """What the search does in turn. What rounding takes from an input nothing brings back: all pairs are tried."""
+    return ("grid", "near high", "near low") if is_input else ("both", "high", "low", "near high", "near low")
+
+
+def _moved(r: Range, full: Range, step: str) -> list[Range]:
+    """Ranges to try: shares of the full range, or r with another high or low end."""
+    highs = [full.high * f for f in SHARES] if full.high > 0 else [0.0]
+    lows = [full.low * f for f in SHARES] if full.low < 0 else [0.0]
+    if step == "grid":
+        return [Range(low, high) for low in lows for high in highs]
+    if step == "both":
+        return [full.scaled(f, f) for f in SHARES]
+    if step.startswith("near"):
+        highs = [min(r.high * f, full.high) for f in NEAR]
+        lows = [max(r.low * f, full.low) for f in NEAR]
+    return [Range(r.low, high) for high in highs] if step.endswith("high") else [Range(low, r.high) for low in lows]

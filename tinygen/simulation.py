@@ -7,8 +7,8 @@ error relative to the variance of the float output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,19 +44,28 @@ def rounded_constants(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str,
     return result
 
 
+CHUNK = 64
+"""Samples that are simulated at a time."""
+
+
 @dataclass(frozen=True)
 class Simulator:
-    """A graph with rounded constants and judge samples; `target` are the float outputs on those samples."""
+    """A graph with rounded constants and judge samples.
+
+    target: the float outputs on those samples. spread: their variances, which squared errors are relative to.
+    """
 
     graph: Graph
     constants: Mapping[str, Array]
     x: tuple[Array, ...]
     target: tuple[Array, ...]
+    spread: tuple[float, ...]
 
     @classmethod
     def of(cls, graph: Graph, constants: Mapping[str, Array], x: tuple[Array, ...]) -> Simulator:
         """A simulator whose target is the float graph itself."""
-        return cls(graph, constants, x, evaluate.chunked(lambda part: evaluate.real(graph, part), x))
+        target = evaluate.chunked(lambda part: evaluate.real(graph, part), x)
+        return cls(graph, constants, x, target, tuple(max(float(np.var(t)), 1e-30) for t in target))
 
     def run(self, nodes: Iterable[BoundNode], state: State, qparams: Mapping[str, QParams]) -> State:
         """Compute nodes on top of `state` (which stays as it is); activations named in qparams are rounded."""
@@ -78,14 +87,31 @@ class Simulator:
         return {name: rounded(a, qparams[name]) if name in qparams else a for name, a in pairs}
 
     def errors(self, qparams: Mapping[str, QParams]) -> Array:
-        """Cost per sample (N,) of rounding the activations named in qparams."""
+        """Cost per sample (N,) of rounding the activations named in qparams; in chunks, to bound memory."""
         visible = judged(self.graph, qparams)
-        state = self.start(visible)
-        return self.cost({**state, **self.run(self.graph.bound(), state, visible)})
+        parts = [self._part(start).cost_of(visible) for start in range(0, len(self.x[0]), CHUNK)]
+        return np.concatenate(parts)
+
+    def cost_of(self, qparams: Mapping[str, QParams]) -> Array:
+        """`errors` in one go, of exactly the activations named."""
+        state = self.start(qparams)
+        return self.cost({**state, **self.run(self.graph.bound(), state, qparams)})
+
+    def _part(self, start: int) -> Simulator:
+        """CHUNK samples."""
+        end = start + CHUNK
+        x, target = (tuple(a[start:end] for a in arrays) for arrays in (self.x, self.target))
+        return replace(self, x=x, target=target)
 
     def cost(self, state: State) -> Array:
         """Cost per sample (N,) of the outputs in `state`."""
-        return output_errors(self.graph, self.target, [state[o] for o in self.graph.outputs])
+        total = np.zeros(len(self.target[0]))
+        for name, wanted, spread in zip(self.graph.outputs, self.target, self.spread, strict=True):
+            node = self.graph.producers.get(name)
+            is_softmax = node is not None and node.op == "softmax"
+            got = state[name]
+            total += relative_entropy(wanted, got) if is_softmax else squared_error(wanted, got) / spread
+        return total
 
 
 def judged(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, QParams]:
@@ -99,24 +125,16 @@ def _is_fixed(graph: Graph, tensor: str) -> bool:
     return node is not None and ops.get(node.op).scaling(graph.bind(node)).share is Share.FIXED
 
 
-def output_errors(graph: Graph, target: Sequence[Array], outputs: Sequence[Array]) -> Array:
-    """Cost per sample (N,), summed over the outputs."""
-    total = np.zeros(len(target[0]))
-    for name, wanted, got in zip(graph.outputs, target, outputs, strict=True):
-        node = graph.producers.get(name)
-        is_softmax = node is not None and node.op == "softmax"
-        total += _relative_entropy(wanted, got) if is_softmax else _squared_error(wanted, got)
-    return total
-
-
-def _relative_entropy(wanted: Array, got: Array) -> Array:
+def relative_entropy(wanted: Array, got: Array) -> Array:
+    """Relative entropy of probabilities along the last axis, mean per sample (N,)."""
     p, q = (np.maximum(a.reshape(-1, a.shape[-1]).astype(np.float64), 1e-7) for a in (wanted, got))
     return np.asarray((p * np.log(p / q)).sum(axis=1).reshape(len(wanted), -1).mean(axis=1))
 
 
-def _squared_error(wanted: Array, got: Array) -> Array:
+def squared_error(wanted: Array, got: Array) -> Array:
+    """Mean squared error per sample (N,)."""
     difference = (got.astype(np.float64) - wanted).reshape(len(wanted), -1)
-    return np.asarray(np.mean(difference**2, axis=1) / max(float(np.var(wanted)), 1e-30))
+    return np.asarray(np.mean(difference**2, axis=1))
 
 
 @dataclass(frozen=True)
