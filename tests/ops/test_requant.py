@@ -11,7 +11,6 @@ from tests.support.nodes import assert_agree, quantized_node
 from tests.support.products import exact_node
 from tinygen.errors import UnsupportedLayerError
 from tinygen.evaluate import reference
-from tinygen.fixedpoint import INT32_MAX
 from tinygen.graph import Graph, QParams
 from tinygen.ops.dense import Attrs
 from tinygen.ops.requant import accumulator_bound, quantize_weights
@@ -31,7 +30,7 @@ def assert_promise(graph: Graph) -> None:
     b = graph.bind(graph.nodes[0])
     shifts = ops.get(b.node.op).params(b).requant.shift
     bound = accumulator_bound(b.inputs[1].data, b.inputs[2].data, 0)  # type: ignore[arg-type]
-    assert all(int(most) << max(s, 0) <= INT32_MAX for most, s in zip(bound, shifts, strict=True))
+    assert all(int(most) << max(s, 0) <= 2**31 - 1 - 256 for most, s in zip(bound, shifts, strict=True))
 
 
 @settings(max_examples=150)
@@ -96,10 +95,10 @@ def test_too_many_products_are_refused() -> None:
 @pytest.mark.parametrize(
     ("bias", "multiplier", "fits"),
     [
-        (2**31 - 1 - 256 * 127, 0.9, True),
-        (2**31 - 256 * 127, 0.9, False),
-        (2**30 - 1 - 256 * 127, 1.5, True),
-        (2**30 - 256 * 127, 1.5, False),
+        (2**31 - 257 - 256 * 127, 0.9, True),
+        (2**31 - 256 - 256 * 127, 0.9, False),
+        (2**30 - 129 - 256 * 127, 1.5, True),
+        (2**30 - 128 - 256 * 127, 1.5, False),
     ],
 )
 def test_imported_accumulators_that_overflow_are_refused(bias: int, multiplier: float, fits: bool) -> None:
@@ -126,3 +125,19 @@ def test_quantize_weights_per_tensor_and_per_axis() -> None:
     assert whole.data is not None and rows.data is not None
     assert whole.data.tolist() == [[64, -127], [0, 0]] and len(whole.q.scale) == 1
     assert rows.data.tolist() == [[64, -127], [0, 0]] and rows.q.scale[1] == 1.0
+
+
+def test_the_greatest_results_leave_room_for_the_zero_point() -> None:
+    """UBSan watches the C: accumulator, multiplier and zero point all at their limits."""
+    q = QParams.per_tensor(1.0, 127)
+    bias = np.array([2**31 - 257 - 256 * 127, -(2**31 - 257 - 256 * 127)])
+    weights, multipliers = np.full((2, 1), 127), np.full(2, 1 - 2.0**-24)
+    assert_agree(exact_node("dense", Attrs(), (1,), weights, bias, multipliers, 0, input=q, output=q))
+
+
+def test_scales_beyond_float32_are_limited() -> None:
+    x, y = QParams.per_tensor(1e-30, 0), QParams.per_tensor(1e30, 0)
+    graph = dense([[0.0], [3e38]], [1e30, 3e38], x, y)
+    (out,) = reference(graph, [np.array([[1]], np.int8)])
+    assert out.shape == (1, 2)
+    assert_promise(graph)

@@ -80,7 +80,7 @@ def extreme_constants(seed: int, weights: Shape, channels: int, headroom: int) -
     integers = (
         rng.choice([-128, -127, -1, 0, 1, 127], weights) if seed % 2 else rng.integers(-128, 128, weights)
     )
-    limit = (2**31 - 1 >> headroom) - 256 * 128 * (int(np.prod(weights)) // channels)
+    limit = (2**31 - 257 >> headroom) - 256 * 128 * (int(np.prod(weights)) // channels)
     assert limit > 0, "too many products for this headroom"
     bias = rng.integers(-limit, limit + 1, channels) >> rng.integers(0, 24, channels)
     exponent = rng.uniform(-33, headroom - 0.01, channels)

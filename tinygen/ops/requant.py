@@ -17,10 +17,14 @@ from tinygen.graph import Array, BoundNode, QParams, Tensor
 INPUT_REACH = 256
 """More than any |input - zero_point|; also bounds kernels that fold the zero_point into the bias."""
 
-HALF = 2**30
-"""Half of int32 is for the products of one output, half for its bias."""
+LARGEST = INT32_MAX - 256
+"""Of a shifted accumulator, so that adding the output's zero_point cannot leave int32 either."""
 
-MOST_PRODUCTS = HALF // INPUT_REACH
+PRODUCTS_SHARE = 2**30
+BIAS_SHARE = 2**30 - 1024
+"""What the products of one output and its bias get of LARGEST; the rest is for scales rounded to float32."""
+
+MOST_PRODUCTS = PRODUCTS_SHARE // INPUT_REACH
 """Products per output that leave rounding the weights to nearest enough room: 4,194,304."""
 
 
@@ -65,8 +69,8 @@ def requant(
 
 
 def bounded_accumulator(b: BoundNode) -> bool:
-    """the int32 accumulator of an output must not overflow: at most 4,194,304 products per output, and in a
-    quantized model 256 * sum(|weights|) + |bias|, shifted left if the multiplier is above 1, below 2**31"""
+    """the int32 accumulator of an output must not overflow: at most 4,194,304 products per output; in an int8
+    model 256 * sum(|weights|) + |bias|, shifted left for multipliers above 1, at most 2**31 - 257"""
     weights, bias = b.inputs[1:3]
     channels = bias.shape[0]
     if weights.elements // channels > MOST_PRODUCTS:
@@ -77,7 +81,7 @@ def bounded_accumulator(b: BoundNode) -> bool:
     axis = len(weights.shape) - 1 if b.node.op == "depthwise_conv2d" else 0
     bound = accumulator_bound(weights.data, bias.data, axis)
     shifts = requant(b.inputs[0].scale, weights.q, b.output.q, channels, (-128, 127)).shift
-    return all(int(most) << max(shift, 0) <= INT32_MAX for most, shift in zip(bound, shifts, strict=True))
+    return all(int(most) << max(shift, 0) <= LARGEST for most, shift in zip(bound, shifts, strict=True))
 
 
 def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
@@ -116,7 +120,7 @@ def quantize_weights_and_bias(
     scale = weight_scales(weights.data, bias.data, axis, input.scale[0], output.scale[0])
     along = tuple(a for a in range(weights.data.ndim) if a != axis)
     q = round_half_away(weights.data / np.expand_dims(scale, along), 127).astype(np.int8)
-    q_bias = round_half_away(bias.data / (input.scale[0] * scale), INT32_MAX).astype(np.int32)
+    q_bias = round_half_away(bias.data / (input.scale[0] * scale), BIAS_SHARE).astype(np.int32)
     scale = lowered(scale, accumulator_bound(q, q_bias, axis), input.scale[0] / output.scale[0])
     count = len(scale)
     weight_q = QParams(tuple(scale.tolist()), (0,) * count, axis)
@@ -139,10 +143,11 @@ def weight_scales(weights: Array, bias: Array, axis: int, input_scale: float, ou
     largest, total = size.max(axis=along), size.sum(axis=along)
     products = weights.size // len(largest)
     scale = np.where(largest > 0, largest / 127.0, output_scale / input_scale / 256.0)
-    scale = np.maximum(scale, total * INPUT_REACH / (HALF - products * INPUT_REACH / 2))
-    scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / input_scale / HALF)
-    tiny = float(np.finfo(np.float32).tiny)
-    scale = np.maximum(scale, max(tiny, tiny / input_scale))
+    scale = np.maximum(scale, total * INPUT_REACH / (PRODUCTS_SHARE - products * INPUT_REACH / 2))
+    scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / input_scale / BIAS_SHARE)
+    float32 = np.finfo(np.float32)
+    tiny, huge = float(float32.tiny), float(float32.max)
+    scale = np.clip(scale, max(tiny, tiny / input_scale), min(huge, huge / input_scale))
     # QParams stores float32, and the integers must be made with the scale that is stored.
     return np.asarray(scale.astype(np.float32).astype(np.float64))
 
@@ -153,12 +158,17 @@ def lowered(scale: Array, bound: Array, ratio: float) -> Array:
     ratio: input scale / output scale. Only an output scale that is absurdly small for its layer (calibrated
     on next to nothing) comes to this. The integers stay: such outputs saturate with either scale.
     """
-    result = scale.copy()
-    for channel, most in enumerate(bound):
-        shift = math.frexp(scale[channel] * ratio)[1]
-        room = 31 - int(most).bit_length()
-        result[channel] *= 2.0 ** -max(0, shift - room) if shift > 0 else 1.0
-    return result
+    return np.array(
+        [s * 2.0 ** -_halvings(s * ratio, int(most)) for s, most in zip(scale, bound, strict=True)]
+    )
+
+
+def _halvings(multiplier: float, bound: int) -> int:
+    """How often a multiplier must be halved for its left shift to keep `bound` within LARGEST."""
+    shift = fitting = math.frexp(multiplier)[1]
+    while fitting > 0 and bound << fitting > LARGEST:
+        fitting -= 1
+    return shift - fitting
 
 
 def round_half_away(x: Array, limit: int) -> Array:
