@@ -26,8 +26,8 @@ from tinygen.firmware import DESCRIPTION, Description
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow")
 OPTIMIZE = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-INSTALL_ARM = "apt-get install -y --no-install-recommends gcc-arm-none-eabi libnewlib-arm-none-eabi"
-INSTALL_HOST = "apt-get install -y --no-install-recommends gcc libc6-dev"
+INSTALL_ARM = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+INSTALL_HOST = "apt-get install gcc libc6-dev"
 
 
 class Symbol(NamedTuple):

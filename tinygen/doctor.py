@@ -76,7 +76,7 @@ NEEDS = (
     Need("newlib", "newlib", "building firmware (the C library for Arm)", building.INSTALL_ARM, True),
     Need(qemu.PROGRAM, "tool", "--emulator qemu; without it, --emulator unicorn", qemu.INSTALL, False),
     Need("gcc", "tool", "--emulator host", building.INSTALL_HOST, False),
-    Need("cppcheck", "tool", "the test suite", "apt-get install -y --no-install-recommends cppcheck", False),
+    Need("cppcheck", "tool", "the test suite", "apt-get install cppcheck", False),
     _package("tensorflow", "reading Keras models"),
     _package("keras", "reading Keras models"),
     _package("ai-edge-litert", "the oracle of quantized models"),
@@ -109,7 +109,7 @@ def to_json(examination: Examination) -> dict[str, Any]:
 
 def render(examination: Examination) -> Group:
     """The examination for a terminal: what is there, the lines that install the rest, the matrix."""
-    missing = [f.need.install for f in examination.findings if f.version is None]
+    missing = dict.fromkeys(f.need.install for f in examination.findings if f.version is None)
     advice = ["nothing is missing"]
     if missing:
         advice = [

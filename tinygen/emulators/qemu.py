@@ -20,7 +20,7 @@ from tinygen.emulators.process import Ended, watch
 from tinygen.runlog import finished
 
 PROGRAM = "qemu-system-arm"
-INSTALL = "apt-get install -y --no-install-recommends qemu-system-arm"
+INSTALL = "apt-get install qemu-system-arm"
 MIN_TICKS_PER_INSTRUCTION = 3
 
 
