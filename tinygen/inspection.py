@@ -1,6 +1,6 @@
 """What `tinygen inspect` shows: a table of the layers, and the arena drawn as lifetimes x addresses.
 
-`inspect_rows` and `to_json` are plain data; `draw` makes something that rich can print, at 60 columns or more.
+`inspect_rows` and `to_json` are plain data; `draw` makes something that rich can print at 80 or more columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinygen.program import Program, Step
 
 @dataclass(frozen=True)
 class Row:
-    """One step of the program. weight_bytes: all constants of the kernel. calibrator: None where not known."""
+    """One step of the program. weight_bytes: the kernel's constants. calibrator: None where not known."""
 
     step: int
     layer: str
@@ -41,7 +41,7 @@ class Row:
 def inspect_rows(
     program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None
 ) -> tuple[Row, ...]:
-    """One row per step. calibrators: activation -> name of the calibrator that chose its range, where known."""
+    """One row per step. calibrators: activation -> which calibrator chose its range, where known."""
     chosen = calibrators or {}
     return tuple(_row(i, step, plan, chosen) for i, step in enumerate(program.steps))
 
@@ -106,6 +106,8 @@ def draw(program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | No
     rows = inspect_rows(program, plan, calibrators)
     names = {i: step.bound.name for i, step in enumerate(program.steps)}
     parts: list[RenderableType] = [_summary(program, rows), Text(), _layer_table(rows), Text()]
+    if any("*" in _variant(r) for r in rows):
+        parts[-1] = Text("* in place: the output takes over the bytes of an input\n", style="dim")
     parts += [arena_line(plan), MemoryMap(plan, len(program.steps)), Text(), _buffer_table(plan, names)]
     return Group(*parts)
 
@@ -134,7 +136,7 @@ def _summary(program: Program, rows: tuple[Row, ...]) -> Text:
 
 def _layer_table(rows: tuple[Row, ...]) -> Table:
     """Columns that are the same everywhere (no calibrator known, no scratch) are left out."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
     table.add_column("layer", overflow="ellipsis", no_wrap=True, ratio=2, min_width=8)
     table.add_column("op", no_wrap=True, overflow="ellipsis", min_width=4)
@@ -163,10 +165,9 @@ def _cells(row: Row, optional: Mapping[str, bool]) -> list[str]:
 
 
 def _variant(row: Row) -> str:
-    """The kernel's name without the operator's: tg_conv2d_s8_dsp of conv2d is 's8_dsp'."""
-    return row.kernel.removeprefix(f"tg_{row.op}_") + (
-        ", in place" if row.in_place and row.kernel != "alias" else ""
-    )
+    """The kernel's name without the operator's: tg_conv2d_s8_dsp of conv2d is 's8_dsp'; * works in place."""
+    in_place = "*" if row.in_place and row.kernel != "alias" else ""
+    return row.kernel.removeprefix(f"tg_{row.op}_") + in_place
 
 
 def _buffer_table(plan: MemoryPlan, names: Mapping[int, str]) -> Table:

@@ -1,8 +1,7 @@
 """The picture of a memory plan: columns are steps, rows are address ranges, offset 0 at the bottom.
 
 Every buffer is a block with its letter (its key in the table of buffers) and, where it fits, its first value;
-neighbours differ in colour and in pattern, so that the picture also reads in black and white. Under it: the live
-bytes at each step.
+neighbours differ in colour and pattern, so that the picture also reads in black and white. Below: live bytes.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ WORK = 100_000
 MOST_SEARCHED = 400
 """Above this many lifetimes the search is left out: it recurses once per lifetime."""
 
-CLIMBS = 300
-"""Orders tried by hill climbing."""
+CLIMBS, CLIMB_WORK = 300, 2_000_000
+"""Orders tried by hill climbing; fewer for many lifetimes, as each order costs their number squared."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Packing:
 def pack(items: Sequence[Lifetime], work: int = WORK) -> Packing:
     """The smallest packing found with at most `work` effort per capacity tried."""
     bound = max(live_bytes(items), default=0)
+    if not items:
+        return Packing((), 0, 0, True)
     order = min(_orders(items), key=lambda o: _height(items, _first_fit(items, o)))
     offsets = _climb(items, order, bound)
     best = _height(items, offsets)
@@ -113,7 +115,7 @@ def _climb(items: Sequence[Lifetime], order: Sequence[int], bound: int) -> tuple
     chance = random.Random(0)
     current, best = list(order), _first_fit(items, order)
     height = _height(items, best)
-    for _ in range(CLIMBS):
+    for _ in range(min(CLIMBS, CLIMB_WORK // len(items) ** 2)):
         if height == bound:
             break
         changed = current.copy()

@@ -140,6 +140,7 @@ class _Problem:
     def search(self, known: _State) -> _State:
         """The best complete state, or `known` when nothing is better or the search gives up."""
         heap: list[tuple[int, int, int, _State]] = [(0, 0, 0, self.start)]
+        pushed = 0  # equally good states leave the heap in the order in which they entered
         seen: set[int] = set()
         while heap and len(seen) < MOST_SETS:
             state = heapq.heappop(heap)[-1]
@@ -150,7 +151,8 @@ class _Problem:
             seen.add(state.done)
             for after in _worthwhile(state, self.ready(state)):
                 if after.peak < known.peak and after.done not in seen:
-                    heapq.heappush(heap, (after.peak, -len(after.order), after.done, after))
+                    pushed += 1
+                    heapq.heappush(heap, (after.peak, -len(after.order), pushed, after))
         return known
 
 
