@@ -33,9 +33,9 @@ def catalog() -> list[dict[str, Any]]:
 
 def structural_layers() -> list[str]:
     """Keras layers that the front end itself takes care of: they wrap others, or vanish at inference."""
-    from tinygen.frontend.keras import STRUCTURAL
+    from tinygen.frontend import safety
 
-    return sorted(STRUCTURAL)
+    return sorted({*safety.IDENTITY, *safety.WRAPPERS, *safety.MODELS})
 
 
 def markdown() -> str:

@@ -21,6 +21,10 @@ def demo_command(out: Path, board: str, emulator: str, as_json: bool) -> None:
     """Train a small CNN on handwritten digits, compile it, run it on an emulated board.
 
     Fails unless the device's outputs equal the int8 reference in every element.
+
+    \b
+    Example:
+      tinygen demo --out my-demo --board mps2_an500
     """
     import tinygen
     from tinygen import building, demo

@@ -106,7 +106,12 @@ def ops_command(name: str | None, markdown: bool, as_json: bool) -> None:
 @click.command("doctor")
 @json_option
 def doctor_command(as_json: bool) -> int:
-    """Say what is missing on this machine, the line that installs it, and which core runs in which emulator."""
+    """Say what is missing on this machine, the line that installs it, and which core runs in which emulator.
+
+    \b
+    Example:
+      tinygen doctor
+    """
     from tinygen import doctor
 
     report = doctor.examine()

@@ -1,0 +1,58 @@
+"""Every model of ../shared/data, compiled for the emulated Cortex-M4, runs bit for bit in QEMU and in Unicorn.
+
+Instructions per inference of the published int8 files (their quantization is fixed, so their counts are exact) are
+kept in tests/baselines/instructions.json; TINYGEN_UPDATE_BASELINES=1 records them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import tinygen
+from tests.support.real import REAL_MODELS, RealModel
+from tinygen.building import compiler_version
+from tinygen.judge import Outcome
+
+BASELINES = Path(__file__).parent / "baselines" / "instructions.json"
+
+pytestmark = [pytest.mark.shared, pytest.mark.arm, pytest.mark.qemu, pytest.mark.tensorflow]
+
+
+@pytest.mark.parametrize("model", REAL_MODELS, ids=lambda m: m.file)
+def test_device_equals_reference(model: RealModel, shared_data: Path, tmp_path: Path) -> None:
+    build = tinygen.compile(
+        shared_data / "models" / model.file,
+        representative=shared_data / model.train,
+        samples=model.options,
+        board="mps2_an386",
+        out=tmp_path / "fw",
+    )
+    plan = build.compiled.plan
+    assert plan.arena_bytes <= 1.02 * plan.lower_bound
+    counts = {}
+    for emulator in ("qemu", "unicorn"):
+        ran = tinygen.run(tmp_path / "fw", inputs=shared_data / model.eval, emulator=emulator, count=model.count)
+        assert (ran.result.outcome, ran.result.detail) == (Outcome.PASSED, ran.result.detail)
+        assert len(ran.result.outputs[0]) == model.count
+        counts[emulator] = ran.result.instructions[0]
+    assert counts["qemu"] == counts["unicorn"] is not None
+    if model.file.endswith(".tflite"):
+        check_baseline(model.file, counts["qemu"] or 0)
+
+
+def check_baseline(name: str, count: int) -> None:
+    """The count is what was recorded with this compiler: more is a regression, fewer wants recording."""
+    recorded = json.loads(BASELINES.read_text()) if BASELINES.exists() else {}
+    compiler = compiler_version()
+    if os.environ.get("TINYGEN_UPDATE_BASELINES"):
+        counts = {**recorded.get(compiler, {}), name: count}
+        recorded[compiler] = dict(sorted(counts.items()))
+        BASELINES.write_text(json.dumps(recorded, indent=2) + "\n")
+        return
+    if compiler not in recorded:
+        pytest.skip(f"no instruction counts recorded for {compiler}: TINYGEN_UPDATE_BASELINES=1 records them")
+    assert count == recorded[compiler][name]
