@@ -1,4 +1,4 @@
-"""Every Keras model of ../shared/data, quantized here and exported: LiteRT equals the reference in every layer."""
+"""Every Keras model of ../shared/data, quantized and exported: LiteRT equals the reference layer by layer."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class _Session:
     def _all_batched(self, interpreter: Any, count: int) -> bool:
         """True when every activation has `count` as its first dimension and none is broadcast along it.
 
-        Activations of different rank in one operator would be aligned at their last axes, batch against height.
+        Activations of different rank in one operator would be aligned at their last axes: batch to height.
         """
         shape = {t: interpreter._get_tensor_details(t, 0)["shape"] for t in self.activations}
         for op in interpreter._get_ops_details():

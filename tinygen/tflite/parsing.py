@@ -6,17 +6,15 @@ hostile file costs one ModelError, little time and little memory.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinygen.errors import ModelError, TinygenError, bytes_text
+from tinygen.errors import ModelError, bytes_text
 from tinygen.graph import Array, QParams
 from tinygen.tflite import schema
+from tinygen.tflite.guard import guard
 
 MAX_FILE_BYTES = 64 << 20
 """No microcontroller holds more; it also bounds what a hostile file can ask for."""
@@ -39,28 +37,6 @@ MAX_TOTAL_BYTES = 4 * MAX_FILE_BYTES
 
 DTYPES = {"int8": "<i1", "uint8": "<u1", "int16": "<i2", "int32": "<i4", "int64": "<i8", "float32": "<f4"}
 """Tensor types whose contents can be read; others are refused when an operator uses them."""
-
-
-@contextmanager
-def guard(where: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes Python raise into a ModelError that says where it happened."""
-    try:
-        yield
-    except TinygenError:
-        raise
-    except (Exception, MemoryError) as error:
-        raise ModelError(
-            f"{where} is damaged: {_cause(error)}\n"
-            "  export the model again, or check that the file was copied completely"
-        ) from error
-
-
-def _cause(error: BaseException) -> str:
-    """What a user can make of an exception while parsing: mostly an offset that leads out of the file."""
-    why = " ".join(str(error).split())[:120]
-    if isinstance(error, (struct.error, IndexError, TypeError)) or "buffer" in why:
-        return "a part of it points outside the file"
-    return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from tinygen.errors import ModelError, bytes_text, did_you_mean
 from tinygen.graph import Graph, GraphBuilder, QParams, Shape, Tensor
 from tinygen.tflite import names
 from tinygen.tflite.checks import check_scaling, checked_qparams, checked_shape, shifted
-from tinygen.tflite.parsing import MAX_TOTAL_BYTES, OperatorRecord, TensorRecord, TfliteFile, guard
+from tinygen.tflite.guard import guard
+from tinygen.tflite.parsing import MAX_TOTAL_BYTES, OperatorRecord, TensorRecord, TfliteFile
 from tinygen.tflite.reader import TfliteOperator
 
 Handler = Callable[[TfliteOperator, GraphBuilder], str]
