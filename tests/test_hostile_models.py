@@ -558,7 +558,7 @@ def damage_and_load(healthy: dict[str, bytes], path: Path, kind: str, seed: int)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_damage(healthy: dict[str, bytes], tmp_path: Path, kind: str) -> None:
-    for seed in range(12):
+    for seed in range(6):
         damage_and_load(healthy, tmp_path / "damaged", kind, seed)
 
 

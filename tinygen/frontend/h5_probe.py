@@ -3,8 +3,8 @@
     python h5_probe.py FILE MAX_BYTES
 
 The HDF5 library can allocate gigabytes, loop or crash on a damaged file. It does so in this process, which
-the front end starts first and which has little time and memory. Exit code 0: the file is harmless; 1: refused.
-It stands alone (no tinygen imports), so that it starts fast and from anywhere.
+the front end starts first and which has little time and memory. It stands alone (no tinygen imports), so that
+it starts fast and from anywhere. Exit code 0: the file is harmless; 1: refused.
 """
 
 from __future__ import annotations
