@@ -1,4 +1,4 @@
-"""activation: a function of one real variable, elementwise, as a 256-entry int8 table made at compile time."""
+"""activation: a function of one variable, elementwise, as a 256-entry int8 table made at compile time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def finite_parameters(b: BoundNode) -> bool:
 
 
 def usable_parameters(b: BoundNode) -> bool:
-    """alpha of celu must not be 0, and b of squareplus must not be negative"""
+    """alpha of celu must not be 0, b of squareplus not negative, alpha of a TFLite LEAKY_RELU 0 to 1,000"""
+    if b.attrs.tflite == "LEAKY_RELU":
+        return bool(0 <= b.attrs.parameters[0] <= 1000)
     if b.attrs.function == "celu":
         return bool(b.attrs.parameters[0] != 0)
     return b.attrs.function != "squareplus" or bool(b.attrs.parameters[0] >= 0)

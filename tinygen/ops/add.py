@@ -63,7 +63,7 @@ class Params:
 def params(b: BoundNode) -> Params:
     """Both inputs are brought to twice the larger scale / 2**20, then the result to the output's scale.
 
-    Where the output's scale is below twice the larger input scale / 2**20, the multiplier 1 stands in for its own.
+    Where the output's scale is below twice the larger input scale / 2**20, 1 stands in for the multiplier.
     """
     (first, second), q = b.inputs, b.output.q
     twice_largest = 2 * max(first.scale, second.scale)
@@ -99,11 +99,12 @@ def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Arr
 def finish(total: Array, p: Params) -> Array:
     """Common scale -> int8 output."""
     rescaled = multiply_by_quantized_multiplier(total, p.output_multiplier, p.output_shift)
-    return np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max).astype(np.int8)
+    clipped = np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max)
+    return np.asarray(clipped.astype(np.int8))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(zo + requant(scale(a) + scale(b))); LiteRT rounds doubly here: `rounding` does not matter."""
+    """out = clamp(zo + requant(scale(a) + scale(b))); LiteRT rounds doubly: `rounding` does not matter."""
     p = params(b)
     first, second = scaled(b, arrays, p)
     return finish(first + second, p)

@@ -180,12 +180,19 @@ def np_clip(x: Array, low: float, high: float) -> Array:
 
 
 def clamp_bounds(activation: str, q: QParams) -> tuple[int, int]:
-    """(activation_min, activation_max) in int8 of a fused activation, for an output with QParams q."""
+    """(activation_min, activation_max) in int8 of a fused activation, for an output with QParams q.
+
+    The quotient limit / scale is a float32 division, as in TFLite: 6 / 0.8 is 7.5 there and not below it.
+    """
+    import numpy as np
+
     low, high = FUSED[activation]
-    scale, zero_point = q.scale[0], q.zero_point[0]
+    scale, zero_point = np.float32(q.scale[0]), q.zero_point[0]
 
     def quantized(real: float) -> int:
-        return zero_point + int(round_half_away(real / scale))
+        with np.errstate(over="ignore"):
+            quotient = np.float32(real) / scale
+        return zero_point + int(round_half_away(float(np.clip(quotient, -1000, 1000))))
 
     activation_min = -128 if low == float("-inf") else max(-128, quantized(low))
     activation_max = 127 if high == float("inf") else min(127, quantized(high))

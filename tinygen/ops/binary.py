@@ -1,7 +1,7 @@
 """What the elementwise operators of two inputs share: broadcasting, Keras chains, TFLite's form.
 
-The inputs are two activations, or one activation and one constant on either side. Shapes broadcast as in numpy,
-without the batch dimension: (4,) and (3, 4) give (3, 4).
+The inputs are two activations, or one activation and one constant on either side. Shapes broadcast as in
+numpy, without the batch dimension: (4,) and (3, 4) give (3, 4).
 """
 
 from __future__ import annotations
@@ -135,8 +135,10 @@ def same(b: BoundNode) -> Scaling:
 
 def constant_qparams(data: Array) -> QParams:
     """Asymmetric int8 over [min, max] of the constant and 0."""
-    low, high = min(float(data.min(initial=0)), 0.0), max(float(data.max(initial=0)), 0.0)
-    scale = max(float(np.float32((high - low) / 255)), float(np.finfo(np.float32).tiny)) if high > low else 1.0
+    low, high = float(data.min(initial=0)), float(data.max(initial=0))
+    if low == high:
+        return QParams.per_tensor(1.0, 0)
+    scale = float(np.float32(max((high - low) / 255, float(np.finfo(np.float32).tiny))))
     return QParams.per_tensor(scale, max(min(round(-128 - low / scale), 127), -128))
 
 
@@ -172,11 +174,14 @@ def centred(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
 
 def constants(b: BoundNode) -> Mapping[str, Array]:
     """The constant input, if any."""
-    return {"constant": t.data for t in b.inputs if t.data is not None}
+    for tensor in b.inputs:
+        if tensor.data is not None:
+            return {"constant": tensor.data}
+    return {}
 
 
 def in_place(b: BoundNode) -> tuple[int, ...]:
-    """The output may overwrite an input that does not repeat: element i is read before element i is written."""
+    """The output may overwrite an input that does not repeat: element i is read before it is written."""
     return tuple(i for i, t in enumerate(b.activations) if t.elements == b.output.elements)
 
 
@@ -184,7 +189,7 @@ def in_place(b: BoundNode) -> tuple[int, ...]:
 
 
 def chain(op: str, attrs: Any) -> Callable[[Any, Sequence[str], GraphBuilder], str]:
-    """Handler of a Keras merge layer with two or more inputs: ((a + b) + c) + ...; the last node bears its name."""
+    """Handler of a Keras merge layer: ((a + b) + c) + ... for its inputs; the last node bears its name."""
 
     def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
         return append_chain(op, attrs, layer.name, inputs, builder)
@@ -216,13 +221,30 @@ def export(builtin: str, options: str) -> Callable[[BoundNode, TfliteWriter], No
     return to_tflite
 
 
-def operands(op: TfliteOperator) -> tuple[str, str]:
-    """Builder names of both inputs of a TFLite operator."""
+def operands(op: TfliteOperator, builder: GraphBuilder) -> tuple[str, str]:
+    """Builder names of both inputs of a TFLite operator; refused when their shapes do not fit."""
+    names = operand(op, 0, builder), operand(op, 1, builder)
+    shapes = builder.shape(names[0]), builder.shape(names[1])
+    try:
+        fits = np.broadcast_shapes(*shapes) == op.output_shape()
+    except ValueError:
+        fits = False
+    if not fits:
+        raise op.error(f"its inputs {shapes[0]} and {shapes[1]} do not broadcast to {op.output_shape()}")
+    return names
 
-    def name(i: int) -> str:
-        return op.constant(i) if op.tensor(i).is_constant else op.activation(i)
 
-    return name(0), name(1)
+def operand(op: TfliteOperator, i: int, builder: GraphBuilder) -> str:
+    """Builder name of input i. A constant of the output's rank with batch loses its leading 1."""
+    tensor = op.tensor(i)
+    if tensor.data is None:
+        return op.activation(i)
+    if tensor.dtype != "int8" or tensor.q.axis is not None:
+        raise op.error(f"its constant input {i} must be int8 with one scale")
+    shape = tensor.shape
+    while len(shape) > len(op.output_shape()) and shape[0] == 1:
+        shape = shape[1:]
+    return builder.constant(tensor.name, tensor.data.reshape(shape), tensor.q)
 
 
 def import_as(name: str) -> Callable[[TfliteOperator, GraphBuilder], str]:
@@ -230,7 +252,7 @@ def import_as(name: str) -> Callable[[TfliteOperator, GraphBuilder], str]:
 
     def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
         attrs = Attrs(op.fused(op.options.fusedActivationFunction))
-        return builder.add(name, op.name, operands(op), attrs, op.output_qparams())
+        return builder.add(name, op.name, operands(op, builder), attrs, op.output_qparams())
 
     return from_tflite
 
@@ -240,4 +262,4 @@ def import_same(name: str, op: TfliteOperator, builder: GraphBuilder) -> str:
     output = op.output_qparams()
     if any(op.tensor(i).qparams != output for i in (0, 1)):
         raise op.error("its inputs and its output must have the same scale and zero point")
-    return builder.add(name, op.name, operands(op), NoAttrs(), output)
+    return builder.add(name, op.name, operands(op, builder), NoAttrs(), output)

@@ -1,9 +1,9 @@
 """Real functions of one variable that the operator `activation` tabulates.
 
-Each is written twice: `real` in numpy floating point, for calibration; `exact` in rational arithmetic, for the int8
-table. Rational functions are exact. Transcendental ones come from `exponential`, `logarithm` and `erf` below, whose
-results differ from the true value by less than 1e-50 of it, far less than any distance between a value that
-a table can meet and a rounding tie (docs/numerics.md, "Tables"). Formulae are those of Keras 3.
+Each is written twice: `real` in numpy floating point, for calibration; `exact` in rational arithmetic, for
+the int8 table. Rational functions are exact. Transcendental ones come from `exponential`, `logarithm` and
+`erf` below, whose results differ from the true value by less than 1e-50 of it, far less than the distance
+between any value that a table meets and a rounding tie (docs/numerics.md, "Tables"). Formulae as in Keras 3.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tinygen.graph import Array
 
 DIGITS = 60
 _CONTEXT = decimal.Context(prec=DIGITS, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
-_FAR = 1000  # exp(1000) and exp(-1000) lie beyond every float32 scale: int8 has saturated or rounded to 0 long before
-_PI = Fraction("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534")
+_FAR = 1000  # exp(+-1000) lies beyond every float32 scale: int8 has saturated or rounded to 0 long before
+_PI = Fraction("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803")
 HALF = Fraction(1, 2)
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -65,7 +65,7 @@ def square_root(x: Fraction) -> Fraction:
 
 
 def erf(x: Fraction) -> Fraction:
-    """Error function: 2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (1 * 3 * ... * (2n+1)); +-1 beyond 12."""
+    """Error function: 2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (1 * 3 ... (2n+1)); +-1 beyond 12."""
     if abs(x) > 12:
         return Fraction(1 if x > 0 else -1)
     z = _decimal(x)
@@ -96,8 +96,7 @@ def softplus(x: Fraction) -> Fraction:
 
 def clip(x: Fraction, low: Any, high: Any) -> Fraction:
     """x limited to [low, high]; the limits may be infinite."""
-    limited: Fraction = min(max(x, low), high)
-    return limited
+    return Fraction(min(max(x, low), high))
 
 
 # ---- the functions, exact
@@ -175,8 +174,8 @@ def _real_celu(x: Array, alpha: float) -> Array:
 def _real_gelu(x: Array, approximate: float) -> Array:
     if approximate:
         return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
-    erfs = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(x.dtype)
-    return np.asarray(0.5 * x * (1 + erfs))
+    erfs = np.asarray(np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)))
+    return np.asarray(0.5 * x * (1 + erfs.astype(x.dtype)))
 
 
 def _real_hard_sigmoid(x: Array) -> Array:
@@ -219,13 +218,21 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "softplus": Function({}, _real_softplus, softplus, "log(1 + exp(x))"),
         "softsign": Function({}, lambda x: x / (1 + np.abs(x)), lambda x: x / (1 + abs(x)), "x / (1 + |x|)"),
         "exponential": Function({}, np.exp, exponential, "exp(x)"),
-        "log_sigmoid": Function({}, lambda x: -_real_softplus(-x), lambda x: -softplus(-x), "log(sigmoid(x))"),
+        "log_sigmoid": Function(
+            {}, lambda x: -_real_softplus(-x), lambda x: -softplus(-x), "log(sigmoid(x))"
+        ),
+        "mish": Function(
+            {},
+            lambda x: x * np.tanh(_real_softplus(x)),
+            lambda x: x * tanh(softplus(x)),
+            "x * tanh(softplus(x))",
+        ),
         "hard_sigmoid": Function({}, _real_hard_sigmoid, _hard_sigmoid, "relu6(x + 3) / 6"),
         "hard_silu": Function(
             {}, lambda x: x * _real_hard_sigmoid(x), lambda x: x * _hard_sigmoid(x), "x * relu6(x + 3) / 6"
         ),
         "hard_tanh": Function(
-            {}, lambda x: np.clip(x, -1, 1), lambda x: clip(x, Fraction(-1), Fraction(1)), "x limited to [-1, 1]"
+            {}, lambda x: np.clip(x, -1, 1), lambda x: clip(x, -1, 1), "x limited to [-1, 1]"
         ),
         "hard_shrink": Function(
             _SHRINK,
@@ -244,7 +251,10 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
             {}, _real_sparse_plus, _sparse_plus, "0 below -1, (x + 1)^2 / 4 up to 1, x above"
         ),
         "sparse_sigmoid": Function(
-            {}, lambda x: np.clip((x + 1) / 2, 0, 1), lambda x: clip((x + 1) / 2, 0, 1), "(x + 1) / 2 in [0, 1]"
+            {},
+            lambda x: np.clip((x + 1) / 2, 0, 1),
+            lambda x: clip((x + 1) / 2, 0, 1),
+            "(x + 1) / 2 in [0, 1]",
         ),
         "squareplus": Function(
             {"b": 4.0}, lambda x, b: (x + np.sqrt(x * x + b)) / 2, _squareplus, "(x + sqrt(x^2 + b)) / 2"

@@ -1,8 +1,9 @@
-"""maximum: elementwise maximum of two inputs with broadcasting. Both inputs and the output share one QParams."""
+"""maximum: elementwise maximum of two inputs with broadcasting; all share one QParams."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +11,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, no_macs
-from tinygen.ops.binary import Broadcast, NoAttrs
-
-from typing import TYPE_CHECKING
+from tinygen.ops.binary import NoAttrs
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -52,7 +51,9 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_maximum_s8", binary.cost_compare, constants=binary.constants, in_place=binary.in_place),),
+    kernels=(
+        Kernel("tg_maximum_s8", binary.cost_compare, constants=binary.constants, in_place=binary.in_place),
+    ),
     constraints=(binary.one_activation,),
     keras={"Maximum": binary.chain("maximum", NoAttrs())},
     to_tflite=binary.export("MAXIMUM", "MaximumMinimumOptions"),

@@ -14,8 +14,8 @@ from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 
 LARGEST_FACTOR = 2.0**14
-"""A product of two int8 differences needs 17 bits, so greater factors could overflow int32; one of 512 already
-saturates the output for every product but 0, so limiting the factor changes no result."""
+"""A product of two int8 differences needs 17 bits, so greater factors could overflow int32; one of 512
+already saturates the output for every product but 0, so limiting the factor changes no result."""
 
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
@@ -39,9 +39,11 @@ class Params:
 
 
 def params(b: BoundNode) -> Params:
-    """One multiplier: scale1 * scale2 / output scale."""
+    """One multiplier: scale1 * scale2 / output scale, in float32 as TFLite computes it."""
     (first, second), q = b.inputs, b.output.q
-    factor = min(first.scale * second.scale / q.scale[0], LARGEST_FACTOR)
+    with np.errstate(over="ignore", under="ignore"):
+        factor = float(np.float32(first.scale) * np.float32(second.scale) / np.float32(q.scale[0]))
+    factor = min(factor, LARGEST_FACTOR)
     multiplier, shift = quantize_multiplier(factor)
     bounds = clamp_bounds(b.attrs.activation, q)
     loops = binary.broadcast(b)
@@ -49,11 +51,12 @@ def params(b: BoundNode) -> Params:
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(zo + requant((a - za) * (b - zb))); LiteRT rounds doubly here: `rounding` does not matter."""
+    """out = clamp(zo + requant((a - za) * (b - zb))); LiteRT rounds doubly: `rounding` does not matter."""
     p = params(b)
     first, second = binary.centred(b, arrays)
     scaled = multiply_by_quantized_multiplier(first * second, p.multiplier, p.shift)
-    return np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max).astype(np.int8)
+    clipped = np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max)
+    return np.asarray(clipped.astype(np.int8))
 
 
 def cost(b: BoundNode) -> float:

@@ -34,7 +34,10 @@ def constant_alpha(b: BoundNode) -> bool:
     """alpha must be a constant whose shape broadcasts to the input's shape"""
     if not b.inputs[1].is_constant:
         return False
-    return np.broadcast_shapes(b.inputs[0].shape, b.inputs[1].shape) == b.inputs[0].shape
+    try:
+        return np.broadcast_shapes(b.inputs[0].shape, b.inputs[1].shape) == b.inputs[0].shape
+    except ValueError:
+        return False
 
 
 # ---- Keras
@@ -83,21 +86,29 @@ class Params:
 
 
 def params(b: BoundNode) -> Params:
-    """Multipliers: input scale / output scale, and input scale * alpha scale / output scale."""
+    """Multipliers: input scale / output scale and that times alpha's scale, in float32 as TFLite."""
     (x, alpha), q = b.inputs, b.output.q
-    positive = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR))
-    negative = quantize_multiplier(min(x.scale * alpha.scale / q.scale[0], LARGEST_FACTOR))
+    input_scale, output_scale = np.float32(x.scale), np.float32(q.scale[0])
+    with np.errstate(over="ignore", under="ignore"):
+        factor = float(input_scale / output_scale)
+        alpha_factor = float(input_scale * np.float32(alpha.scale) / output_scale)
+    positive = quantize_multiplier(min(factor, LARGEST_FACTOR))
+    negative = quantize_multiplier(min(alpha_factor, LARGEST_FACTOR))
     zero_points = x.zero_point, alpha.zero_point
     return Params(binary.broadcast(b), *zero_points, *positive, *negative, q.zero_point[0])
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(zo + requant(in - zi)), or of (in - zi) * (alpha - za) below 0; `rounding` does not matter."""
+    """out = clamp(zo + requant1(in - zi)), below 0 requant2((in - zi) * (alpha - za)).
+
+    LiteRT rounds doubly here: `rounding` does not matter.
+    """
     p = params(b)
     x, alpha = binary.centred(b, arrays)
     above = multiply_by_quantized_multiplier(x, p.multiplier1, p.shift1)
     below = multiply_by_quantized_multiplier(x * alpha, p.multiplier2, p.shift2)
-    return np.clip(np.where(x >= 0, above, below) + p.output_zero_point, -128, 127).astype(np.int8)
+    total = np.where(x >= 0, above, below) + p.output_zero_point
+    return np.asarray(np.clip(total, -128, 127).astype(np.int8))
 
 
 # ---- TFLite
@@ -113,7 +124,8 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """PRELU with a constant alpha."""
     if not op.tensor(1).is_constant:
         raise op.error("alpha must be a constant")
-    return builder.add("prelu", op.name, (op.activation(0), op.constant(1)), Attrs(), op.output_qparams())
+    inputs = op.activation(0), binary.operand(op, 1, builder)
+    return builder.add("prelu", op.name, inputs, Attrs(), op.output_qparams())
 
 
 # ---- kernels

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
 
 LARGEST_FACTOR = 2.0**20
-"""Inputs need 9 bits, so greater factors could overflow int32; one of 512 already saturates all inputs but 0."""
+"""Inputs need 9 bits, so greater factors could overflow int32; one of 512 saturates all inputs but 0."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     p = params(b)
     centred = arrays[0].astype(np.int64) - p.input_zero_point
     scaled = multiply_by_quantized_multiplier(centred, p.multiplier, p.shift)
-    return np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max).astype(np.int8)
+    clipped = np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max)
+    return np.asarray(clipped.astype(np.int8))
 
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:

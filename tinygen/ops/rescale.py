@@ -69,8 +69,8 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     x = b.inputs[0]
     one = QParams.per_tensor(b.output.scale / x.scale, 0)
     constant = writer.raw(f"{b.name}/factor", np.ones(1, np.int8), one)
-    options = {"fusedActivationFunction": writer.fused("none")}
-    writer.add("MUL", [writer.activation(x), constant], writer.activation(b.output), "MulOptions", options, version=2)
+    inputs, options = [writer.activation(x), constant], {"fusedActivationFunction": writer.fused("none")}
+    writer.add("MUL", inputs, writer.activation(b.output), "MulOptions", options, version=2)
 
 
 OP = Op(

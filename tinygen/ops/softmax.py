@@ -16,9 +16,10 @@ from tinygen.fixedpoint import (
     saturating_rounding_doubling_high_mul,
 )
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
+from tinygen.ops import transpose
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.q31 import (
-    EXP_INTEGER_BITS,
+    EXP_FRACTION_BITS,
     exp_of_negative,
     input_radius,
     leading_zeros,
@@ -46,7 +47,7 @@ class Attrs:
 
 
 def bounded_sum(b: BoundNode) -> bool:
-    """softmax must run over 1 to 4,095 elements, so that the fixed-point sum of exponentials cannot overflow"""
+    """softmax must run over 1 to 4,095 elements, so that its fixed-point sum cannot overflow"""
     return len(b.inputs[0].shape) >= 1 and 1 <= b.inputs[0].shape[-1] < 1 << SUM_INTEGER_BITS
 
 
@@ -59,14 +60,19 @@ def usable_beta(b: BoundNode) -> bool:
 
 
 def append(layer: Any, axis: Any, name: str, tensor: str, builder: GraphBuilder) -> str:
-    """Append a softmax along `axis`, which must be the last one."""
-    rank = len(builder.shape(tensor)) + 1
+    """Append a softmax along `axis` (0 is the batch), with transposes around it if it is not the last."""
+    rank = len(builder.shape(tensor))
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    if len(axes) != 1 or axes[0] not in (-1, rank - 1):
-        kind = type(layer).__name__
-        why = f"softmax runs along axis {axis}, only the last axis ({rank - 1} or -1) is supported"
-        raise UnsupportedLayerError(layer.name, kind, why, "put a Permute layer before and behind it")
-    return builder.add("softmax", name, (tensor,), Attrs())
+    own = axes[0] - 1 if axes[0] > 0 else axes[0] + rank
+    if len(axes) != 1 or axes[0] == 0 or not 0 <= own < rank:
+        why = f"softmax runs along axis {axis}, it must be one axis from 1 to {rank} (or -1 to -{rank})"
+        raise UnsupportedLayerError(layer.name, type(layer).__name__, why, "reshape so that it is one axis")
+    if own == rank - 1:
+        return builder.add("softmax", name, (tensor,), Attrs())
+    swap = tuple(rank - 1 if a == own else own if a == rank - 1 else a for a in range(rank))
+    last = builder.add("transpose", f"{name}/last", (tensor,), transpose.Attrs(swap))
+    middle = builder.add("softmax", f"{name}/softmax", (last,), Attrs())
+    return builder.add("transpose", name, (middle,), transpose.Attrs(swap))
 
 
 def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
@@ -119,7 +125,7 @@ class Params:
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     x = b.inputs[0]
-    factor = min(max(b.attrs.beta * x.scale * 2 ** (31 - EXP_INTEGER_BITS), 1.0), 2.0**31 - 1)
+    factor = min(max(b.attrs.beta * x.scale * 2**EXP_FRACTION_BITS, 1.0), 2.0**31 - 1)
     multiplier, left_shift = quantize_multiplier(factor)
     depth = x.shape[-1]
     return Params(
@@ -127,12 +133,15 @@ def params(b: BoundNode) -> Params:
         depth=depth,
         multiplier=multiplier,
         left_shift=left_shift,
-        lowest=-input_radius(EXP_INTEGER_BITS, left_shift),
+        lowest=-input_radius(left_shift),
     )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(round(256 * exp(d) / sum of exp(d)) - 128), d = difference to the row's maximum, in fixed point."""
+    """out = clamp(round(256 * exp(d) / sum of exp(d)) - 128), d = difference to the row's maximum.
+
+    All in fixed point; LiteRT computes the same: `rounding` does not matter.
+    """
     p = params(b)
     x = arrays[0].astype(np.int64)
     difference = x - x.max(axis=-1, keepdims=True)

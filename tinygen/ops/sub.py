@@ -1,4 +1,4 @@
-"""sub: elementwise a - b with broadcasting: the scheme of add with the second input negated at the common scale."""
+"""sub: elementwise a - b with broadcasting: the scheme of add, subtracting at the common scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(zo + requant(scale(a) - scale(b))); LiteRT rounds doubly here: `rounding` does not matter."""
+    """out = clamp(zo + requant(scale(a) - scale(b))); LiteRT rounds doubly: `rounding` does not matter."""
     p = add.params(b)
     first, second = add.scaled(b, arrays, p)
     return add.finish(first - second, p)

@@ -1,4 +1,4 @@
-"""256-entry int8 tables of a real function: entry q + 128 holds the nearest int8 to the function of input q."""
+"""256-entry int8 tables of a real function: entry q + 128 is the nearest int8 to the function of input q."""
 
 from __future__ import annotations
 
@@ -32,12 +32,20 @@ def real_quotients(function: str, parameters: tuple[float, ...], x: QParams, y: 
 
 @lru_cache(maxsize=256)
 def exact_table(function: str, parameters: tuple[float, ...], x: QParams, y: QParams) -> Array:
-    """clamp(zero_point + round(f(x) / scale)) for the 256 inputs in order -128 ... 127: int8, shape (256,)."""
+    """clamp(zero_point + round(f(x) / scale)) for the inputs -128 ... 127: int8, shape (256,)."""
     rounded = [round_half_away(v) for v in real_quotients(function, parameters, x, y)]
     zero_point = y.zero_point[0]
     entries = np.array([min(max(r + zero_point, -128), 127) for r in rounded], np.int8)
     entries.flags.writeable = False
     return entries
+
+
+def distance_to_tie(function: str, parameters: tuple[float, ...], x: QParams, y: QParams) -> float:
+    """Output steps from the nearest rounding tie to the nearest value of the table that does not saturate."""
+    zero_point = y.zero_point[0]
+    inside = [v for v in real_quotients(function, parameters, x, y) if -129 < v + zero_point < 128]
+    ties = (abs(v - math.floor(v) - Fraction(1, 2)) for v in inside)
+    return float(min(ties, default=Fraction(1, 2)))
 
 
 def look_up(table: Array, x: Array) -> Array:
