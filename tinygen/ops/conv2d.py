@@ -13,7 +13,16 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
-from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
+from tinygen.ops.windows import (
+    VALID,
+    Padding,
+    Pair,
+    keras_padding,
+    output_size,
+    overhang,
+    tflite_padding,
+    windows,
+)
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -131,6 +140,7 @@ class Params:
     dilation_w: int
     pad_top: int
     pad_left: int
+    overhang: Padding
     groups: int
     input_zero_point: int
     requant: Requant
@@ -156,6 +166,14 @@ def params(b: BoundNode) -> Params:
         dilation_w=attrs.dilation[1],
         pad_top=attrs.padding.top,
         pad_left=attrs.padding.left,
+        overhang=overhang(
+            attrs.padding,
+            x.shape,
+            b.output.shape,
+            (weights.shape[1], weights.shape[2]),
+            attrs.stride,
+            attrs.dilation,
+        ),
         groups=attrs.groups,
         input_zero_point=x.zero_point,
         requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),

@@ -10,10 +10,19 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
-from tinygen.ops import conv2d
+from tinygen.ops import conv2d, folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
-from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
+from tinygen.ops.windows import (
+    VALID,
+    Padding,
+    Pair,
+    keras_padding,
+    output_size,
+    overhang,
+    tflite_padding,
+    windows,
+)
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -152,6 +161,7 @@ class Params:
     dilation_w: int
     pad_top: int
     pad_left: int
+    overhang: Padding
     depth_multiplier: int
     input_zero_point: int
     requant: Requant
@@ -177,6 +187,14 @@ def params(b: BoundNode) -> Params:
         dilation_w=attrs.dilation[1],
         pad_top=attrs.padding.top,
         pad_left=attrs.padding.left,
+        overhang=overhang(
+            attrs.padding,
+            x.shape,
+            b.output.shape,
+            (weights.shape[0], weights.shape[1]),
+            attrs.stride,
+            attrs.dilation,
+        ),
         depth_multiplier=out_c // in_c,
         input_zero_point=x.zero_point,
         requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
@@ -275,5 +293,8 @@ OP = Op(
         "SeparableConv2D": from_keras_separable,
     },
     to_tflite=to_tflite,
+    output_axis=2,
+    absorb_input=folding.depthwise_conv2d,
+    pads_with_zero=True,
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
 )

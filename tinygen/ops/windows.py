@@ -77,6 +77,19 @@ def output_size(size: int, pad: int, kernel: int, stride: int, dilation: int = 1
     return (size + pad - (kernel - 1) * dilation - 1) // stride + 1
 
 
+def overhang(
+    padding: Padding, size: Shape, output: Shape, kernel: Pair, stride: Pair, dilation: Pair
+) -> Padding:
+    """How far the outermost windows reach over each border of the input: 0 where padding is never read."""
+    bottom, right = (
+        max(0, (outputs - 1) * step - before + (taps - 1) * gap + 1 - n)
+        for outputs, step, before, taps, gap, n in zip(
+            output[:2], stride, (padding.top, padding.left), kernel, dilation, size[:2], strict=True
+        )
+    )
+    return Padding(padding.top, bottom, padding.left, right)
+
+
 def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding, fill: float) -> Array:
     """All windows of x (N, H, W, C), a view of shape (N, OH, OW, C, KH, KW); padding holds `fill`."""
     if padding.any:
