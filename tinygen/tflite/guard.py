@@ -16,7 +16,7 @@ def guard(where: str) -> Iterator[None]:
         yield
     except TinygenError:
         raise
-    except (Exception, MemoryError) as error:
+    except Exception as error:
         raise ModelError(
             f"{where} is damaged: {_cause(error)}\n"
             "  export the model again, or check that the file was copied completely"
