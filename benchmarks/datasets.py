@@ -1,6 +1,8 @@
-"""The evaluation models and data of ../shared/data, prepared as its SOURCES.md says. Nothing of it is in the repository.
+"""The evaluation models and data of ../shared/data, prepared as its SOURCES.md says. Nothing of it is in the
+repository.
 
-`Task.samples("train")` calibrates and trains, `Task.samples("eval")` judges. Used by the benchmarks and by tests.
+`Task.samples("train")` calibrates and trains, `Task.samples("eval")` judges. Used by the benchmarks and by
+tests.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from tinygen.metrics import Kind
 from tinygen.samples import Samples, find_grid_of
 
 Split = Literal["train", "eval"]
-Prepared = tuple[Array, Array | None, Array | None, Array | None]
-"""(stored integers or floats, real x, labels, groups); the integers are kept to find the input's exact scale."""
 
 
 def folder() -> Path:
@@ -49,13 +49,16 @@ class Task:
     def data_path(self, split: Split) -> Path:
         return folder() / self.data[split]
 
-    def samples(self, split: Split) -> Samples:
-        """Prepared samples. Raises DataError when the data is absent."""
+    def samples(self, split: Split, judging: bool = False) -> Samples:
+        """Prepared samples; judging: those of the training set that may only judge (anomalies), too.
+
+        Raises DataError when the data is absent.
+        """
         path = self.data_path(split)
         if not path.is_file():
             raise DataError(f"'{path}' does not exist\n  set TINYGEN_SHARED_DATA to the folder that holds it")
         with np.load(path, allow_pickle=False) as archive:
-            return self.prepare({key: archive[key] for key in archive.files}, split)
+            return self.prepare({key: archive[key] for key in archive.files}, "eval" if judging else split)
 
 
 def scaled(scale: float, offset: float = 0.0) -> Callable[[Mapping[str, Array], Split], Samples]:
@@ -78,7 +81,8 @@ def toycar(z: Mapping[str, Array], split: Split) -> Samples:
 
 
 def ceiling_fan(z: Mapping[str, Array], split: Split) -> Samples:
-    """16 spectral bands per axis, normalised; off (0) left out; 4 ... 6 (a coin on a blade) are the anomalies."""
+    """16 spectral bands per axis, normalised; off (0) left out; 4 ... 6 (a coin on a blade) are the
+    anomalies."""
     kept = np.isin(z["y"], (1, 2, 3) if split == "train" else range(1, 7))
     with np.load(folder() / "models" / "ceiling_fan_ae_norm.npz", allow_pickle=False) as norm:
         x = (spectrum(z["x"][kept]) - norm["mean"]) / norm["std"]
@@ -86,12 +90,12 @@ def ceiling_fan(z: Mapping[str, Array], split: Split) -> Samples:
 
 
 def spectrum(x: Array) -> Array:
-    """(N, 128, 3) counts -> (N, 48): log10 of the mean squared magnitude of 4 FFT bins each, bins 1 ... 64."""
+    """(N, 128, 3) counts -> (N, 48): log10 of the mean power of 4 FFT bins each, bins 1 ... 64."""
     g = x.astype(np.float64) / 2048.0
     g = (g - g.mean(axis=1, keepdims=True)) * np.hanning(128)[:, np.newaxis]
     power = np.abs(np.fft.rfft(g, axis=1)[:, 1:65]) ** 2
     bands = power.reshape(len(x), 16, 4, 3).mean(axis=2)
-    return np.log10(bands + 1e-3).reshape(len(x), 48)
+    return np.asarray(np.log10(bands + 1e-3).reshape(len(x), 48))
 
 
 def _files(stem: str) -> Mapping[str, str]:

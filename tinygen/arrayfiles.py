@@ -1,4 +1,5 @@
-"""Read .npy and .npz files of unknown origin: nothing is unpickled, and a header is believed only within limits."""
+"""Read .npy and .npz files of unknown origin: nothing is unpickled, and a header is believed only within
+limits."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import numpy as np
 
 from tinygen.errors import DataError, bytes_text
 from tinygen.graph import Array
+
+Result = TypeVar("Result")
 
 MAX_BYTES = 512 * 2**20
 """Largest total of the arrays read from one file or folder: a small file may claim to unpack to terabytes."""
@@ -29,7 +32,8 @@ _BROKEN = (
     SyntaxError,
     TypeError,
 )
-"""What numpy, zipfile and zlib raise on damaged files (RuntimeError covers encryption and unknown compression)."""
+"""What numpy, zipfile and zlib raise on damaged files (RuntimeError covers encryption and unknown
+compression)."""
 
 
 def read_arrays(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, Array]:
@@ -52,7 +56,7 @@ def keys_of(path: Path) -> tuple[str, ...]:
     return ("x",)
 
 
-def _guarded(path: Path, read: Callable[[], Any]) -> Any:
+def _guarded(path: Path, read: Callable[[], Result]) -> Result:
     """The result of read(), with every sign of a damaged file turned into one DataError."""
     try:
         return read()
@@ -140,12 +144,13 @@ def _claimed_bytes(stream: IO[bytes], what: str) -> int:
 def _limit(size: int, path: Path) -> None:
     if size > MAX_BYTES:
         raise DataError(
-            f"'{path}' unpacks to {bytes_text(size)}, at most {bytes_text(MAX_BYTES)} are read\n  give fewer samples"
+            f"'{path}' unpacks to {bytes_text(size)}, at most {bytes_text(MAX_BYTES)} are read\n"
+            "  give fewer samples"
         )
 
 
 def _read_folder(path: Path) -> Array:
-    """The samples of all .npy files of a folder, in the order of their names, joined along a new first axis."""
+    """The samples of all .npy files of a folder, by name, joined along a new first axis."""
     try:
         files = sorted(file for file in path.iterdir() if file.suffix == ".npy")
     except OSError as error:

@@ -1,7 +1,8 @@
 """Bias correction: rounding shifts the mean of every channel a little; the biases take these shifts back.
 
-Layer by layer over calibration samples: the mean, per output channel and before the activation, of float result
-minus simulated int8 result (whose inputs carry all rounding and corrections before it) is added to the bias.
+Layer by layer over calibration samples: the mean, per output channel and before the activation, of float
+result minus simulated int8 result (whose inputs carry all rounding and corrections before it) is added to the
+bias.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MOST_SAMPLES = 256
 
 
 def correct(simulator: Simulator, x: tuple[Array, ...], qparams: Mapping[str, QParams]) -> dict[str, Array]:
-    """Bias constant name -> corrected values. simulator: its constants are rounded; x: samples, (N, *shape) each."""
+    """Bias constant name -> corrected values. simulator: its constants are rounded; x: samples, (N, *shape)
+    each."""
     graph = simulator.graph
     exact = replace(
         simulator, constants={t.name: t.data for t in graph.tensors.values() if t.data is not None}

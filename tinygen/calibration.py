@@ -1,7 +1,7 @@
 """Calibration: run the float graph over representative samples and note what values every activation takes.
 
-Every second sample is held out: choices between ways to quantize are measured on those, with ranges that come from
-the others. The ranges that are used in the end come from all.
+Every second sample is held out: choices between ways to quantize are measured on those, with ranges that come
+from the others. The ranges that are used in the end come from all.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def observe(values: Array) -> Statistics:
 class Calibration:
     """What calibration saw. fitted, held_out: tensor name -> statistics over either part of the samples.
 
-    fit, judge: the inputs of either part, (N, *shape) per graph input; they are the same when there are fewer than
-    8 samples. grids: per graph input, the integer grid that all samples lie on, or None.
+    fit, judge: the inputs of either part, (N, *shape) per graph input; they are the same when there are fewer
+    than 8 samples. grids: per graph input, the integer grid that all samples lie on, or None.
     """
 
     fitted: Mapping[str, Statistics]
@@ -112,7 +112,8 @@ class Calibration:
 def calibrate(
     graph: Graph, samples: Samples, limit: int | None = None, progress: Progress | None = None
 ) -> Calibration:
-    """Observe every activation over at most `limit` samples (None: default_limit), taken at even distances from the whole set.
+    """Observe every activation over at most `limit` samples (None: default_limit), taken at even distances
+    from the whole set.
 
     Raises DataError when an activation becomes NaN or infinite.
     """

@@ -1,6 +1,7 @@
 """Calibrators: from the observed values of an activation to the range that int8 shall cover.
 
-Every range holds 0, so that 0 is exact (padding, relu). Values outside saturate; a smaller range has finer steps.
+Every range holds 0, so that 0 is exact (padding, relu). Values outside saturate; a smaller range has finer
+steps.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def histogram_error(r: Range, centers: Array, counts: Array) -> float:
 def entropy(s: Statistics) -> Range:
     """The range whose int8 histogram is nearest to the observed one in relative entropy.
 
-    Values outside count in the outermost step; values inside are spread evenly over the used bins of their step.
+    Values outside count in the outermost step; values inside are spread evenly over the used bins of their
+    step.
     """
     full = min_max(s)
     factors = np.linspace(0.3, 1.0, 57)

@@ -1,9 +1,10 @@
-"""Cross-layer equalization: a rewrite of the float graph (exact but for float rounding) that evens out the channels between two layers.
+"""Cross-layer equalization: a rewrite of the float graph (exact but for float rounding) that evens out the
+channels between two layers.
 
-A layer's output channel i is divided by s_i > 0 and the next layer's weights for it multiplied by s_i: what stands
-between (relu, pooling, reshapes) commutes with positive factors per channel. Channels that used little of the
-shared int8 range then use more. Idea: Nagel et al., Data-Free Quantization (2019); here with observed activation
-ranges, since weights have scales per channel anyway.
+A layer's output channel i is divided by s_i > 0 and the next layer's weights for it multiplied by s_i: what
+stands between (relu, pooling, reshapes) commutes with positive factors per channel. Channels that used little
+of the shared int8 range then use more. Idea: Nagel et al., Data-Free Quantization (2019); here with observed
+activation ranges, since weights have scales per channel anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PRODUCERS = {"conv2d": 0, "depthwise_conv2d": 2, "dense": 0, "affine": 0}
 """Operator -> axis of the output channels in its weights (input 1); its bias is input 2."""
 
 PASSING = frozenset({"max_pool2d", "average_pool2d", "mean", "reshape"})
-"""Operators that commute with a positive factor per channel (a reshape: when channels stay the fastest axis)."""
+"""Operators that commute with a positive factor per channel (a reshape: if channels stay last)."""
 
 LIMIT = 16.0
 """Factors lie within 1/16 ... 16: a channel that was quiet during calibration keeps room for more."""
@@ -95,8 +96,9 @@ def equalize(graph: Graph, statistics: Mapping[str, Statistics]) -> tuple[Graph,
 def _factors(first: BoundNode, second: BoundNode, activity: Array, tensors: Mapping[str, Tensor]) -> Array:
     """Factors in 1 / LIMIT ... 1, 1 for channels that are always 0.
 
-    activity: greatest |value| per channel. A depthwise layer takes any factor into its weight scales for free; a
-    layer that sums over channels shares the burden: the square root balances activations against weights.
+    activity: greatest |value| per channel. A depthwise layer takes any factor into its weight scales for
+    free; a layer that sums over channels shares the burden: the square root balances activations against
+    weights.
     """
     weights = tensors[second.inputs[1].name].data
     assert weights is not None

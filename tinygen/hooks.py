@@ -1,4 +1,5 @@
-"""--preprocess hooks: plain Python functions in the user's own files, named 'module:function' or 'file.py:function'."""
+"""--preprocess hooks: plain Python functions in the user's own files, named 'module:function' or
+'file.py:function'."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""How good outputs are, with 95 % confidence intervals: accuracy, AUC of reconstruction error, mean squared error."""
+"""How good outputs are, with 95 % confidence intervals: accuracy, AUC of reconstruction error, mean squared
+error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,7 @@ class Metric:
 
 
 def drop(float_metric: Metric, int8_metric: Metric) -> float:
-    """What int8 loses, in the unit of --max-drop: points (of 100) for accuracy and AUC, percent more for mse."""
+    """What int8 loses, as --max-drop counts: points (of 100) of accuracy or AUC, percent more mse."""
     assert float_metric.kind == int8_metric.kind
     if float_metric.kind == "mse":
         return 100.0 * (int8_metric.value - float_metric.value) / max(float_metric.value, 1e-30)
@@ -108,8 +109,8 @@ def check_labels(graph: Graph, samples: Samples, kind: Kind | None = None) -> No
     else:
         if output.shape != graph.input_tensors[0].shape:
             raise DataError(
-                f"the AUC of the reconstruction error needs an autoencoder: output {output.shape} is not shaped "
-                f"like input {graph.input_tensors[0].shape}"
+                f"the AUC of the reconstruction error needs an autoencoder: output {output.shape} is not "
+                f"shaped like input {graph.input_tensors[0].shape}"
             )
         labels = _group_labels(samples)
         _check_range(labels, 2, "0 is normal, 1 is an anomaly")
@@ -151,10 +152,10 @@ def _index_labels(samples: Samples) -> Array:
     y = samples.y
     assert y is not None
     if y.ndim == 2 and y.shape[1] > 1 and _is_one_hot(y):
-        return y.argmax(axis=1)
+        return np.asarray(y.argmax(axis=1))
     if len(y) != samples.count or not _is_index(y):
         raise DataError(f"labels 'y' of shape {y.shape} are not one whole number per sample")
-    return y.reshape(-1).astype(np.int64)
+    return np.asarray(y.reshape(-1), np.int64)
 
 
 def _group_labels(samples: Samples) -> Array:
@@ -179,7 +180,8 @@ def _group_labels(samples: Samples) -> Array:
 
 
 def accuracy(scores: Array, labels: Array) -> Metric:
-    """Share of samples whose greatest score (N, classes) is the label's; one score: label 1 where it is over 0.5."""
+    """Share of samples whose greatest score (N, classes) is the label's; one score: label 1 where it is over
+    0.5."""
     hits = int(np.sum(predictions(scores) == labels))
     return Metric("accuracy", hits / len(labels), *wilson(hits, len(labels)), len(labels))
 
@@ -238,12 +240,9 @@ def mse(output: Array, target: Array) -> Metric:
     return Metric("mse", float(errors.mean()), low, high, len(errors))
 
 
-def bootstrap(
-    values: Array, statistic: Callable[[Array], Array] | None = None, rounds: int = 1000
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean of values (N,), with a fixed seed: the same values give the same interval."""
+def bootstrap(values: Array, rounds: int = 1000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of values (N,). The seed is fixed: equal values, equal interval."""
     generator = np.random.default_rng(2718281828)
-    statistic = statistic or (lambda drawn: drawn.mean(axis=-1))
-    means = [float(statistic(values[generator.integers(0, len(values), len(values))])) for _ in range(rounds)]
+    means = [float(values[generator.integers(0, len(values), len(values))].mean()) for _ in range(rounds)]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)

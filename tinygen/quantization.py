@@ -1,7 +1,9 @@
-"""Quantization: a fused float graph and its calibration become an int8 graph, with a record of every decision.
+"""Quantization: a fused float graph and its calibration become an int8 graph, with a record of every
+decision.
 
-The scheme is TFLite's (docs/numerics.md): activations asymmetric int8 per tensor, weights symmetric int8 per output
-channel, int32 biases. Ranges, equalization and bias correction are decided by what they cost at the outputs.
+The scheme is TFLite's (docs/numerics.md): activations asymmetric int8 per tensor, weights symmetric int8 per
+output channel, int32 biases. Ranges, equalization and bias correction are decided by what they cost at the
+outputs.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
 Switch = Literal["auto", "on", "off"]
 SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
 CHOICE_MACS, DECISION_MACS = 400e6, 2e9
-"""Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they set how
-many held-out samples are judged."""
+"""Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they
+set how many held-out samples are judged."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' applies what helps."""
+    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' if it helps."""
 
     calibration: str = "auto"
     equalization: Switch = "auto"
@@ -55,7 +57,8 @@ class RangeDecision:
     """QParams of a group of tied activations and where they come from.
 
     calibrator: its name; 'fixed' by the operator, 'exact' for integer samples, 'derived' from other scales.
-    costs: candidate -> mean cost at the outputs (simulation.py) on held-out samples; empty when none was measured.
+    costs: candidate -> mean cost at the outputs (simulation.py) on held-out samples; empty when none was
+    measured.
     """
 
     group: str
@@ -80,7 +83,7 @@ class RangeDecision:
 
 @dataclass(frozen=True)
 class RewriteDecision:
-    """Whether a rewrite of weights and biases was applied. comparison: cost without and with it, if measured."""
+    """Whether a rewrite of weights and biases was applied. comparison: cost without and with it."""
 
     name: str
     applied: bool
@@ -194,8 +197,12 @@ def _equalize(draft: _Draft, options: Options) -> tuple[_Draft, RewriteDecision]
     equal = replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
     comparison = compare(*(_rough_errors(d, options.bias_correction) for d in (draft, equal)))
     applied = options.equalization == "on" or comparison.better
-    why = f"{len(done)} pairs of layers, {'cost falls' if comparison.better else 'no gain over the standard error'}"
+    why = f"{len(done)} pairs of layers, {_verdict(comparison)}"
     return (equal if applied else draft), RewriteDecision(name, applied, why, comparison)
+
+
+def _verdict(comparison: Comparison) -> str:
+    return "cost falls" if comparison.better else "no gain over the standard error"
 
 
 def _rough_errors(draft: _Draft, correction: Switch) -> Array:
@@ -249,7 +256,7 @@ def _correct_biases(
     after = replace(simulator, constants={**simulator.constants, **biases}).errors(qparams)
     comparison = compare(before, after)
     applied = switch == "on" or comparison.better
-    why = f"{len(biases)} layers, {'cost falls' if comparison.better else 'no gain over the standard error'}"
+    why = f"{len(biases)} layers, {_verdict(comparison)}"
     decision = RewriteDecision(name, applied, why, comparison)
     if not applied:
         return draft, decision, comparison.before

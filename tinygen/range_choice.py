@@ -1,8 +1,10 @@
-"""--calibration auto: the calibrator of every group of activations is chosen by its measured cost at the outputs.
+"""--calibration auto: the calibrator of every group of activations is chosen by its measured cost at the
+outputs.
 
-In execution order: what stands before is rounded as already chosen, what comes after is still float. The cheapest
-ranges to make come from the fitted samples, the cost from the held-out ones, so that a range that cuts off what new
-samples need is seen to. Min-max stays unless another one is better by more than the standard error.
+In execution order: what stands before is rounded as already chosen, what comes after is still float. The
+cheapest ranges to make come from the fitted samples, the cost from the held-out ones, so that a range that
+cuts off what new samples need is seen to. Min-max stays unless another one is better by more than the
+standard error.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinygen.calibration import Calibration, Statistics
-from tinygen.calibrators import CANDIDATES, Range
+from tinygen.calibrators import CANDIDATES, Range, min_max
 from tinygen.graph import Array, Graph, QParams
 from tinygen.scales import Group, exposed
 from tinygen.simulation import Simulator, State, compare, judged, rounded
@@ -43,6 +45,17 @@ def candidates(s: Statistics) -> dict[str, Range]:
     return found
 
 
+def must_stay_whole(graph: Graph, group: Group) -> bool:
+    """True for inputs and outputs of a model that reconstructs its input (an output has the shape of an input).
+
+    Such models find anomalies: samples with unusual values, which the representative ones do not show and which
+    must not be cut off to make usual ones finer.
+    """
+    inputs = {t.shape for t in graph.input_tensors if t.elements > 1}
+    reconstructs = any(t.shape in inputs for t in graph.output_tensors)
+    return reconstructs and any(m in graph.inputs or m in graph.outputs for m in group.members)
+
+
 def _alike(a: QParams, b: QParams) -> bool:
     return abs(a.scale[0] / b.scale[0] - 1) < 0.01 and abs(a.zero_point[0] - b.zero_point[0]) <= 1
 
@@ -66,7 +79,8 @@ def choose(
     given: Mapping[str, QParams],
     progress: Progress = no_progress,
 ) -> dict[str, Choice]:
-    """Group name -> choice, for the groups without an anchor. given: QParams of activations of anchored groups."""
+    """Group name -> choice, for the groups without an anchor. given: QParams of activations of anchored
+    groups."""
     graph, bound = simulator.graph, simulator.graph.bound()
     free = {g.name: g for g in tied if g.anchor is None}
     of = {member: g for g in free.values() for member in g.members}
@@ -92,7 +106,8 @@ def choose(
 
 @dataclass(frozen=True)
 class _Trial:
-    """Measures ranges for one group. tensor: its first member, in `state` but not yet rounded, after `done` nodes."""
+    """Measures ranges for one group. tensor: its first member, in `state` but not yet rounded, after `done`
+    nodes."""
 
     simulator: Simulator
     group: Group
@@ -110,11 +125,14 @@ class _Trial:
         return self.simulator.cost({**start, **after})
 
     def best(self, s: Statistics, before: float) -> tuple[Choice, QParams, Array]:
-        """The choice, its QParams on the fitted statistics, and its cost per sample. before: cost without rounding.
+        """The choice, its QParams on the fitted statistics, and its cost per sample. before: cost without
+        rounding.
 
-        Where min-max does next to no harm, nothing else is tried; where even the best does much, it is searched.
+        Where min-max does next to no harm, nothing else is tried; where even the best does much, it is
+        searched.
         """
-        options = candidates(s)
+        whole = must_stay_whole(self.simulator.graph, self.group)
+        options = {"min-max": min_max(s)} if whole else candidates(s)
         first, *others = options
         errors = {first: self.errors(options[first])}
         if errors[first].mean() - before > WORTH_CHOOSING * before:
@@ -123,7 +141,7 @@ class _Trial:
         best = min(costs, key=costs.__getitem__)
         if not compare(errors[first], errors[best]).better:
             best = first
-        if costs[best] - before > WORTH_SEARCHING * before:
+        if not whole and costs[best] - before > WORTH_SEARCHING * before:
             found, least = self.search(options[best], errors[best], Range.around(s.low, s.high))
             if found != options[best]:
                 costs["search"] = float(least.mean())
@@ -158,7 +176,8 @@ NEAR = (0.9, 1.1)
 
 
 def _steps(is_input: bool) -> tuple[str, ...]:
-    """What the search does in turn. What rounding takes from an input nothing brings back: all pairs are tried."""
+    """What the search does in turn. What rounding takes from an input nothing brings back: all pairs are
+    tried."""
     return ("grid", "near high", "near low") if is_input else ("both", "high", "low", "near high", "near low")
 
 
@@ -173,4 +192,8 @@ def _moved(r: Range, full: Range, step: str) -> list[Range]:
     if step.startswith("near"):
         highs = [min(r.high * f, full.high) for f in NEAR]
         lows = [max(r.low * f, full.low) for f in NEAR]
-    return [Range(r.low, high) for high in highs] if step.endswith("high") else [Range(low, r.high) for low in lows]
+    return (
+        [Range(r.low, high) for high in highs]
+        if step.endswith("high")
+        else [Range(low, r.high) for low in lows]
+    )

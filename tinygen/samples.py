@@ -1,8 +1,9 @@
-"""Samples given by the user (--representative, --eval, --inputs): read, scaled, checked against the model's inputs.
+"""Samples given by the user (--representative, --eval, --inputs): read, scaled, checked against the model's
+inputs.
 
 Integers are used as they stand unless --input-scale and --input-offset say real = x * scale + offset, or a
---preprocess hook (the user's own Python) computes the model's inputs. int8 samples for a model that is int8 already
-are its quantized inputs when no scaling is given.
+--preprocess hook (the user's own Python) computes the model's inputs. int8 samples for a model that is int8
+already are its quantized inputs when no scaling is given.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from tinygen.hooks import load_hook, run_hook
 class Options:
     """How stored numbers become real ones. scale and offset: real = x * scale + offset.
 
-    preprocess: 'module:function' or 'file.py:function'. It gets the file's arrays as a dict (key 'x' for .npy files
-    and folders) and returns x, (x, y) or (x, y, groups); several inputs as a dict by name or a list in order.
+    preprocess: 'module:function' or 'file.py:function'. It gets the file's arrays as a dict (key 'x' for .npy
+    files and folders) and returns x, (x, y) or (x, y, groups); several inputs as a dict by name or a list in
+    order.
     """
 
     scale: float | None = None
@@ -51,7 +53,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Grid:
-    """All samples of an input are real = scale * q - scale * zero_point for integers q in int8: no loss in int8."""
+    """All samples of an input are real = scale * q - scale * zero_point for integers q in int8: no loss in
+    int8."""
 
     scale: float
     zero_point: int
@@ -65,8 +68,8 @@ class Grid:
 class Samples:
     """x: float32 (N, *shape) per graph input. y: labels or targets, one per sample or one per group, or None.
 
-    groups: (N,) index of the recording that each sample is a window of, or None. grids: per input, the integer grid
-    that its samples lie on, or None.
+    groups: (N,) index of the recording that each sample is a window of, or None. grids: per input, the
+    integer grid that its samples lie on, or None.
     """
 
     x: tuple[Array, ...]
@@ -243,7 +246,8 @@ def _check_labels(
 def find_grid(array: Array, real: Array, tensor: Tensor, options: Options = DEFAULT) -> Grid | None:
     """The grid that the samples of a float input lie on, or None when int8 cannot hold all of them exactly.
 
-    array: as stored, real: as the model takes them. Floats are looked at, too: images divided by 255 lie on a grid.
+    array: as stored, real: as the model takes them. Floats are looked at, too: images divided by 255 lie on a
+    grid.
     """
     if tensor.dtype != "float32":
         return None

@@ -1,8 +1,9 @@
-"""Which activations share a scale: operators that move values without computing tie their inputs to their output.
+"""Which activations share a scale: operators that move values without computing tie their inputs to their
+output.
 
-`separate` first inserts a `requantize` where such an operator meets inputs whose QParams are bound to something
-else (the fixed scale of a softmax, the exact scale of a graph input). `groups` then finds the sets of tied
-activations by union-find. `assign` turns one QParams per group into one per activation.
+`separate` first inserts a `requantize` where such an operator meets inputs whose QParams are bound to
+something else (the fixed scale of a softmax, the exact scale of a graph input). `groups` then finds the sets
+of tied activations by union-find. `assign` turns one QParams per group into one per activation.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from tinygen.ops.base import Share
 SELECTING = frozenset(
     {"max_pool2d", "reshape", "concat", "pad", "crop", "transpose", "resize_nearest", "maximum", "minimum"}
 )
-"""Operators whose output holds only values of their inputs, chosen by order: saturating before or after is equal.
+"""Operators whose output holds only values of their inputs, chosen by order: saturating before or after is
+equal.
 
-So the range of a tensor that only such operators read may be that of their output."""
+So the range of a tensor that only such operators read may be that of their output.
+"""
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """What binds the QParams of a group: a value (fixed scales, exact graph inputs) or a rule (derived from `node`)."""
+    """What binds the QParams of a group: a value (fixed scales, exact graph inputs) or a rule (derived from
+    `node`)."""
 
     qparams: QParams | None
     node: str = ""
@@ -77,7 +81,8 @@ class _Union:
 def separate(graph: Graph, exact: Mapping[str, QParams]) -> tuple[Graph, dict[str, str]]:
     """The float graph with a requantize in front of every tied input that is bound otherwise.
 
-    exact: QParams of graph inputs that are given. Returns the graph, and the new tensors with the ones they copy.
+    exact: QParams of graph inputs that are given. Returns the graph, and the new tensors with the ones they
+    copy.
     """
     union, nodes, tensors, copies = _inputs(graph, exact), list[Node](), dict(graph.tensors), dict[str, str]()
     for b in graph.bound():
@@ -142,7 +147,8 @@ def _tie(union: _Union, b: BoundNode) -> None:
 
 
 def exposed(graph: Graph, group: Group) -> tuple[str, ...]:
-    """The members whose values matter outside the group: read by more than selecting operators, or graph outputs."""
+    """The members whose values matter outside the group: read by more than selecting operators, or graph
+    outputs."""
     inside = set(group.members)
 
     def matters(tensor: str) -> bool:

@@ -1,8 +1,9 @@
-"""Simulated quantization: the float graph with every activation rounded to its int8 grid, to measure what that costs.
+"""Simulated quantization: the float graph with every activation rounded to its int8 grid, to measure what
+that costs.
 
-Much faster than the int8 reference and close to it (only the rounding of accumulators is missing). The cost is
-measured at the outputs, per sample: relative entropy against the float probabilities behind a softmax, else squared
-error relative to the variance of the float output.
+Much faster than the int8 reference and close to it (only the rounding of accumulators is missing). The cost
+is measured at the outputs, per sample: relative entropy against the float probabilities behind a softmax,
+else squared error relative to the variance of the float output.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Simulator:
         return cls(graph, constants, x, target, tuple(max(float(np.var(t)), 1e-30) for t in target))
 
     def run(self, nodes: Iterable[BoundNode], state: State, qparams: Mapping[str, QParams]) -> State:
-        """Compute nodes on top of `state` (which stays as it is); activations named in qparams are rounded."""
+        """Compute nodes on top of `state` (which stays); activations named in qparams are rounded."""
         new: State = {}
         for b in nodes:
             arrays = [
@@ -115,7 +116,8 @@ class Simulator:
 
 
 def judged(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, QParams]:
-    """qparams without those of outputs whose scale is fixed: rounding probabilities to 1/256 is no choice of ours."""
+    """qparams without those of outputs whose scale is fixed: rounding probabilities to 1/256 is no choice of
+    ours."""
     hidden = {o for o in graph.outputs if _is_fixed(graph, o)}
     return {name: q for name, q in qparams.items() if name not in hidden}
 
