@@ -16,11 +16,18 @@ Pass = Callable[[Graph], Graph | None]
 
 
 def fixpoint(graph: Graph, passes: Sequence[Pass]) -> Graph:
-    """Apply the passes in order, from the start after each change, until none applies."""
-    changed: Graph | None = graph
-    while changed is not None:
+    """Apply each pass as often as it applies, in order, until a whole round changes nothing."""
+    before = None
+    while graph is not before:
+        before = graph
+        for rewrite in passes:
+            graph = _exhausted(graph, rewrite)
+    return graph
+
+
+def _exhausted(graph: Graph, rewrite: Pass) -> Graph:
+    while (changed := rewrite(graph)) is not None:
         graph = changed
-        changed = next((result for result in (p(graph) for p in passes) if result is not None), None)
     return graph
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import folding
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
 from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
 
@@ -243,4 +244,6 @@ OP = Op(
         "Normalization": from_normalization,
     },
     to_tflite=to_tflite,
+    output_axis=0,
+    absorb_input=folding.affine,
 )
