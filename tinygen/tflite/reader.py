@@ -91,8 +91,8 @@ class TfliteOperator:
     def bias(self, i: int, channels: int) -> str:
         """Adds the int32 bias (channels,), zeros where it is absent."""
         x, weights = self.tensor(0 if self.kind != "TRANSPOSE_CONV" else 2), self.tensor(1)
-        scales = weights.q.scale if weights.q.axis is not None else weights.q.scale * channels
-        qparams = QParams(tuple(min(max(x.scale * s, 1e-37), 1e38) for s in scales), (0,) * len(scales), 0)
+        scales = tuple(min(max(x.scale * s, 1e-37), 1e38) for s in weights.q.scale)
+        qparams = QParams(scales, (0,) * len(scales), None if weights.q.axis is None else 0)
         if not self.has(i):
             zeros = np.zeros(channels, np.int32)
             return self._reading.builder.constant(f"{self.name}/bias", zeros, qparams)
