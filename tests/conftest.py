@@ -14,7 +14,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("default")
 
 NEEDS = {

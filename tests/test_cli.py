@@ -55,7 +55,18 @@ def test_help_teaches_by_example(command: str) -> None:
 
 def test_compile_reports_sizes_and_metrics(files: Path, tmp_path: Path, capsys: Capture) -> None:
     model, labelled, labels = (str(files / name) for name in ("model.tflite", "eval.npz", "labels.txt"))
-    arguments = ["compile", model, "--eval", labelled, "--labels", labels, "--name", "net", "--arena", "library"]
+    arguments = [
+        "compile",
+        model,
+        "--eval",
+        labelled,
+        "--labels",
+        labels,
+        "--name",
+        "net",
+        "--arena",
+        "library",
+    ]
     data = run_json(capsys, *arguments, "--out", str(tmp_path / "fw"))
     assert data["arena_bytes"] == data["arena_lower_bound"] > 0
     assert data["int8_metric"]["kind"] == "accuracy" and data["int8_metric"]["count"] == 12
@@ -66,7 +77,10 @@ def test_compile_reports_sizes_and_metrics(files: Path, tmp_path: Path, capsys: 
 def test_same_input_gives_a_byte_identical_project(files: Path, tmp_path: Path, capsys: Capture) -> None:
     for name in ("a", "b"):
         assert main(["compile", str(files / "model.tflite"), "--out", str(tmp_path / name)]) == 0
-    texts = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in sorted(tmp_path.iterdir())]
+    texts = [
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in sorted(tmp_path.iterdir())
+    ]
     assert texts[0] == texts[1]
 
 
@@ -74,7 +88,9 @@ def test_check_sees_a_changed_option_and_a_changed_file(files: Path, tmp_path: P
     model, out = str(files / "model.tflite"), str(tmp_path / "fw")
     assert main(["compile", model, "--out", out]) == 0
     assert main(["compile", model, "--out", out, "--check"]) == 0
-    assert "is not what would be generated now" in fails(capsys, "compile", model, "--out", out, "--check", "--name", "x")
+    assert "is not what would be generated now" in fails(
+        capsys, "compile", model, "--out", out, "--check", "--name", "x"
+    )
     (tmp_path / "fw" / "src" / "main.c").write_text("int main(void) { return 0; }\n")
     assert "src/main.c" in fails(capsys, "compile", model, "--out", out, "--check")
 
@@ -83,7 +99,15 @@ def test_check_sees_a_changed_option_and_a_changed_file(files: Path, tmp_path: P
 @pytest.mark.parametrize("emulator", [pytest.param("qemu", marks=pytest.mark.qemu), "unicorn", "host"])
 def test_run_passes_and_says_so(files: Path, capsys: Capture, emulator: str) -> None:
     data = run_json(
-        capsys, "run", str(files / "fw"), "--inputs", str(files / "eval.npz"), "--emulator", emulator, "--count", "3"
+        capsys,
+        "run",
+        str(files / "fw"),
+        "--inputs",
+        str(files / "eval.npz"),
+        "--emulator",
+        emulator,
+        "--count",
+        "3",
     )
     assert (data["outcome"], data["samples"]) == ("PASSED", 3)
     assert (data["instructions_median"] is None) == (emulator == "host")
@@ -98,7 +122,15 @@ def test_run_fails_on_a_wrong_weight(files: Path, tmp_path: Path, capsys: Captur
     first = text.index("= {") + 3
     source.write_text(text[:first] + "\n    99," + text[text.index(",", first) + 1 :])
     capsys.readouterr()
-    arguments = ["run", str(tmp_path / "fw"), "--inputs", str(files / "eval.npz"), "--emulator", "unicorn", "--json"]
+    arguments = [
+        "run",
+        str(tmp_path / "fw"),
+        "--inputs",
+        str(files / "eval.npz"),
+        "--emulator",
+        "unicorn",
+        "--json",
+    ]
     assert main(arguments) == 1
     data = json.loads(capsys.readouterr().out)
     assert data["outcome"] == "WRONG_OUTPUT" and "sample 0" in data["detail"]
@@ -181,5 +213,7 @@ def test_float_model_needs_representative(
 
 @pytest.mark.parametrize("text", ["96,x,3", "0,3", "", "a=", "96,-1"])
 def test_input_shape_must_be_a_shape(files: Path, tmp_path: Path, capsys: Capture, text: str) -> None:
-    message = fails(capsys, "compile", str(files / "model.tflite"), "--out", str(tmp_path), "--input-shape", text)
+    message = fails(
+        capsys, "compile", str(files / "model.tflite"), "--out", str(tmp_path), "--input-shape", text
+    )
     assert "is not a shape" in message

@@ -16,7 +16,16 @@ from tests.support.graphs import int8_graph
 from tests.support.host import WARNINGS, HostLibrary, library_of, write_files
 from tests.support.nodes import random_inputs
 from tinygen import evaluate
-from tinygen.emission import Library, c_comment, c_float, c_int, c_string, check_prefix, emit_library, suggest_prefix
+from tinygen.emission import (
+    Library,
+    c_comment,
+    c_float,
+    c_int,
+    c_string,
+    check_prefix,
+    emit_library,
+    suggest_prefix,
+)
 from tinygen.errors import UsageError
 from tinygen.planning import plan
 from tinygen.program import select
@@ -27,7 +36,9 @@ def emitted(name: str = "small", **options: object) -> Library:
     return emit_library(program, plan(program), name, **options)  # type: ignore[arg-type]
 
 
-def compiled(tmp_path: Path, library: Library, main: str, flags: Sequence[str] = (), compiler: str = "gcc") -> str:
+def compiled(
+    tmp_path: Path, library: Library, main: str, flags: Sequence[str] = (), compiler: str = "gcc"
+) -> str:
     """Build the library with a main function, run it, return what it prints."""
     sources = [str(p) for p in write_files(library, tmp_path)]
     suffix = ".cpp" if compiler == "g++" else ".c"
@@ -38,7 +49,16 @@ def compiled(tmp_path: Path, library: Library, main: str, flags: Sequence[str] =
         objects.append(f"{source}.o")
         subprocess.run(["gcc", *WARNINGS, *flags, include, "-c", source, "-o", objects[-1]], check=True)
     target = tmp_path / "main"
-    command = [compiler, "-Wall", "-Wextra", "-Werror", *flags, include, str(tmp_path / f"main{suffix}"), *objects]
+    command = [
+        compiler,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        *flags,
+        include,
+        str(tmp_path / f"main{suffix}"),
+        *objects,
+    ]
     subprocess.run([*command, "-o", str(target)], check=True)
     return subprocess.run([str(target)], check=True, capture_output=True, text=True).stdout
 
@@ -113,7 +133,7 @@ def test_helpers_labels_and_own_arena(tmp_path: Path, compiler: str) -> None:
     """Also from C++: the header compiles as such."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
-    library = emitted(arena="library", labels=("left", "say \"?\\", "right"))
+    library = emitted(arena="library", labels=("left", 'say "?\\', "right"))
     text = compiled(tmp_path, library, HELPERS_MAIN, compiler=compiler)
     assert text == "13 7 127 -128 0 -3 -128 127 left right 1 0"
 

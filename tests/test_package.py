@@ -66,11 +66,15 @@ def run_installed(installed: Path, cwd: Path, *arguments: str) -> subprocess.Com
 
 def test_wheel_carries_templates_and_boards(installed: Path, tmp_path: Path) -> None:
     done = run_installed(installed, tmp_path, "-c", "import tinygen; print(tinygen.__file__)")
-    assert Path(done.stdout.strip()).is_relative_to(installed), "the checkout was imported instead of the wheel"
+    assert Path(done.stdout.strip()).is_relative_to(installed), (
+        "the checkout was imported instead of the wheel"
+    )
     done = run_installed(installed, tmp_path, "-m", "tinygen", "boards", "--json")
     assert done.returncode == 0 and "mps2_an386" in done.stdout
     for folder in ("templates", "boards"):
-        original = sorted(str(p.relative_to(ROOT / folder)) for p in (ROOT / folder).rglob("*") if p.is_file())
+        original = sorted(
+            str(p.relative_to(ROOT / folder)) for p in (ROOT / folder).rglob("*") if p.is_file()
+        )
         data = installed / "tinygen" / "_data" / folder
         packed = sorted(str(p.relative_to(data)) for p in data.rglob("*") if p.is_file())
         assert packed == original

@@ -62,7 +62,9 @@ def test_out_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["write_text", "rename"])
-def test_a_failure_half_way_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_a_failure_half_way_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     """Disk full: while writing, or when the old folder was moved away already."""
     write_project(made(), tmp_path / "fw")
     before = {p: (tmp_path / "fw" / p).read_bytes() for p in names(tmp_path / "fw")}

@@ -35,7 +35,9 @@ def test_device_equals_reference(model: RealModel, shared_data: Path, tmp_path: 
     assert plan.arena_bytes <= 1.02 * plan.lower_bound
     counts = {}
     for emulator in ("qemu", "unicorn"):
-        ran = tinygen.run(tmp_path / "fw", inputs=shared_data / model.eval, emulator=emulator, count=model.count)
+        ran = tinygen.run(
+            tmp_path / "fw", inputs=shared_data / model.eval, emulator=emulator, count=model.count
+        )
         assert (ran.result.outcome, ran.result.detail) == (Outcome.PASSED, ran.result.detail)
         assert len(ran.result.outputs[0]) == model.count
         counts[emulator] = ran.result.instructions[0]

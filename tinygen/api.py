@@ -30,6 +30,7 @@ from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
 
 GRAPH_FILE = "graph.json"
+AS_STORED = SampleOptions()
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def compile(
     max_drop: float | None = None,
     name: str | None = None,
     input_shape: Sequence[Any] = (),
-    samples: SampleOptions = SampleOptions(),
+    samples: SampleOptions = AS_STORED,
     calibration: str = "auto",
     arena: Arena = "caller",
     labels: Sequence[str] = (),
@@ -142,7 +143,9 @@ def _judge(
     before = None
     if compiled.fused is not None:
         fused = compiled.fused
-        outputs = evaluate.chunked(lambda x: evaluate.real(fused, x), judged.x, report=_stage(report, "float"))
+        outputs = evaluate.chunked(
+            lambda x: evaluate.real(fused, x), judged.x, report=_stage(report, "float")
+        )
         before = metrics.judge(fused, judged, outputs, kind)
     inputs = quantize_inputs(graph, judged.x)
     integers = evaluate.chunked(lambda x: evaluate.reference(graph, x), inputs, report=_stage(report, "int8"))
@@ -155,7 +158,10 @@ def _stage(report: Report, stage: str) -> Any:
 
 def dequantized(graph: Graph, outputs: Sequence[Array]) -> tuple[Array, ...]:
     """Real values of int8 outputs (N, *shape)."""
-    return tuple(t.q.dequantize(o.reshape(len(o), *t.shape)) for t, o in zip(graph.output_tensors, outputs, strict=True))
+    return tuple(
+        t.q.dequantize(o.reshape(len(o), *t.shape))
+        for t, o in zip(graph.output_tensors, outputs, strict=True)
+    )
 
 
 def _check_drop(before: Metric | None, after: Metric | None, max_drop: float | None) -> None:
@@ -254,7 +260,9 @@ def load_project(folder: str | Path) -> tuple[Graph, Board, dict[str, Any]]:
     try:
         text = path.read_text()
     except OSError as problem:
-        raise ModelError(f"'{path}' cannot be read: {problem.strerror}\n  generate the project again") from None
+        raise ModelError(
+            f"'{path}' cannot be read: {problem.strerror}\n  generate the project again"
+        ) from None
     return serialization.graph_from_json(text, str(path)), load_board(folder / "board.toml"), manifest
 
 
@@ -280,7 +288,9 @@ def run(
     options = samples if samples is not None else SampleOptions(**manifest["samples"])
     data = load_samples(inputs, graph, options).head(count)
     integers = quantize_inputs(graph, data.x)
-    expected = evaluate.chunked(lambda x: evaluate.reference(graph, x), integers, report=_stage(report, "reference"))
+    expected = evaluate.chunked(
+        lambda x: evaluate.reference(graph, x), integers, report=_stage(report, "reference")
+    )
     image = backend.build(Path(folder), board)
     result = run_firmware(
         image, board, backend, integers, expected, timeout, lambda done, total: report("run", done, total)

@@ -22,7 +22,9 @@ class ModelError(TinygenError):
 class UnsupportedLayerError(ModelError):
     """A layer (or TFLite operator) of the model is not supported."""
 
-    def __init__(self, layer: str, kind: str, why: str, instead: str = "see 'tinygen ops' for what is supported"):
+    def __init__(
+        self, layer: str, kind: str, why: str, instead: str = "see 'tinygen ops' for what is supported"
+    ):
         super().__init__(f"layer '{layer}' ({kind}) is not supported: {why}\n  {instead}")
         self.layer, self.kind = layer, kind
 

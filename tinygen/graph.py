@@ -50,14 +50,17 @@ class QParams:
         assert self.axis is None
         scaled = np.asarray(real, np.float64) / self.scale[0]
         rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point[0]
-        return np.clip(rounded, low, high).astype(np.int8)
+        integers: Array = np.clip(rounded, low, high).astype(np.int8)
+        return integers
 
     def dequantize(self, q: Array) -> Array:
         """Real values (float64) of the integers q; per-channel scales run along `axis` of q."""
         if self.axis is None:
-            return (q.astype(np.float64) - self.zero_point[0]) * self.scale[0]
+            real: Array = (q.astype(np.float64) - self.zero_point[0]) * self.scale[0]
+            return real
         scale = np.expand_dims(np.array(self.scale), [a for a in range(q.ndim) if a != self.axis % q.ndim])
-        return q.astype(np.float64) * scale
+        channels: Array = q.astype(np.float64) * scale
+        return channels
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,9 @@ class GraphBuilder:
         self._tensors[unique] = Tensor(unique, data.shape, data.dtype.name, qparams, data)  # type: ignore[arg-type]
         return unique
 
-    def add(self, op: str, name: str, inputs: tuple[str, ...], attrs: Any, qparams: QParams | None = None) -> str:
+    def add(
+        self, op: str, name: str, inputs: tuple[str, ...], attrs: Any, qparams: QParams | None = None
+    ) -> str:
         """Append a node after checking its constraints; returns its output tensor's name (the node's own name)."""
         from tinygen import ops
 
@@ -246,7 +251,9 @@ class GraphBuilder:
 
     def build(self, outputs: tuple[str, ...]) -> Graph:
         """The finished graph."""
-        return Graph(self.name, tuple(self._nodes), self._tensors, tuple(self._inputs), tuple(outputs)).pruned()
+        return Graph(
+            self.name, tuple(self._nodes), self._tensors, tuple(self._inputs), tuple(outputs)
+        ).pruned()
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 1

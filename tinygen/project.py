@@ -101,7 +101,9 @@ def write_file(path: Path, data: bytes) -> None:
         part.write_bytes(data)
         part.replace(path)
     except OSError as problem:
-        raise OutputError(f"cannot write '{path}': {problem.strerror or problem}\n  nothing was changed") from problem
+        raise OutputError(
+            f"cannot write '{path}': {problem.strerror or problem}\n  nothing was changed"
+        ) from problem
     finally:
         part.unlink(missing_ok=True)
 

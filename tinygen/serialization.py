@@ -66,7 +66,9 @@ def _read_tensor(fields: dict[str, Any]) -> Tensor:
 def _read_array(fields: dict[str, Any], shape: tuple[int, ...]) -> Array | None:
     if "data" not in fields:
         return None
-    raw = np.frombuffer(base64.b64decode(fields["data"], validate=True), np.dtype(fields["dtype"]).newbyteorder("<"))
+    raw = np.frombuffer(
+        base64.b64decode(fields["data"], validate=True), np.dtype(fields["dtype"]).newbyteorder("<")
+    )
     return raw.astype(fields["dtype"]).reshape(shape)
 
 

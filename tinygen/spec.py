@@ -16,7 +16,9 @@ def check(graph: Graph, quantized: bool) -> Graph:
         assert b.node.output not in known, f"'{b.node.output}' is written twice"
         known.add(b.node.output)
         _check_node(b, quantized)
-    assert graph.outputs and all(o in known for o in graph.outputs), f"outputs {graph.outputs} are not all written"
+    assert graph.outputs and all(o in known for o in graph.outputs), (
+        f"outputs {graph.outputs} are not all written"
+    )
     return graph
 
 
@@ -27,6 +29,8 @@ def _check_node(b: BoundNode, quantized: bool) -> None:
     assert shape == b.output.shape, f"'{b.name}': shape {b.output.shape}, inferred {shape}"
     for tensor in (*b.inputs, b.output):
         if quantized:
-            assert tensor.dtype != "float32" and tensor.qparams is not None, f"'{tensor.name}' is not quantized"
+            assert tensor.dtype != "float32" and tensor.qparams is not None, (
+                f"'{tensor.name}' is not quantized"
+            )
         else:
             assert tensor.dtype == "float32" and tensor.qparams is None, f"'{tensor.name}' is not float"

@@ -25,7 +25,9 @@ def main() -> int:
         healthy = healthy_files(Path(folder) / "healthy")
         scratch = Path(folder) / "scratch"
         seeds = range(options.first, options.first + options.count)
-        verdicts = [run_case(s, healthy, scratch) for s in track(seeds, "damage", console=Console(stderr=True))]
+        verdicts = [
+            run_case(s, healthy, scratch) for s in track(seeds, "damage", console=Console(stderr=True))
+        ]
     tally = Counter((v.case.target, v.case.damage, v.exit_code) for v in verdicts)
     table = Table("file", "damage", "exit 0", "exit 1", "other", box=None)
     for target, damage in sorted({key[:2] for key in tally}):
@@ -35,9 +37,13 @@ def main() -> int:
     console.print(table)
     broken = [v for v in verdicts if v.fault]
     for v in broken:
-        console.print(f"seed {v.case.seed} {v.case.target} {v.case.damage}: {v.fault}\n{v.output[-1500:]}", markup=False)
+        console.print(
+            f"seed {v.case.seed} {v.case.target} {v.case.damage}: {v.fault}\n{v.output[-1500:]}", markup=False
+        )
     slowest, largest = max(v.seconds for v in verdicts), max(v.peak_bytes for v in verdicts)
-    console.print(f"{len(verdicts)} damaged inputs, {len(broken)} broken promises; slowest {slowest:.1f} s, {largest >> 20} MB")
+    console.print(
+        f"{len(verdicts)} damaged inputs, {len(broken)} broken promises; slowest {slowest:.1f} s, {largest >> 20} MB"
+    )
     return 1 if broken else 0
 
 

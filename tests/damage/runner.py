@@ -86,7 +86,10 @@ def _fault(code: int, seconds: float, peak: int, output: str, untouched: bool, s
         (bool(leftovers), f"left behind {leftovers}"),
         (code == 1 and not untouched, "the earlier project or a file was changed"),
         (code == 1 and not 1 <= len(lines) <= 5, f"{len(lines)} lines of message"),
-        (code == 1 and not any(line.startswith("error: ") for line in lines), "no line starts with 'error: '"),
+        (
+            code == 1 and not any(line.startswith("error: ") for line in lines),
+            "no line starts with 'error: '",
+        ),
         (code == 0 and not _whole(scratch / "project"), "the project is not whole"),
     )
     return next((text for broken, text in checks if broken), None)

@@ -45,7 +45,9 @@ def table(results: Sequence[Result]) -> str:
     """The Markdown table."""
     lines = ["| planted defect | file | caught by | outcome |", "|---|---|---|---|"]
     for r in results:
-        lines.append(f"| {r.defect.name} | `{r.defect.file}` | `{r.defect.test.removeprefix('tests/')}` | {r.outcome} |")
+        lines.append(
+            f"| {r.defect.name} | `{r.defect.file}` | `{r.defect.test.removeprefix('tests/')}` | {r.outcome} |"
+        )
     killed = sum(r.outcome == "killed" for r in results)
     return "\n".join([*lines, "", f"{killed} of {len(results)} killed (`make mutants`)."])
 

@@ -47,7 +47,9 @@ def copy_sources(target: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+            shutil.copytree(
+                source, target / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+            )
         elif source.exists():
             shutil.copy2(source, target / name)
     shared = ROOT.parent / "shared"

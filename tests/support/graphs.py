@@ -28,13 +28,17 @@ def float_graph(seed: int = 0, channels: int = 4) -> Graph:
 
     def convolution(name: str, tensor: str, inputs: int) -> str:
         weights = builder.constant(f"{name}/weights", random(channels, 3, 3, inputs))
-        return builder.add("conv2d", name, (tensor, weights, builder.constant(f"{name}/bias", random(channels))), same)
+        return builder.add(
+            "conv2d", name, (tensor, weights, builder.constant(f"{name}/bias", random(channels))), same
+        )
 
     stem = convolution("stem", x, 2)
     joined = builder.add("add", "join", (stem, convolution("body", stem, channels)), add.Attrs())
     flat = builder.add("reshape", "flat", (joined,), reshape.Attrs((30 * channels,)))
     head = builder.constant("head/weights", random(3, 30 * channels))
-    logits = builder.add("dense", "head", (flat, head, builder.constant("head/bias", random(3))), dense.Attrs())
+    logits = builder.add(
+        "dense", "head", (flat, head, builder.constant("head/bias", random(3))), dense.Attrs()
+    )
     return builder.build((builder.add("softmax", "scores", (logits,), softmax.Attrs()),))
 
 

@@ -81,6 +81,4 @@ def run_on_host(graph: Graph, inputs: Sequence[Array], flags: Sequence[str] = ("
     """Outputs (N, *shape) of the graph's C library on the host."""
     library = library_of(graph)
     outputs = HostLibrary([library], flags).run(library, inputs)
-    return tuple(
-        o.reshape(len(o), *t.shape) for o, t in zip(outputs, graph.output_tensors, strict=True)
-    )
+    return tuple(o.reshape(len(o), *t.shape) for o, t in zip(outputs, graph.output_tensors, strict=True))

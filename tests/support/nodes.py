@@ -28,7 +28,10 @@ def quantized_node(
     """
     operator = ops.get(op)
     xs = [Tensor(f"x{i}", shape, "int8", q) for i, (shape, q) in enumerate(activations)]
-    floats = [Tensor(f"c{i}", np.shape(c), "float32", None, np.array(c, np.float32)) for i, c in enumerate(constants)]
+    floats = [
+        Tensor(f"c{i}", np.shape(c), "float32", None, np.array(c, np.float32))
+        for i, c in enumerate(constants)
+    ]
     shape = operator.infer(attrs, tuple(t.shape for t in (*xs, *floats)))
     node = Node(op, "node", tuple(t.name for t in (*xs, *floats)), "node", attrs)
     bound = BoundNode(node, (*xs, *floats), Tensor("node", shape))
@@ -84,7 +87,9 @@ def assert_equals_litert(graph: Graph, inputs: Sequence[Array]) -> None:
 
     single = evaluate.reference(graph, inputs, Rounding.SINGLE)
     for got, want in zip(run_litert(export_tflite(graph), inputs), single, strict=True):
-        np.testing.assert_array_equal(np.reshape(got, want.shape), want, err_msg="LiteRT differs from the reference")
+        np.testing.assert_array_equal(
+            np.reshape(got, want.shape), want, err_msg="LiteRT differs from the reference"
+        )
 
 
 def real_output(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tinygen.samples import Options
 
 KWS_SCALE = 0.5847029089927673
+AS_STORED = Options()
 HOOKS = Path(__file__).with_name("hooks.py")
 
 
@@ -18,7 +19,7 @@ class RealModel:
     file: str
     train: str
     eval: str
-    options: Options = Options()
+    options: Options = AS_STORED
     count: int = 20
 
     @property

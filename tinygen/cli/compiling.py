@@ -17,16 +17,28 @@ from tinygen.errors import DataError, UsageError
 @click.argument("model", type=opt.PATH)
 @opt.model_options
 @click.option("--eval", "evaluation", type=opt.PATH, help="Labelled samples that judge float against int8.")
-@click.option("--metric", help="accuracy, auc (of the reconstruction error) or mse; found from labels and shapes.")
-@click.option("--max-drop", type=float, help="Fail when int8 loses more: points (accuracy, auc) or percent (mse).")
+@click.option(
+    "--metric", help="accuracy, auc (of the reconstruction error) or mse; found from labels and shapes."
+)
+@click.option(
+    "--max-drop", type=float, help="Fail when int8 loses more: points (accuracy, auc) or percent (mse)."
+)
 @opt.scaling_options
 @opt.board_option
-@click.option("--out", type=opt.PATH, required=True, help="Project folder to write (an earlier project is replaced).")
+@click.option(
+    "--out", type=opt.PATH, required=True, help="Project folder to write (an earlier project is replaced)."
+)
 @click.option("--name", help="Prefix of the generated C [default: from the file's name].")
-@click.option("--calibration", default="auto", show_default=True, help="auto, min-max, percentile, entropy or mse.")
-@click.option("--arena", type=click.Choice(["caller", "library"]), default="caller", help="Who owns the arena.")
+@click.option(
+    "--calibration", default="auto", show_default=True, help="auto, min-max, percentile, entropy or mse."
+)
+@click.option(
+    "--arena", type=click.Choice(["caller", "library"]), default="caller", help="Who owns the arena."
+)
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
-@click.option("--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
+)
 @click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
 @opt.json_option
 def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
@@ -79,7 +91,9 @@ def _print_check(stale: list[str], out: Path, as_json: bool) -> int:
         return 1 if stale else 0
     if stale:
         shown = ", ".join(stale[:5]) + (" ..." if len(stale) > 5 else "")
-        raise UsageError(f"'{out}' is not what would be generated now: {shown}\n  run the same command without --check")
+        raise UsageError(
+            f"'{out}' is not what would be generated now: {shown}\n  run the same command without --check"
+        )
     opt.stdout.print(f"{out} is up to date")
     return 0
 
@@ -124,4 +138,6 @@ def _print_build(data: dict[str, Any]) -> None:
             table.add_row(f"{kind} {data[f'{kind}_metric']['kind']}", data[kind])
     table.add_row("project", data["project"])
     opt.stdout.print(table)
-    opt.stdout.print(f"next: tinygen run {data['project']} --emulator qemu --inputs SAMPLES --count 20", highlight=False)
+    opt.stdout.print(
+        f"next: tinygen run {data['project']} --emulator qemu --inputs SAMPLES --count 20", highlight=False
+    )

@@ -23,5 +23,7 @@ def completion_command(shell: str) -> None:
 
     kind = get_completion_class(shell) if shell in SHELLS else None
     if kind is None:
-        raise UsageError(f"no completion for '{shell}'{did_you_mean(shell, SHELLS)}: one of {', '.join(SHELLS)}")
+        raise UsageError(
+            f"no completion for '{shell}'{did_you_mean(shell, SHELLS)}: one of {', '.join(SHELLS)}"
+        )
     click.echo(kind(cli, {}, "tinygen", "_TINYGEN_COMPLETE").source())

@@ -13,7 +13,9 @@ from tinygen.errors import RunError
 
 
 @click.command("demo")
-@click.option("--out", type=opt.PATH, default=Path("tinygen-demo"), show_default=True, help="Folder for everything.")
+@click.option(
+    "--out", type=opt.PATH, default=Path("tinygen-demo"), show_default=True, help="Folder for everything."
+)
 @opt.board_option
 @opt.emulator_option
 @opt.json_option
@@ -40,7 +42,9 @@ def demo_command(out: Path, board: str, emulator: str, as_json: bool) -> None:
         )  # fmt: skip
         ran = tinygen.run(project, inputs=files.eval, emulator=emulator, report=report)
     if ran.result.outcome.name != "PASSED":
-        raise RunError(f"the demo's firmware did not pass on {emulator}: {ran.result.outcome.name}\n  {ran.result.detail}")
+        raise RunError(
+            f"the demo's firmware did not pass on {emulator}: {ran.result.outcome.name}\n  {ran.result.detail}"
+        )
     image = building.build(project, build.board)
     data = demo_data(build, ran, image)
     if as_json:
@@ -68,8 +72,14 @@ def demo_data(build: Any, ran: Any, image: Any) -> dict[str, Any]:
 def _print(data: dict[str, Any], out: Path) -> None:
     table = Table(show_header=False, box=None)
     for kind in ("float", "int8", "device"):
-        table.add_row(f"{kind} accuracy", f"{100 * data[f'{kind}_accuracy']:.2f} %  ({data['samples']} digits)")
-    for key, text in (("arena_bytes", "arena"), ("constant_bytes", "weights and tables"), ("text_bytes", "code")):
+        table.add_row(
+            f"{kind} accuracy", f"{100 * data[f'{kind}_accuracy']:.2f} %  ({data['samples']} digits)"
+        )
+    for key, text in (
+        ("arena_bytes", "arena"),
+        ("constant_bytes", "weights and tables"),
+        ("text_bytes", "code"),
+    ):
         table.add_row(text, f"{data[key]:,} bytes")
     if data["stack_bytes"] is not None:
         table.add_row("stack", f"{data['stack_bytes']:,} bytes")

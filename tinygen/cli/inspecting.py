@@ -11,7 +11,9 @@ from tinygen.cli import options as opt
 
 @click.command("inspect")
 @click.argument("source", type=opt.PATH)
-@click.option("--decisions", is_flag=True, help="Also list every quantization decision with its measured cost.")
+@click.option(
+    "--decisions", is_flag=True, help="Also list every quantization decision with its measured cost."
+)
 @opt.json_option
 def inspect_command(source: Path, decisions: bool, as_json: bool) -> None:
     """Show the layers of SOURCE (a project or an int8 .tflite file) and how they share the arena.

@@ -53,7 +53,9 @@ def boards_command(name: str | None, as_json: bool) -> None:
     elif name:
         _show_board(boards[0])
     else:
-        table = Table("board", "core", "clock", "flash", "SRAM", "emulators", "", box=None, header_style="bold")
+        table = Table(
+            "board", "core", "clock", "flash", "SRAM", "emulators", "", box=None, header_style="bold"
+        )
         for b in boards:
             row = board_data(b)
             flash, sram = _memory(b, "flash", "external"), _memory(b, "sram", "tcm")
@@ -70,7 +72,9 @@ def _show_board(board: Board) -> None:
     for r in board.regions:
         table.add_row(r.name, r.kind, f"0x{r.origin:08x}", f"0x{r.end:08x}", f"{r.length:,}", r.source)
     stdout.print(table)
-    stdout.print(f"kept back: stack {board.reserved.stack:,}, application {board.reserved.application:,} bytes")
+    stdout.print(
+        f"kept back: stack {board.reserved.stack:,}, application {board.reserved.application:,} bytes"
+    )
 
 
 @click.command("ops")
@@ -91,16 +95,35 @@ def ops_command(name: str | None, markdown: bool, as_json: bool) -> None:
     entries = [e for e in catalog.catalog() if not name or name in (e["name"], *e["keras"], *e["tflite"])]
     if name and not entries:
         known = [n for e in catalog.catalog() for n in (e["name"], *e["keras"], *e["tflite"])]
-        raise UsageError(f"no operator handles '{name}'{did_you_mean(name, known)}\n  'tinygen ops' lists all")
+        raise UsageError(
+            f"no operator handles '{name}'{did_you_mean(name, known)}\n  'tinygen ops' lists all"
+        )
     if as_json:
         print_json(entries)
         return
-    table = Table("operator", "Keras layers", "TFLite", "constraints", box=None, header_style="bold")
+    if name:
+        _show_operators(entries)
+        return
+    table = Table("operator", "Keras layers", "TFLite", box=None, header_style="bold")
     for e in entries:
-        table.add_row(e["name"], ", ".join(e["keras"]), ", ".join(e["tflite"]), "\n".join(e["constraints"]))
+        table.add_row(e["name"], ", ".join(e["keras"]), ", ".join(e["tflite"]))
     stdout.print(table)
-    if not name:
-        stdout.print(f"wrap others or vanish: {', '.join(catalog.structural_layers())}")
+    stdout.print(f"wrap others or vanish: {', '.join(catalog.structural_layers())}")
+    stdout.print("constraints: tinygen ops NAME", highlight=False)
+
+
+def _show_operators(entries: list[dict[str, Any]]) -> None:
+    """Everything about a few operators."""
+    for e in entries:
+        stdout.print(f"[bold]{e['name']}[/bold]  {e['summary']}")
+        table = Table(show_header=False, box=None)
+        table.add_row("Keras", ", ".join(e["keras"]))
+        table.add_row("TFLite", ", ".join(e["tflite"]))
+        table.add_row("export", "yes" if e["exports"] else "refused by name")
+        table.add_row("kernels", ", ".join(e["kernels"]))
+        for text in e["constraints"]:
+            table.add_row("constraint", text)
+        stdout.print(table)
 
 
 @click.command("doctor")

@@ -28,13 +28,20 @@ stdout = Console(soft_wrap=False)
 stderr = Console(stderr=True)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-board_option = click.option("--board", default="mps2_an386", show_default=True, help="Board name or a .toml file.")
+board_option = click.option(
+    "--board", default="mps2_an386", show_default=True, help="Board name or a .toml file."
+)
 emulator_option = click.option(
-    "--emulator", default="qemu", show_default=True, help="qemu, unicorn or host ('tinygen doctor' shows the matrix)."
+    "--emulator",
+    default="qemu",
+    show_default=True,
+    help="qemu, unicorn or host ('tinygen doctor' shows the matrix).",
 )
 
 
-def shape_option(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+def shape_option(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Any, ...]:
     """Parse repeated --input-shape 96,96,3 or --input-shape image=96,96,3 into (name or '', shape) pairs."""
     return tuple(_named_shape(text) for text in values)
 
@@ -56,9 +63,13 @@ def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
 def scaling_options(command: Command) -> Command:
     """How samples in a file become the model's real-valued inputs."""
     for option in (
-        click.option("--input-scale", type=float, help="Real input = stored value * scale + offset (default 1)."),
+        click.option(
+            "--input-scale", type=float, help="Real input = stored value * scale + offset (default 1)."
+        ),
         click.option("--input-offset", type=float, help="See --input-scale (default 0)."),
-        click.option("--preprocess", help="module:function or file.py:function of yours that prepares samples."),
+        click.option(
+            "--preprocess", help="module:function or file.py:function of yours that prepares samples."
+        ),
     ):
         command = option(command)
     return command
@@ -74,8 +85,12 @@ def sample_options(scale: float | None, offset: float | None, preprocess: str | 
 def model_options(command: Command) -> Command:
     """What the commands that read a model share."""
     for option in (
-        click.option("--input-shape", multiple=True, callback=shape_option, help="Fix a dynamic shape, e.g. 96,96,3."),
-        click.option("--representative", type=PATH, help="Calibration samples: .npy, .npz (key x) or a folder."),
+        click.option(
+            "--input-shape", multiple=True, callback=shape_option, help="Fix a dynamic shape, e.g. 96,96,3."
+        ),
+        click.option(
+            "--representative", type=PATH, help="Calibration samples: .npy, .npz (key x) or a folder."
+        ),
     ):
         command = option(command)
     return command
@@ -84,7 +99,13 @@ def model_options(command: Command) -> Command:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 

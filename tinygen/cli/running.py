@@ -15,12 +15,16 @@ from tinygen.cli import options as opt
 
 @click.command("run")
 @click.argument("project", type=opt.PATH)
-@click.option("--inputs", type=opt.PATH, required=True, help="Samples to run: .npy, .npz (key x) or a folder.")
+@click.option(
+    "--inputs", type=opt.PATH, required=True, help="Samples to run: .npy, .npz (key x) or a folder."
+)
 @click.option("--count", type=click.IntRange(min=1), help="Run only the first COUNT samples.")
 @opt.scaling_options
 @opt.emulator_option
 @click.option("--metric", help="accuracy, auc or mse; found from labels and shapes.")
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds a chunk.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds a chunk."
+)
 @opt.json_option
 def run_command(project: Path, as_json: bool, **given: Any) -> int:
     """Build the firmware of PROJECT, run samples in an emulator, compare every output element with the reference.
@@ -77,5 +81,3 @@ def print_run(data: dict[str, Any]) -> None:
     if data["metric"]:
         table.add_row(f"device {data['metric']['kind']}", data["device"])
     opt.stdout.print(table)
-
-
