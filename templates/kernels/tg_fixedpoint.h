@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* round(a * b / 2^31), halves as gemmlowp nudges them; b in [0, 2^31 - 1], so no overflow. */
+/* round(a * b / 2^31), halves as gemmlowp nudges them; overflows only if both are -2^31, which no caller passes. */
 static inline int32_t tg_doubling_high_mul(int32_t a, int32_t b)
 {
     const int64_t product = (int64_t)a * (int64_t)b;

@@ -42,7 +42,7 @@ def overlaid(graph: Graph, overwritten: str) -> Any:
 
 
 def assert_in_place(graph: Graph, expected: Sequence[int], samples: int = 4) -> None:
-    """The graph's one kernel offers exactly `expected` (indices of activations), and each gives the reference."""
+    """The graph's one kernel offers exactly `expected` (indices of activations), and each works."""
     (step,) = select(graph, None).steps
     assert step.kernel.in_place(step.bound) == tuple(expected)
     inputs = random_inputs(graph, samples, 5)

@@ -38,8 +38,9 @@ def scaling(b: BoundNode) -> Scaling:
     factor = b.attrs.factor
 
     def derive(inputs: tuple[QParams, ...]) -> QParams:
-        tiny = float(np.finfo(np.float32).tiny)
-        return QParams.per_tensor(max(inputs[0].scale[0] * factor, tiny), inputs[0].zero_point[0])
+        tiny, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+        scale = min(max(inputs[0].scale[0] * factor, tiny), largest)
+        return QParams.per_tensor(scale, inputs[0].zero_point[0])
 
     return Scaling(Share.DERIVED, derive=derive)
 
