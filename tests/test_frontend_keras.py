@@ -258,6 +258,98 @@ def test_half_precision_models_are_computed_in_float32(keras: Any, tmp_path: Pat
     np.testing.assert_allclose(evaluate.real(graph, x)[0], predict(model, x)[0], atol=1e-2)
 
 
+IMAGE_LAYERS: list[tuple[str, dict[str, Any]]] = [
+    ("Conv2D", {"filters": 4, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "groups": 2}),
+    (
+        "Conv2D",
+        {"filters": 3, "kernel_size": 3, "dilation_rate": 2, "activation": "relu6", "use_bias": False},
+    ),
+    ("DepthwiseConv2D", {"kernel_size": 3, "depth_multiplier": 2, "padding": "same"}),
+    ("SeparableConv2D", {"filters": 5, "kernel_size": 3, "depth_multiplier": 2, "activation": "elu"}),
+    ("Conv2DTranspose", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}),
+    ("Dense", {"units": 3, "activation": "softplus"}),
+    ("MaxPooling2D", {"pool_size": 3, "strides": 2, "padding": "same"}),
+    ("AveragePooling2D", {"pool_size": 3, "strides": 2, "padding": "same"}),
+    ("GlobalMaxPooling2D", {"keepdims": True}),
+    ("GlobalAveragePooling2D", {}),
+    ("BatchNormalization", {}),
+    ("BatchNormalization", {"axis": 1, "scale": False}),
+    ("ReLU", {"max_value": 3.0, "negative_slope": 0.1, "threshold": 0.2}),
+    ("LeakyReLU", {"negative_slope": 0.2}),
+    ("PReLU", {"shared_axes": [1, 2]}),
+    ("ELU", {}),
+    ("Softmax", {}),
+    ("Activation", {"activation": "silu"}),
+    ("Activation", {"activation": "hard_sigmoid"}),
+    ("Activation", {"activation": "gelu"}),
+    ("ZeroPadding2D", {"padding": ((1, 2), (0, 1))}),
+    ("Cropping2D", {"cropping": ((1, 2), (0, 1))}),
+    ("UpSampling2D", {"size": (2, 3)}),
+    ("UpSampling2D", {"size": 2, "interpolation": "bilinear"}),
+    ("Rescaling", {"scale": 0.5, "offset": -1.0}),
+    ("Normalization", {"mean": [1.0, 2.0, 3.0, 4.0], "variance": [1.0, 4.0, 9.0, 0.5]}),
+    ("Permute", {"dims": (3, 1, 2)}),
+    ("Reshape", {"target_shape": (-1, 2)}),
+    ("Flatten", {}),
+    ("SpatialDropout2D", {"rate": 0.5}),
+]
+SEQUENCE_LAYERS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "Conv1D",
+        {"filters": 4, "kernel_size": 3, "padding": "causal", "dilation_rate": 2, "activation": "tanh"},
+    ),
+    ("Conv1D", {"filters": 4, "kernel_size": 3, "strides": 2, "groups": 2}),
+    ("DepthwiseConv1D", {"kernel_size": 3, "padding": "same"}),
+    ("SeparableConv1D", {"filters": 3, "kernel_size": 3}),
+    ("MaxPooling1D", {"pool_size": 2}),
+    ("AveragePooling1D", {"pool_size": 3, "padding": "same"}),
+    ("GlobalMaxPooling1D", {}),
+    ("GlobalAveragePooling1D", {}),
+    ("ZeroPadding1D", {"padding": (1, 2)}),
+    ("Cropping1D", {"cropping": (1, 2)}),
+    ("UpSampling1D", {"size": 2}),
+    ("PReLU", {}),
+]
+
+
+def zoo(keras: Any) -> Any:
+    """One model with (nearly) every supported layer, each with an output of its own."""
+    layers = keras.layers
+    image, sequence, vector = keras.Input((8, 9, 4)), keras.Input((9, 4)), keras.Input((6,))
+    outputs = [getattr(layers, kind)(**options)(image) for kind, options in IMAGE_LAYERS]
+    outputs += [getattr(layers, kind)(**options)(sequence) for kind, options in SEQUENCE_LAYERS]
+    other = layers.Dense(4)(sequence)
+    for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"):
+        outputs.append(getattr(layers, kind)()([sequence, other]))
+    outputs += [layers.Concatenate(axis=1)([sequence, other]), layers.RepeatVector(3)(vector)]
+    return randomize(keras.Model([image, sequence, vector], outputs, name="zoo"))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_every_layer_survives_a_file(keras: Any, tmp_path: Path, suffix: str) -> None:
+    model = zoo(keras)
+    model.save(tmp_path / f"zoo{suffix}")
+    assert_equal(model, load(tmp_path / f"zoo{suffix}").graph)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_adapted_normalization(keras: Any, tmp_path: Path, suffix: str) -> None:
+    layer = keras.layers.Normalization()
+    layer.adapt(np.random.default_rng(0).normal(3, 2, (100, 4)).astype(np.float32))
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
+    model.save(tmp_path / f"m{suffix}")
+    assert_equal(model, load(tmp_path / f"m{suffix}").graph)
+
+
+def test_negative_variance_is_refused(keras: Any) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="bn")])
+    model.layers[0].moving_variance.assign([-1.0, 1.0, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ModelError, match="'bn/scale' comes out as NaN"):
+            load_keras_model(model)
+
+
 # ---- dynamic shapes
 
 

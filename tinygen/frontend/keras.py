@@ -53,7 +53,9 @@ def _graph(model: Any, input_shape: InputShape, name: str, shown: str) -> Graph:
     inputs = []
     for tensor, shape in zip(_inputs(model, shown), input_shapes(model, shown, input_shape), strict=True):
         inputs.append(builder.input(_tensor_name(tensor), shape))
-    return builder.build(tuple(Walker(builder).model(model, inputs)))
+    graph = builder.build(tuple(Walker(builder).model(model, inputs)))
+    _check_constants(graph, shown)
+    return graph
 
 
 # ---- files
@@ -107,6 +109,15 @@ def _check_finite(model: Any, label: str) -> None:
             raise ModelError(
                 f"'{label}': {bad:,} of the {values.size:,} values of '{path}' are NaN or infinite\n"
                 "  the training has diverged or the file is damaged"
+            )
+
+
+def _check_constants(graph: Graph, label: str) -> None:
+    """Finite weights can still make numbers that are not, as a negative variance does."""
+    for tensor in graph.tensors.values():
+        if tensor.data is not None and not np.isfinite(tensor.data).all():
+            raise ModelError(
+                f"'{label}': '{keras_files.shorten(tensor.name, 80)}' comes out as NaN or infinite"
             )
 
 
