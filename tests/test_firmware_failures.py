@@ -14,7 +14,7 @@ from tinygen.boards import Board, load_board
 from tinygen.boards import Qemu as QemuMachine
 from tinygen.emulators import Host, Qemu, Unicorn
 from tinygen.emulators.base import Emulator
-from tinygen.errors import BoardError, ToolError
+from tinygen.errors import BoardError, OutputError, ToolError
 from tinygen.firmware import MAGIC
 from tinygen.judge import Outcome, RunResult, Wanted, judge
 
@@ -24,6 +24,9 @@ QEMU = [pytest.param(Qemu(), b, marks=[pytest.mark.qemu, pytest.mark.arm], id=f"
 UNICORN = [pytest.param(Unicorn(), b, marks=pytest.mark.arm, id=f"unicorn-{b}") for b in BOARDS[:-1]]
 EVERYWHERE = pytest.mark.parametrize(("emulator", "board_name"), [*QEMU, *UNICORN])
 ON_M4 = pytest.mark.parametrize(("emulator", "board_name"), [QEMU[2], UNICORN[2]])
+
+PROJECTS: dict[tuple[str, str, str], Path] = {}
+"""Board, body, declarations -> the project that holds them."""
 
 ON_SECOND = "    static volatile int32_t runs;\n    runs = runs + 1;\n    if (runs == 2) {{ {} }}"
 RECURSE = """
@@ -44,10 +47,12 @@ def run(
     declarations: str = "",
     timeout: float = 20.0,
     samples: int = 3,
-    stack_bytes: int | None = None,
 ) -> RunResult:
-    """The toy model with `body` in its invoke, built and run on some samples."""
-    project = tinyfw.project(folder, board, body, declarations, stack_bytes=stack_bytes)
+    """The toy model with `body` in its invoke, built (once per test process) and run on some samples."""
+    key = (board.name, body, declarations)
+    project = PROJECTS.setdefault(key, folder)
+    if project == folder:
+        tinyfw.project(folder, board, body, declarations)
     x = tinyfw.inputs(samples)
     image = emulator.build(project, board)
     return running.run(image, board, emulator, x, tinyfw.expected(x), timeout)
@@ -165,6 +170,29 @@ def test_changed_sources_are_built_again(tmp_path: Path) -> None:
     image = building.build(changed, board)
     assert image.elf.read_bytes() != first
     assert running.run(image, board, Unicorn(), x, tinyfw.expected(x)).passed
+
+
+@pytest.mark.arm
+def test_damaged_image_is_built_again(tmp_path: Path) -> None:
+    board, x = load_board(M4), tinyfw.inputs(1)
+    elf = building.build(tinyfw.project(tmp_path, board), board).elf
+    whole = elf.read_bytes()
+    elf.write_bytes(whole[:1000])
+    image = building.build(tmp_path, board)
+    assert image.elf.read_bytes() == whole, "the same sources give the same bytes"
+    assert running.run(image, board, Unicorn(), x, tinyfw.expected(x)).passed
+    assert sorted(p.name for p in elf.parent.iterdir()) == ["fingerprint", "firmware.elf"]
+
+
+@pytest.mark.arm
+def test_unwritable_project_is_an_output_error(tmp_path: Path) -> None:
+    board = load_board(M4)
+    project = tinyfw.project(tmp_path, board)
+    (project / "build").write_text("a file where the folder should be")
+    with pytest.raises(OutputError, match="cannot write"):
+        building.build(project, board)
+    with pytest.raises(OutputError, match=r"has no firmware: cannot read firmware\.json"):
+        building.build(tmp_path / "nothing", board)
 
 
 @pytest.mark.arm

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def build(project: Path, board: Board) -> Firmware:
     """
     sources = _sources(project, ("src", "lib"))
     link = ("-nostartfiles", f"-T{project / 'board.ld'}", "-Wl,--gc-sections", "-specs=nano.specs")
-    flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE, "-ffreestanding")
+    flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE)
     return _build(project, Toolchain("board", "arm-none-eabi-gcc", flags, link, sources), board.name)
 
 
@@ -152,28 +153,42 @@ def _sources(project: Path, folders: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _build(project: Path, toolchain: Toolchain, folder: str) -> Firmware:
-    """Compile and link unless the image with this fingerprint stands."""
+    """Compile and link unless the image with this fingerprint stands, undamaged."""
     compiler = find_compiler(toolchain.compiler)
     version = _version(compiler)
     out = project / "build" / folder
     elf, stamp = out / "firmware.elf", out / "fingerprint"
     fingerprint = _fingerprint(project, toolchain, version)
-    if not (elf.is_file() and stamp.is_file() and stamp.read_text() == fingerprint):
-        _prepare(out, stamp)
-        objects = _compile_all(compiler, project, toolchain, out)
-        _link(compiler, toolchain, objects, elf)
-        stamp.write_text(fingerprint)
-    return load_firmware(project, elf, toolchain.target, version)
-
-
-def _prepare(out: Path, stamp: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
+        if not _stands(elf, stamp, fingerprint):
+            out.mkdir(parents=True, exist_ok=True)
+            _make(compiler, project, toolchain, elf)
+            stamp.write_text(f"{fingerprint} {_hash(elf)}")
     except OSError as problem:
         raise OutputError(
             f"cannot write '{out}': {problem.strerror}\n  builds go into the project's folder"
         ) from problem
+    return load_firmware(project, elf, toolchain.target, version)
+
+
+def _stands(elf: Path, stamp: Path, fingerprint: str) -> bool:
+    """The image is there, was made of these sources, and nobody changed it since."""
+    if not (elf.is_file() and stamp.is_file()):
+        return False
+    return stamp.read_text() == f"{fingerprint} {_hash(elf)}"
+
+
+def _make(compiler: str, project: Path, toolchain: Toolchain, elf: Path) -> None:
+    """Compile and link in a folder of its own, then move the image into place: builds may run side by side."""
+    with tempfile.TemporaryDirectory(prefix=".objects-", dir=elf.parent) as folder:
+        objects = _compile_all(compiler, project, toolchain, Path(folder))
+        linked = Path(folder) / elf.name
+        _link(compiler, toolchain, objects, linked)
+        linked.replace(elf)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _version(compiler: str) -> str:

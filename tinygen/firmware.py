@@ -76,18 +76,15 @@ class Description:
         return cls(str(data["run_id"]), str(data["board"]), models)
 
 
-def firmware_files(
-    libraries: Sequence[ModelLibrary], board: Board, run_id: str, stack_bytes: int | None = None
-) -> Mapping[str, str]:
+def firmware_files(libraries: Sequence[ModelLibrary], board: Board, run_id: str) -> Mapping[str, str]:
     """Path below the project -> text, for an image of these libraries (in this order, names distinct).
 
-    run_id comes back in the log. stack_bytes: None takes the board's reserve.
-    Raises BoardError when the stack cannot be guarded on this board.
+    run_id comes back in the log. Raises BoardError when the stack cannot be guarded on this board.
     """
     models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
     assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
     check_guard(board)
-    context = _context(models, board, run_id, board.reserved.stack if stack_bytes is None else stack_bytes)
+    context = _context(models, board, run_id)
     paths = {
         "src/main.c": "main.c.j2",
         "src/tg_harness.c": "tg_harness.c",
@@ -105,18 +102,15 @@ def firmware_files(
     return {**files, DESCRIPTION: json.dumps(description, indent=2) + "\n"}
 
 
-def _context(
-    models: tuple[FirmwareModel, ...], board: Board, run_id: str, stack_bytes: int
-) -> dict[str, Any]:
+def _context(models: tuple[FirmwareModel, ...], board: Board, run_id: str) -> dict[str, Any]:
     """What the templates see."""
-    assert stack_bytes % 8 == 0, "the stack pointer must stay aligned to 8 bytes"
     return {
         "board": board,
         "models": models,
         "run_id": run_id,
         "arena_bytes": max(m.arena_bytes for m in models),
         "record_bytes": 8 + max(m.record_bytes for m in models),
-        "stack_bytes": stack_bytes,
+        "stack_bytes": board.reserved.stack,
         "handler_stack_bytes": HANDLER_STACK_BYTES,
         "block_limit": BLOCK_LIMIT,
         "guard_bytes": GUARD_BYTES,

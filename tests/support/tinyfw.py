@@ -99,8 +99,7 @@ def project(
     declarations: str = "",
     run_id: str = RUN_ID,
     arena_bytes: int = 244,
-    stack_bytes: int | None = None,
 ) -> Path:
     """A whole project with one toy model whose invoke starts with `body`."""
-    files = firmware_files([model(arena_bytes=arena_bytes)], board, run_id, stack_bytes)
+    files = firmware_files([model(arena_bytes=arena_bytes)], board, run_id)
     return write(folder, {**files, **library_files("toy", body, declarations)})

@@ -9,11 +9,12 @@ without it and have instructions None. count_all counts every sample.
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinygen import building
 from tinygen.boards import Board
@@ -21,6 +22,9 @@ from tinygen.building import Firmware
 from tinygen.emulators.base import log_limit
 from tinygen.emulators.peripherals import CONSOLES, PAGE, TIMERS
 from tinygen.runlog import finished
+
+if TYPE_CHECKING:
+    from tinygen.emulators.unicorn_machine import Machine
 
 INSTALL = "pip install unicorn"
 POLL_SECONDS = 0.05
@@ -60,33 +64,36 @@ class Unicorn:
         from tinygen.emulators.unicorn_machine import Machine
 
         machine = Machine(firmware, board, inputs, self.count_all, log_limit(firmware, inputs))
-        stop, silent = threading.Event(), threading.Event()
-        watchdog = threading.Thread(target=_watch, args=(machine, timeout, stop, silent), daemon=True)
-        watchdog.start()
-        try:
-            fault = machine.run()
-        finally:
-            stop.set()
-            watchdog.join()
+        fault, silent = _run(machine, timeout)
         lines = ["HOST RATIO 1 1"]
         if fault:
             lines.append(f"HOST FAULT {fault}")
-        elif silent.is_set():
+        elif silent:
             lines.append(f"HOST TIMEOUT {timeout:g}")
         elif machine.console.floods:
             lines.append("HOST EXIT stopped: it printed without end")
         return finished(bytes(machine.console.raw), *lines)
 
 
-def _watch(machine: object, timeout: float, stop: threading.Event, silent: threading.Event) -> None:
-    """Stop the machine when its console gives no new line for `timeout` seconds."""
-    from tinygen.emulators.unicorn_machine import Machine
+def _run(machine: Machine, timeout: float) -> tuple[str | None, bool]:
+    """(fault, whether the console fell silent). The machine has a thread of its own, so that Ctrl-C works."""
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(machine.run)
+        try:
+            silent = _watch(machine, run, timeout)
+        finally:
+            while not run.done():  # again and again: a stop between two starts of the core is lost
+                machine.stop()
+                time.sleep(POLL_SECONDS)
+        return run.result(), silent
 
-    assert isinstance(machine, Machine)
-    lines, deadline = -1, 0.0
-    while not stop.wait(POLL_SECONDS):
+
+def _watch(machine: Machine, run: Future[str | None], timeout: float) -> bool:
+    """Wait for the run's end; True when no new line came for `timeout` seconds."""
+    lines, deadline = 0, time.monotonic() + timeout
+    while not wait([run], POLL_SECONDS).done:
         if machine.console.lines != lines:
             lines, deadline = machine.console.lines, time.monotonic() + timeout
         elif time.monotonic() > deadline:
-            silent.set()
-            machine.stop()
+            return True
+    return False
