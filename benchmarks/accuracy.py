@@ -150,22 +150,22 @@ def page(rows: Sequence[Row]) -> str:
 HEAD = """# What int8 costs
 
 Written by `python -m benchmarks.accuracy`; do not edit. Calibrated on the training samples only, with default
-options; judged on evaluation samples that nothing was chosen by. 95 % intervals in brackets: Wilson for accuracy,
-DeLong for the AUC of the reconstruction error. *Loss* is in points (of 100), negative where int8 is better;
-*changed* counts samples whose class differs from the float model's: those that became wrong, became right.
+options; judged on evaluation samples that nothing was chosen by. 95 % intervals in brackets: Wilson for
+accuracy, DeLong for the AUC of the reconstruction error. *Loss* is in points (of 100), negative where int8 is
+better; *changed* counts samples whose class differs from the float model's: those that became wrong, right.
 
 | model | float | tinygen int8 | loss | at most | changed | TFLite int8 | loss | changed |
 |---|---|---|---|---|---|---|---|---|"""
 
-EXPLANATION = """TFLite int8 is `tf.lite.TFLiteConverter` with full integer quantization and the same calibration
-samples, run by LiteRT's reference kernels. tinygen's figures come from the int8 reference with the rounding of
-devices, which generated C equals in every element.
+EXPLANATION = """TFLite int8 is `tf.lite.TFLiteConverter` with full integer quantization and the same
+calibration samples, run by LiteRT's reference kernels. tinygen's figures come from the int8 reference with the
+rounding of devices, which generated C equals in every element.
 
 ## How each model was quantized
 
-*Cost* is what the choices were judged by, on held-out calibration samples and without labels: relative entropy of
-the outputs against the float model's where a softmax ends the model, else squared error relative to the variance of
-the outputs.
+*Cost* is what the choices were judged by, on held-out calibration samples and without labels: relative entropy
+of the outputs against the float model's where a softmax ends the model, else squared error relative to the
+variance of the outputs.
 """
 
 

@@ -79,7 +79,7 @@ def observe(values: Array) -> Statistics:
     low, high = float(values.min()), float(values.max())
     largest = max(abs(low), abs(high), 2.0**-100)
     reach = 2.0 ** math.ceil(math.log2(largest))
-    index = ((values.reshape(-1) + np.float32(reach)) * np.float32(BINS / (2 * reach))).astype(np.int32)
+    index = (values.reshape(-1) * np.float32(BINS / (2 * reach)) + np.float32(BINS // 2)).astype(np.int32)
     counts = np.bincount(np.minimum(index, BINS - 1), minlength=BINS)
     flat = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1)
     return Statistics(low, high, reach, counts, np.maximum(flat.max(axis=0), -flat.min(axis=0)))

@@ -19,6 +19,10 @@ STEPS = 255
 """Steps between the lowest and the highest int8."""
 
 
+SHARES = tuple(float(f) for f in np.linspace(1.0, 0.15, 52))
+"""Shares of the observed range that are tried, the greatest first."""
+
+
 @dataclass(frozen=True)
 class Range:
     """Real numbers low <= 0 <= high that int8 covers."""
@@ -31,9 +35,10 @@ class Range:
         """[low, high] widened to hold 0."""
         return cls(min(low, 0.0), max(high, 0.0))
 
-    def scaled(self, low: float, high: float) -> Range:
-        """Both ends multiplied."""
-        return Range(self.low * low, self.high * high)
+    def cut(self, share: float) -> Range:
+        """What lies within `share` of the greater end, on either side."""
+        limit = share * max(-self.low, self.high)
+        return Range(max(self.low, -limit), min(self.high, limit))
 
     @property
     def qparams(self) -> QParams:
@@ -74,16 +79,12 @@ def mean_squared_error(s: Statistics) -> Range:
     used = s.counts > 0
     centers, counts = s.centers[used], s.counts[used]
     full = min_max(s)
-    lows = np.linspace(0.25, 1.0, 31) if full.low < 0 else np.ones(1)
-    best = _least(full, [(f, f) for f in np.linspace(0.15, 1.0, 35)], centers, counts)
-    near = [(low, best.high / full.high if full.high else 1.0) for low in lows]
-    best = _least(full, near, centers, counts)
-    near = [(best.low / full.low if full.low else 1.0, high) for high in np.linspace(0.15, 1.0, 35)]
-    return _least(full, near, centers, counts)
+    best = _least([full.cut(f) for f in SHARES], centers, counts)
+    best = _least([best, *(Range(full.low * f, best.high) for f in SHARES)], centers, counts)
+    return _least([best, *(Range(best.low, full.high * f) for f in SHARES)], centers, counts)
 
 
-def _least(full: Range, factors: list[tuple[float, float]], centers: Array, counts: Array) -> Range:
-    ranges = [full.scaled(low, high) for low, high in factors]
+def _least(ranges: list[Range], centers: Array, counts: Array) -> Range:
     return min(ranges, key=lambda r: histogram_error(r, centers, counts))
 
 
@@ -102,8 +103,7 @@ def entropy(s: Statistics) -> Range:
     step.
     """
     full = min_max(s)
-    factors = np.linspace(0.3, 1.0, 57)
-    return min((full.scaled(f, f) for f in factors[::-1]), key=lambda r: _divergence(s, r))
+    return min((full.cut(f) for f in SHARES), key=lambda r: _divergence(s, r))
 
 
 def _divergence(s: Statistics, r: Range) -> float:

@@ -46,10 +46,11 @@ def candidates(s: Statistics) -> dict[str, Range]:
 
 
 def must_stay_whole(graph: Graph, group: Group) -> bool:
-    """True for inputs and outputs of a model that reconstructs its input (an output has the shape of an input).
+    """True for inputs and outputs of a model that reconstructs its input (an output has the shape of an
+    input).
 
-    Such models find anomalies: samples with unusual values, which the representative ones do not show and which
-    must not be cut off to make usual ones finer.
+    Such models find anomalies: samples with unusual values, which the representative ones do not show and
+    which must not be cut off to make usual ones finer.
     """
     inputs = {t.shape for t in graph.input_tensors if t.elements > 1}
     reconstructs = any(t.shape in inputs for t in graph.output_tensors)
@@ -188,7 +189,7 @@ def _moved(r: Range, full: Range, step: str) -> list[Range]:
     if step == "grid":
         return [Range(low, high) for low in lows for high in highs]
     if step == "both":
-        return [full.scaled(f, f) for f in SHARES]
+        return [full.cut(f) for f in SHARES]
     if step.startswith("near"):
         highs = [min(r.high * f, full.high) for f in NEAR]
         lows = [max(r.low * f, full.low) for f in NEAR]
