@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,67 @@ def test_negative_variance_is_refused(keras: Any) -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(ModelError, match="'bn/scale' comes out as NaN"):
             load_keras_model(model)
+
+
+def old_sequential(config: dict[str, Any]) -> dict[str, Any]:
+    """As Keras 2.2 wrote it: the input's shape in the first layer, the axis as a list."""
+    layers = config["config"]["layers"][1:]
+    layers[0]["config"]["batch_input_shape"] = [None, 8, 8, 2]
+    layers[1]["config"]["axis"] = [3]
+    return {"class_name": "Sequential", "config": {"name": "old", "layers": layers}}
+
+
+def older_sequential(config: dict[str, Any]) -> dict[str, Any]:
+    """As Keras 2.1 wrote it: a bare list of layers."""
+    return {"class_name": "Sequential", "config": old_sequential(config)["config"]["layers"]}
+
+
+def shapeless_sequential(config: dict[str, Any]) -> dict[str, Any]:
+    """Without any input shape."""
+    return {"class_name": "Sequential", "config": {"name": "old", "layers": config["config"]["layers"][1:]}}
+
+
+@pytest.mark.parametrize("change", [old_sequential, older_sequential, shapeless_sequential])
+def test_old_sequential_files(keras: Any, tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    import h5py
+
+    layers, path = keras.layers, tmp_path / "old.h5"
+    inner = [
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(2),
+    ]
+    model = randomize(keras.Sequential([keras.Input((8, 8, 2)), *inner]))
+    model.save(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["model_config"] = json.dumps(change(json.loads(file.attrs["model_config"])))
+        file.attrs["keras_version"] = "2.2.4"
+    if change is shapeless_sequential:
+        with pytest.raises(ModelError, match="--input-shape"):
+            load(path)
+        assert_equal(model, load(path, (8, 8, 2)).graph)
+    else:
+        assert_equal(model, load(path).graph)
+
+
+def test_keras_2_archive(keras: Any, tmp_path: Path) -> None:
+    """.keras as Keras 2.13 to 2.15 wrote it: other modules, calls as lists."""
+    x = keras.Input((4,), name="x")
+    y = keras.layers.Dense(3, name="one")(x)
+    model = randomize(keras.Model(x, keras.layers.Add()([y, keras.layers.Dense(3, name="two")(y)])))
+    model.save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as archive:
+        config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+    config.update(module="keras.src.engine.functional", registered_name="Functional")
+    for layer in config["config"]["layers"]:
+        for index, call in enumerate(layer["inbound_nodes"]):
+            tensors = call["args"][0] if isinstance(call["args"][0], list) else call["args"]
+            layer["inbound_nodes"][index] = [[*t["config"]["keras_history"], {}] for t in tensors]
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", weights)
+    assert_equal(model, load(tmp_path / "old.keras").graph)
 
 
 # ---- dynamic shapes

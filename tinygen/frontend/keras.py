@@ -71,7 +71,7 @@ def _restore(
     with damage(path, "building the model's layers"):
         with keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(known, safe_mode=True)
-            _build_sequential(model, file, shape)
+            _build_sequential(model, file, shape, str(path))
         _check_size(model, path, keras)
         with keras.StatelessScope():
             pass
@@ -80,7 +80,7 @@ def _restore(
     return model, notes
 
 
-def _build_sequential(model: Any, file: KerasFile, shape: InputShape) -> None:
+def _build_sequential(model: Any, file: KerasFile, shape: InputShape, path: str) -> None:
     """A Sequential model without an input layer gets its shape from the file or from the user."""
     if model.built:
         return
@@ -89,6 +89,8 @@ def _build_sequential(model: Any, file: KerasFile, shape: InputShape) -> None:
         model.build((None, *shape))
     elif isinstance(saved, list | tuple):
         model.build(tuple(saved))
+    else:
+        _inputs(model, path)
 
 
 def _check_size(model: Any, path: Path, keras: Any) -> None:

@@ -17,7 +17,7 @@ from tinygen.frontend.keras_files import shorten
 
 Json = dict[str, Any]
 
-MAX_LAYERS, MAX_DEPTH = 1_000, 16
+MAX_LAYERS, MAX_DEPTH = 800, 16
 MAX_INT = 1 << 20
 """No integer in a config may be larger: far beyond any microcontroller, small enough to be harmless."""
 
@@ -168,6 +168,10 @@ class _Cleaner:
         for key in ("input_layers", "output_layers", "build_input_shape"):
             if key in config:
                 cleaned[key] = self.value(config[key], "the model", "Functional")
+        first = cleaned["layers"][0]
+        if first["class_name"] != "InputLayer" and "batch_input_shape" in first["config"]:
+            # Keras 2.2 and before gave a Sequential's input shape to its first layer.
+            cleaned["build_input_shape"] = first["config"].pop("batch_input_shape")
         return cleaned
 
     def config(self, config: Json, name: str, kind: str) -> Json:
