@@ -32,7 +32,7 @@ check: setup  ## ruff, mypy --strict, pytest
 	@scripts/check
 
 accuracy: setup  ## int8 against float on ../shared/data; writes docs/accuracy.md
-	@$(PYTHON) benchmarks/accuracy.py
+	@$(PYTHON) -m benchmarks.accuracy
 
 wheel: setup  ## build the wheel into dist/
 	@$(PYTHON) -m build --wheel --outdir dist .

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.real import REAL_MODELS, RealModel
+from benchmarks.real_models import REAL_MODELS, RealModel
 from tinygen import spec
 from tinygen.calibration import calibrate
 from tinygen.evaluate import reference

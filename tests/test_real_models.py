@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tinygen
-from tests.support.real import REAL_MODELS, RealModel
+from benchmarks.real_models import REAL_MODELS, RealModel
 from tinygen.building import compiler_version
 from tinygen.judge import Outcome
 

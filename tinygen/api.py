@@ -295,10 +295,25 @@ def run(
     result = run_firmware(
         image, board, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    judged = None
-    if data.y is not None and result.outputs and len(result.outputs[0]) == data.count:
-        judged = metrics.judge(graph, data, dequantized(graph, result.outputs), metric)
-    return Ran(result, judged, data.count)
+    return Ran(result, _device_metric(graph, data, result, metric), data.count)
+
+
+def _device_metric(
+    graph: Graph, data: Samples, result: RunResult, kind: metrics.Kind | None
+) -> Metric | None:
+    """The metric of what the device gave, when all samples came back and carry labels.
+
+    A few samples may not suffice for their metric (an AUC needs both classes): then there is none, unless `kind`
+    asks for it.
+    """
+    if data.y is None or not result.outputs or len(result.outputs[0]) != data.count:
+        return None
+    try:
+        return metrics.judge(graph, data, dequantized(graph, result.outputs), kind)
+    except DataError:
+        if kind is not None:
+            raise
+        return None
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:

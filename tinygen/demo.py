@@ -1,4 +1,4 @@
-"""`tinygen demo`: trains a small CNN on scikit-learn's digits, so that every other command has something real to eat."""
+"""`tinygen demo`: trains a small CNN on scikit-learn digits, so that all other commands have something to eat."""
 
 from __future__ import annotations
 
