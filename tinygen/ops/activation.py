@@ -180,8 +180,9 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The function in floating point."""
     x = arrays[0]
-    y = FUNCTIONS[b.attrs.function].real(x, *b.attrs.parameters)
-    return np.asarray(y, x.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        y = FUNCTIONS[b.attrs.function].real(x, *b.attrs.parameters)
+        return np.asarray(y, x.dtype)
 
 
 @dataclass(frozen=True)
