@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinygen import evaluate, spec
 from tinygen.fusion import MAX_SPREAD, fuse, per_channel
 from tinygen.graph import Array, Graph, GraphBuilder
-from tinygen.ops import activation, affine, conv2d, conv2d_transpose, dense, depthwise_conv2d
+from tinygen.ops import activation, affine, conv2d, conv2d_transpose, dense, depthwise_conv2d, max_pool2d
 from tinygen.ops import pad as pad_op
 from tinygen.ops import reshape as reshape_op
 from tinygen.ops import transpose as transpose_op
@@ -213,6 +213,35 @@ def test_clamp_merges_into_add_and_affine() -> None:
     graph = net.fused(net.relu(net.add("x0", "x1")), net.relu(net.affine(net.table("x0", "tanh"))))
     assert Counter(kinds(graph)) == {"add": 1, "activation": 1, "affine": 1}
     assert {n.attrs.activation for n in graph.nodes if n.op != "activation"} == {"relu"}
+
+
+def test_clamp_rises_through_what_it_passes() -> None:
+    net = Net(IMAGE)
+    x = net.builder.add("max_pool2d", "pool", (net.conv("x0"),), max_pool2d.Attrs((2, 2), (1, 1)))
+    x = net.pad(net.transpose(x, 2, 0, 1), (0, 1), (1, 0), (1, 1))
+    graph = net.fused(net.relu(x, max_value=6.0))
+    assert kinds(graph) == ["conv2d", "max_pool2d", "transpose", "pad"]
+    assert graph.nodes[0].attrs.activation == "relu6"
+
+
+def test_clamp_behind_a_pooling_goes_to_the_convolution() -> None:
+    net = Net(IMAGE)
+    graph = net.fused(
+        net.relu(net.builder.add("max_pool2d", "pool", (net.conv("x0"),), max_pool2d.Attrs((2, 2), (1, 1))))
+    )
+    assert [(n.op, n.attrs.activation) for n in graph.nodes] == [("conv2d", "relu"), ("max_pool2d", "none")]
+
+
+def test_clamp_stays_where_it_rises_in_vain() -> None:
+    net = Net(IMAGE)
+    assert kinds(net.fused(net.relu(net.transpose(net.table("x0", "tanh"), 2, 0, 1)))) == [
+        "activation",
+        "transpose",
+        "activation",
+    ]
+    net = Net(IMAGE)
+    x = net.conv("x0")
+    assert "activation" in kinds(net.fused(net.relu(net.transpose(x, 2, 0, 1)), x))
 
 
 def test_clamps_combine_only_where_the_result_has_a_name() -> None:

@@ -182,6 +182,27 @@ def _merged_clamp(first: str | None, second: str) -> str | None:
     return next((name for name, bounds in FUSED.items() if bounds == (low, high)), None)
 
 
+def move_clamp_up(graph: Graph) -> Graph | None:
+    """max_pool -> relu becomes relu -> max_pool where an operator further up then merges the relu."""
+    for node in graph.nodes:
+        clamp = activation.fusable_name(node.attrs) if node.op == "activation" else None
+        before = producer(graph, node.inputs[0])
+        if clamp is not None and before is not None and _may_rise(graph, before, clamp):
+            return swapped(graph, before.node, node, node)
+    return None
+
+
+def _may_rise(graph: Graph, b: BoundNode, clamp: str) -> bool:
+    """True when the clamp passes b, and whatever stands above it, up to an operator that can merge it."""
+    if not ops.get(b.node.op).passes_clamp or only_reader(graph, b.output.name) is None:
+        return False
+    above = producer(graph, b.inputs[0].name)
+    if above is None or only_reader(graph, above.output.name) is None:
+        return False
+    mergeable = _merged_clamp(getattr(above.attrs, "activation", None), clamp) is not None
+    return mergeable or _may_rise(graph, above, clamp)
+
+
 def drop_linear(graph: Graph) -> Graph | None:
     """A ReLU that limits nothing (negative_slope 1) is no operator."""
     for node in graph.nodes:
@@ -270,6 +291,7 @@ PASSES: Sequence[Pass] = (
     drop_linear,
     drop_identity_affine,
     fold_affine_backwards,
+    move_clamp_up,
     merge_activation,
     merge_pad,
     *SHAPE_PASSES,
@@ -278,4 +300,5 @@ PASSES: Sequence[Pass] = (
     fold_affine_forwards,
     remove_dead_nodes,
 )
-"""In this order: folding forwards takes only what could not be folded backwards."""
+"""In this order: folding forwards takes only what could not be folded backwards, and a clamp goes up before it
+merges: the range of a convolution's output is worth more than that of the pooling behind it."""

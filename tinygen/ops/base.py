@@ -113,6 +113,7 @@ class Op:
         what it computed from x * scale + offset, or None where that is not exact. See folding.py.
     pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
     elementwise: one input, and each output element depends on the same input element only, wherever it stands.
+    passes_clamp: the operator gives the same result whether a clamp (base.FUSED) stands in front of it or behind it.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Op:
     absorb_input: Callable[[BoundNode, Array, Array], tuple[Array, Array] | None] | None = None
     pads_with_zero: bool = False
     elementwise: bool = False
+    passes_clamp: bool = False
 
     def check(self, b: BoundNode) -> None:
         """Raise UnsupportedLayerError naming the first constraint that the node breaks."""

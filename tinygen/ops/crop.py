@@ -166,5 +166,6 @@ OP = Op(
     constraints=(something_left, few_axes, one_scale),
     keras={"Cropping1D": from_keras, "Cropping2D": from_keras},
     to_tflite=to_tflite,
+    passes_clamp=True,
     from_tflite={"SLICE": from_slice, "STRIDED_SLICE": from_strided_slice},
 )

@@ -88,5 +88,6 @@ OP = Op(
         "GlobalMaxPooling2D": global_from_keras,
     },
     to_tflite=pooling.tflite_writer("MAX_POOL_2D"),
+    passes_clamp=True,
     from_tflite={"MAX_POOL_2D": pooling.tflite_reader("max_pool2d"), "REDUCE_MAX": global_from_tflite},
 )

@@ -136,5 +136,6 @@ OP = Op(
     constraints=(nothing_negative, few_axes, one_scale),
     keras={"ZeroPadding1D": from_keras, "ZeroPadding2D": from_keras},
     to_tflite=to_tflite,
+    passes_clamp=True,
     from_tflite={"PAD": from_tflite},
 )

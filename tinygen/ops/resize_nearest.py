@@ -175,5 +175,6 @@ OP = Op(
     constraints=(at_least_once, one_scale),
     keras={"UpSampling1D": from_keras, "UpSampling2D": from_keras, "RepeatVector": repeat_vector},
     to_tflite=to_tflite,
+    passes_clamp=True,
     from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite, "TILE": tile_from_tflite},
 )

@@ -126,5 +126,6 @@ OP = Op(
     constraints=(is_permutation, few_axes, one_scale),
     keras={"Permute": from_keras},
     to_tflite=to_tflite,
+    passes_clamp=True,
     from_tflite={"TRANSPOSE": from_tflite},
 )
