@@ -283,7 +283,7 @@ def test_console_finds_the_last_line_across_pieces() -> None:
 
 
 def test_watch_stops_silence_floods_and_sees_the_end() -> None:
-    silent = watch([sys.executable, "-u", "-c", "import time; print('a'); time.sleep(60)"], 1.0, 10_000)
+    silent = watch([sys.executable, "-u", "-c", "import time; print('a'); time.sleep(60)"], 4.0, 10_000)
     assert silent.timed_out and silent.raw == b"a\n" and silent.returncode is None
     flood = watch([sys.executable, "-u", "-c", "while 1: print('x' * 99)"], 20.0, 10_000)
     assert flood.flooded and len(flood.raw) < 200_000

@@ -107,9 +107,9 @@ def test_stack_used_to_its_last_word_is_a_fault(tmp_path: Path, emulator: Emulat
 @EVERYWHERE
 def test_endless_loop_times_out(tmp_path: Path, emulator: Emulator, board_name: str) -> None:
     body = ON_SECOND.format('for (;;) { __asm volatile(""); }')
-    result = run(tmp_path, load_board(board_name), emulator, body, timeout=1.0)
+    result = run(tmp_path, load_board(board_name), emulator, body, timeout=2.0)
     assert result.outcome is Outcome.TIMED_OUT
-    assert "for 1 seconds, after 1 of 3 samples" in result.detail
+    assert "for 2 seconds, after 1 of 3 samples" in result.detail
 
 
 @ON_M4
