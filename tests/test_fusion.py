@@ -348,19 +348,8 @@ def test_nodes_without_readers_vanish() -> None:
 # ---- random graphs and real models
 
 STEPS = (
-    "conv",
-    "depthwise",
-    "dense",
-    "transposed",
-    "affine",
-    "scale",
-    "relu",
-    "relu6",
-    "tanh",
-    "pad",
-    "flat",
-    "add",
-    "permute",
+    *("conv", "depthwise", "dense", "transposed", "affine", "scale", "relu", "relu6", "tanh"),
+    *("pad", "flat", "add", "permute", "pool"),
 )
 
 
@@ -386,6 +375,9 @@ def step(net: Net, kind: str, xs: list[str], draw: st.DataObject) -> str:
         return net.pad(
             x, *draw.draw(st.tuples(*[st.tuples(st.integers(0, 1), st.integers(0, 1))] * 2)), (0, 0)
         )
+    if kind == "pool":
+        window = (min(2, height), min(2, width))
+        return net.builder.add("max_pool2d", "pool", (x,), max_pool2d.Attrs(window, (1, 1)))
     if kind == "permute":
         return net.transpose(x, *draw.draw(st.permutations(range(3))))
     if kind == "add":

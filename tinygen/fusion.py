@@ -53,7 +53,7 @@ def fold_affine_backwards(graph: Graph) -> Graph | None:
         before = producer(graph, b.inputs[0].name)
         if before is None or only_reader(graph, before.output.name) is None or not _is_linear(before):
             continue
-        scale, offset = _factors(b)
+        scale, offset = _constants(b)
         weights, bias = _constants(before)
         axis = ops.get(before.node.op).output_axis
         scale_shape = [1] * weights.ndim
@@ -96,13 +96,8 @@ def _is_linear(b: BoundNode) -> bool:
     return ops.get(b.node.op).output_axis is not None and b.attrs.activation == "none"
 
 
-def _factors(b: BoundNode) -> tuple[Array, Array]:
-    """scale and offset of an affine, float64."""
-    return _constants(b)
-
-
 def _constants(b: BoundNode) -> tuple[Array, Array]:
-    """Weights and bias, float64."""
+    """Weights and bias of a linear node, scale and offset of an affine; float64."""
     weights, bias = b.inputs[1].data, b.inputs[2].data
     assert weights is not None and bias is not None
     return weights.astype(np.float64), bias.astype(np.float64)
@@ -110,7 +105,7 @@ def _constants(b: BoundNode) -> tuple[Array, Array]:
 
 def _spread(b: BoundNode) -> float:
     """Largest by smallest factor, infinite when only some are zero."""
-    sizes = np.abs(_factors(b)[0])
+    sizes = np.abs(_constants(b)[0])
     largest, smallest = float(sizes.max()), float(sizes.min())
     return 1.0 if largest == smallest else np.inf if smallest == 0 else largest / smallest
 
@@ -136,7 +131,7 @@ def _absorbed(reader: BoundNode, affine: BoundNode) -> tuple[Array, Array] | Non
     absorb = ops.get(reader.node.op).absorb_input
     if absorb is None:
         return None
-    vectors = [per_channel(v, affine.output.shape, reader.inputs[0].shape) for v in _factors(affine)]
+    vectors = [per_channel(v, affine.output.shape, reader.inputs[0].shape) for v in _constants(affine)]
     if vectors[0] is None or vectors[1] is None:
         return None
     return absorb(reader, vectors[0], vectors[1])
@@ -151,7 +146,7 @@ def per_channel(vector: Array, shape: Shape, target: Shape) -> Array | None:
 def drop_identity_affine(graph: Graph) -> Graph | None:
     """x * 1 + 0."""
     for b in _affines(graph):
-        scale, offset = _factors(b)
+        scale, offset = _constants(b)
         if (scale == 1).all() and not offset.any() and b.attrs.activation == "none":
             return bypassed(graph, b.node)
     return None
@@ -279,7 +274,7 @@ def move_elementwise_up(graph: Graph) -> Graph | None:
 def _affine_before(graph: Graph, node: Node, reshape: BoundNode) -> Graph | None:
     """The affine in front of the reshape, where its factors follow the channels there, too."""
     source = reshape.inputs[0].shape
-    vectors = [per_channel(v, reshape.output.shape, source) for v in _factors(graph.bind(node))]
+    vectors = [per_channel(v, reshape.output.shape, source) for v in _constants(graph.bind(node))]
     if vectors[0] is None or vectors[1] is None:
         return None
     graph = with_constants(graph, node, {1: vectors[0], 2: vectors[1]})
