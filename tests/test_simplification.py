@@ -133,6 +133,13 @@ def test_requantize_that_changes_or_clamps_stays() -> None:
     assert kinds(net.simplified(net.requantize("x", "relu"))) == ["requantize"]
 
 
+def test_requantize_to_a_slightly_other_scale_stays() -> None:
+    """It maps every int8 value to itself, but whoever reads it behind takes the other scale."""
+    net = Net((3, 4))
+    near = QParams.per_tensor(Q.scale[0] * 1.001, Q.zero_point[0])
+    assert kinds(net.simplified(net.table(net.requantize("x", q=near)))) == ["requantize", "activation"]
+
+
 def test_clamp_that_reaches_no_value_vanishes() -> None:
     """At zero_point -128 no int8 value is negative: the ReLU of this requantize does nothing."""
     builder = GraphBuilder("net")
