@@ -211,7 +211,8 @@ def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
 def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) -> list[Path]:
     """Objects of all sources, compiled in parallel."""
     folders = sorted({p.parent for p in (project / "lib").rglob("*.h")})
-    includes = [f"-I{folder}" for folder in (project / "src", *folders)]
+    # for "name.h" only: a model that is called "string" must not hide <string.h>
+    includes = [f"-iquote{folder}" for folder in (project / "src", *folders)]
 
     def compile_one(source: Path) -> Path:
         target = out / (str(source.relative_to(project)).replace(os.sep, "-") + ".o")

@@ -115,8 +115,8 @@ def _context(models: tuple[FirmwareModel, ...], board: Board, run_id: str) -> di
         "block_limit": BLOCK_LIMIT,
         "guard_bytes": GUARD_BYTES,
         "guard_comment": {
-            "none": "there, for the bus answers nothing below it",
-            "mpu": "there, for the memory protection unit denies the stretch below it",
+            "none": "below it, where the bus answers nothing",
+            "mpu": "below it, in a stretch that the memory protection unit denies",
             "limit": "at the stack limit register",
         }[board.core.guard],
     }
