@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygen import __version__, building, evaluate, firmware, metrics, pipeline, project, serialization
 from tinygen.boards import Board, load_board
+from tinygen.decisions import RangeDecision
 from tinygen.emission import Arena, check_prefix, suggest_prefix
 from tinygen.emulators import find_emulator
 from tinygen.errors import DataError, ModelError, RunError, UsageError
@@ -22,7 +23,6 @@ from tinygen.pipeline import Compiled, Report, silent
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.project import Project
-from tinygen.quantization import RangeDecision
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from tinygen import spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
+from tinygen.decisions import Decision
 from tinygen.emission import Arena, Library, emit_library
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
-from tinygen.quantization import Decision, quantize
+from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from pathlib import Path
+
+from tinygen.heavy import import_keras
 
 
 def write(folder: Path) -> None:
     """model.keras and model.h5 of one small residual network, input (8, 8, 2)."""
-    import keras
-    from keras import layers
-
+    keras = import_keras()
+    layers = keras.layers
     keras.utils.set_random_seed(5)
     inputs = keras.Input((8, 8, 2), name="image")
     x = layers.Conv2D(4, 3, padding="same")(inputs)
@@ -19,6 +20,5 @@ def write(folder: Path) -> None:
     x = layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, layers.Dense(3, activation="softmax")(x), name="small")
     model.save(folder / "model.keras")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.save(folder / "model.h5")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises against .h5: users own such files
+    model.save(folder / "model.h5")
