@@ -119,7 +119,7 @@ def test_output_padding_that_tensorflow_cannot_run_is_refused() -> None:
     layer = keras.layers.Conv2DTranspose(5, 4, 3, "same", output_padding=0)
     layer.build((None, 4, 3, 4))
     with pytest.raises(
-        UnsupportedLayerError, match="8 x 5 outputs, from which 'same' gives 3 x 2 inputs, not 4 x 3"
+        UnsupportedLayerError, match="9 x 6 outputs, from which 'same' gives 3 x 2 inputs, not 4 x 3"
     ):
         graph_of_layer(layer, [(4, 3, 4)])
 
