@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class Walker:
         """One call of a layer or a nested model."""
         layer = node.operation
         kind = type(layer).__name__
-        if node.arguments.kwargs.get("training"):
+        if node.arguments.kwargs.get("training") and not _trains_by_default(layer):
             why = "it is called with training=True, so its output is random or depends on the batch"
             raise UnsupportedLayerError(layer.name, kind, why, "call it without training=True and save again")
         if hasattr(layer, "layers") and hasattr(layer, "inputs"):
@@ -83,6 +84,12 @@ class Walker:
             why = f"its output has {elements:,} elements, allowed are {MAX_ACTIVATION:,}"
             raise UnsupportedLayerError(layer.name, type(layer).__name__, why, "use a smaller input")
         return output
+
+
+def _trains_by_default(layer: Any) -> bool:
+    """True for image augmentation: Keras notes down call's default, training=True, without the user's doing."""
+    training = inspect.signature(layer.call).parameters.get("training")
+    return training is not None and training.default is True
 
 
 def ordered_nodes(model: Any, stop: set[int]) -> list[Any]:

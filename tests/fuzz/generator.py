@@ -1,0 +1,174 @@
+"""Random Keras models: branches, several inputs and outputs, odd sizes, shared layers, nested models."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tests.fuzz import pointwise, windows
+from tests.fuzz.sketch import Sketch, Unsuitable, shape
+from tests.fuzz.weights import randomize
+
+Maker = Callable[[Sketch, Any], Any]
+
+MAKERS: tuple[Maker, ...] = (
+    *(windows.convolution, windows.convolution, windows.convolution, windows.depthwise, windows.depthwise),
+    *(windows.separable, windows.separable, windows.transposed, windows.transposed, windows.transposed),
+    *(partial(windows.pooling, kind=k) for k in ("MaxPooling", "AveragePooling") * 2),
+    *(partial(windows.global_pooling, kind=k) for k in ("GlobalMaxPooling", "GlobalAveragePooling")),
+    *(pointwise.padding, pointwise.cropping, *((pointwise.upsampling, pointwise.time_distributed) * 2)),
+    *(partial(pointwise.merge, kind=k) for k in pointwise.MERGES),
+    *(pointwise.dense, pointwise.dense, pointwise.batch_normalization, pointwise.batch_normalization),
+    *(pointwise.rescaling, pointwise.normalization, pointwise.activation, pointwise.activation),
+    *(pointwise.relu, pointwise.leaky_relu, pointwise.elu, pointwise.prelu, pointwise.softmax),
+    *(pointwise.flatten, pointwise.permute, pointwise.reshape, pointwise.repeat, pointwise.concatenate),
+    *(pointwise.raw, pointwise.vanishing, pointwise.vanishing, pointwise.augmenting, pointwise.exponential),
+)
+CLAMPED = {maker: 0.6 for maker in MAKERS if isinstance(maker, partial)} | {windows.transposed: 0.5}
+"""How often an activation follows that can be fused: merges and poolings have none of their own."""
+TIMES = 12
+"""How often a layer is drawn again when the one drawn does not fit."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A model of that seed, and what it covers."""
+
+    seed: int
+    model: Any
+    notes: Counter[str]
+
+
+def random_model(seed: int) -> Generated:
+    """The model of that seed: the same on every machine with the same Keras."""
+    s = Sketch(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inputs = [_input(s, i) for i in range(s.one((1, 1, 1, 2, 3)))]
+        s.tensors += inputs
+        focus = MAKERS[seed % len(MAKERS)]
+        for _ in range(s.number(8, 18)):
+            grow(s, focus)
+        outputs = _outputs(s, inputs)
+        model = s.keras.Model(_reached(inputs, outputs), outputs, name=f"m{seed}")
+        randomize(s, model)
+    return Generated(seed, model, _coverage(s, model))
+
+
+def _coverage(s: Sketch, model: Any) -> Counter[str]:
+    """What the model covers: only layers that its outputs depend on count."""
+    notes = Counter([f"Keras model inputs={len(model.inputs)}", f"Keras model outputs={len(model.outputs)}"])
+    for layer in model._flatten_layers(include_self=False):
+        notes.update(s.notes.get(layer.name, ()))
+    for operation in model.operations:
+        if not hasattr(operation, "weights"):
+            notes[f"x {type(operation).__name__} y"] += 1
+    return notes
+
+
+def _input(s: Sketch, index: int) -> Any:
+    rank = s.one((1, 2, 2, 3, 3, 3, 3))
+    sizes = {
+        1: (s.number(1, 24),),
+        2: (s.number(1, 14), s.number(1, 6)),
+        3: (s.number(1, 10), s.number(1, 10), s.number(1, 6)),
+    }[rank]
+    s.notes[f"in{index}"] = [f"Input rank={rank}"]
+    return s.keras.Input(sizes, name=f"in{index}")
+
+
+def grow(s: Sketch, focus: Maker | None = None) -> Any:
+    """One more layer, shared layer or nested model on some tensor. focus: a maker to use more often."""
+    for _ in range(TIMES):
+        try:
+            x = s.pick()
+            kind = s.random.random()
+            if kind < 0.06:
+                return s.add(_nested(s, x))
+            if kind < 0.12:
+                return s.add(_shared(s, x))
+            maker = focus if focus and s.chance(0.3) else s.one(MAKERS)
+            made = maker(s, x)
+            return s.add(pointwise.clamp(s, made) if s.chance(CLAMPED.get(maker, 0.25)) else made)
+        except Unsuitable:
+            continue
+    return None
+
+
+def _nested(s: Sketch, x: Any) -> Any:
+    """A model inside the model: Sequential or functional, called once or twice."""
+    inner = Sketch(s.number(0, 10**9))
+    inner.names = s.names = s.names + 100  # names stay unique in the whole model
+    source = inner.keras.Input(shape(x))
+    inner.tensors.append(source)
+    for _ in range(s.number(1, 3)):
+        grow(inner)
+    result = inner.tensors[-1]
+    if result is source:
+        raise Unsuitable
+    s.notes |= inner.notes
+    model = s.keras.Model(source, result, name=s.name("nested"))
+    s.notes[model.name] = ["nested model"]
+    return _twice(s, model, x)
+
+
+def _shared(s: Sketch, x: Any) -> Any:
+    """One layer called on two tensors."""
+    kind = s.one(("Dense", "Conv", "PReLU"))
+    if kind == "Dense" or len(shape(x)) == 1:
+        layer = s.layer("Dense", units=s.number(1, 6), activation=s.activation())
+    elif kind == "PReLU":
+        layer = s.layer("PReLU", shared_axes=None)
+    else:
+        name = f"Conv{len(shape(x)) - 1}D"
+        layer = s.layer(
+            name, filters=s.number(1, 4), kernel_size=2, padding="same", activation=s.activation()
+        )
+    return _twice(s, layer, x)
+
+
+def _twice(s: Sketch, layer: Any, x: Any) -> Any:
+    """layer(x), sometimes added to layer(y)."""
+    first = layer(x)
+    others = [t for t in s.tensors if t is not x and shape(t) == shape(x)]
+    if not others or s.chance(0.3):
+        return first
+    s.notes[layer.name].append(f"{s.notes[layer.name][0]} shared")
+    return s.layer("Add")([first, layer(s.one(others))])
+
+
+def _outputs(s: Sketch, inputs: list[Any]) -> list[Any]:
+    """Up to four tensors that nothing reads, sometimes one that is read as well."""
+    made = [t for t in s.tensors if not any(t is i for i in inputs)]
+    if not made:
+        made = [s.layer("ReLU")(inputs[0])]
+    last = made[-1]
+    leaves = [t for t in made[:-1] if not _is_read(t, made)]
+    s.random.shuffle(leaves)
+    outputs = [last, *leaves[: s.one((0, 1, 2, 3, 4))]]
+    if s.chance(0.15):
+        outputs.append(s.one(made))
+    return list({id(t): t for t in outputs}.values())
+
+
+def _is_read(tensor: Any, made: list[Any]) -> bool:
+    readers = (n for t in made for n in (t._keras_history.operation._inbound_nodes))
+    return any(tensor is i for node in readers for i in node.input_tensors)
+
+
+def _reached(inputs: list[Any], outputs: list[Any]) -> list[Any]:
+    """The inputs on which the outputs depend: Keras refuses others."""
+    seen: set[int] = set()
+    stack = list(outputs)
+    while stack:
+        tensor = stack.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        history = tensor._keras_history
+        stack += history.operation._inbound_nodes[history.node_index].input_tensors
+    return [t for t in inputs if id(t) in seen]
