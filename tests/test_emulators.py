@@ -18,7 +18,7 @@ from tests.support.host import library_of
 from tests.support.nodes import quantized_node, random_inputs
 from tinygen import building, doctor, evaluate, running
 from tinygen.boards import Board, all_boards, load_board
-from tinygen.emulators import EMULATORS, Host, Qemu, Unicorn, find_emulator
+from tinygen.emulators import EMULATORS, Host, Qemu, Unicorn, block_counter, find_emulator
 from tinygen.emulators.base import Emulator, log_limit
 from tinygen.emulators.process import Console, watch
 from tinygen.emulators.qemu import icount_shift, ticks_per_instruction
@@ -96,16 +96,20 @@ def test_kernels_are_exact_and_counts_are_equal(project_of: dict[str, Path], boa
     assert [m.instructions for m in run_all(Qemu(), project, board).models] == counts, "deterministic"
     if Unicorn().unavailable(board):
         return
-    by_unicorn = run_all(Unicorn(count_all=True), project, board)
+    by_unicorn = run_all(Unicorn(), project, board)
     assert by_unicorn.passed, by_unicorn.detail
     assert [m.instructions for m in by_unicorn.models] == counts
     assert by_unicorn.stack_bytes == by_qemu.stack_bytes
 
 
 @pytest.mark.arm
-def test_unicorn_counts_the_first_sample_of_each_model(project_of: dict[str, Path]) -> None:
+def test_without_a_compiler_the_first_sample_of_each_model_is_counted(
+    project_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python hook gives what the native one gives."""
     board = load_board("mps2_an386")
-    every = run_all(Unicorn(count_all=True), project_of[board.name], board)
+    every = run_all(Unicorn(), project_of[board.name], board)
+    monkeypatch.setattr(block_counter, "library", lambda: None)
     first = run_all(Unicorn(), project_of[board.name], board)
     for few, all_of_them in zip(first.models, every.models, strict=True):
         assert few.instructions == (all_of_them.instructions[0], None, None, None)
@@ -113,8 +117,13 @@ def test_unicorn_counts_the_first_sample_of_each_model(project_of: dict[str, Pat
 
 
 @pytest.mark.arm
-def test_counting_does_not_depend_on_what_ran_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_counting_does_not_depend_on_what_ran_before(
+    tmp_path: Path, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The toy model's work is the same for every sample: so are the counts, hooked or counted all along."""
+    if not native:
+        monkeypatch.setattr(block_counter, "library", lambda: None)
     board, x = load_board("mps2_an385"), tinyfw.inputs(5)
     image = building.build(tinyfw.project(tmp_path, board), board)
     result = running.run(image, board, Unicorn(count_all=True), x, tinyfw.expected(x))

@@ -274,12 +274,13 @@ def run(
     count: int | None = None,
     samples: SampleOptions | None = None,
     metric: metrics.Kind | None = None,
-    timeout: float = 60.0,
+    timeout: float = 120.0,
     report: Report = silent,
 ) -> Ran:
     """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
 
-    samples: how the file's numbers become real inputs; None takes what `compile` was told. timeout: seconds per chunk.
+    samples: how the file's numbers become real inputs; None takes what `compile` was told. timeout: seconds
+    without a new line from the firmware.
     """
     graph, board, manifest = load_project(folder)
     backend = find_emulator(emulator)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tinygen import building
 from tinygen.boards import Board
 from tinygen.building import Firmware
+from tinygen.emulators import block_counter
 from tinygen.emulators.base import log_limit
 from tinygen.emulators.peripherals import CONSOLES, PAGE, TIMERS
 from tinygen.runlog import finished
@@ -63,7 +64,8 @@ class Unicorn:
             return finished(b"", f"HOST UNAVAILABLE {reason}")
         from tinygen.emulators.unicorn_machine import Machine
 
-        machine = Machine(firmware, board, inputs, self.count_all, log_limit(firmware, inputs))
+        count_all = self.count_all or block_counter.library() is not None
+        machine = Machine(firmware, board, inputs, count_all, log_limit(firmware, inputs))
         fault, silent = _run(machine, timeout)
         lines = ["HOST RATIO 1 1"]
         if fault:

@@ -11,6 +11,8 @@ from unicorn import arm_const
 
 from tinygen.boards import Board, Region
 from tinygen.building import Firmware, load_segments
+from tinygen.emulators import block_counter
+from tinygen.emulators.block_counter import NativeHook
 from tinygen.emulators.peripherals import (
     CONSOLES,
     PAGE,
@@ -44,6 +46,33 @@ JUNK = 0x5A
 """What SRAM holds at power-up: firmware that counts on zeros is found out."""
 
 
+class PythonHook:
+    """Counts as block_counter.NativeHook does, where no C compiler is: about 2 us a block."""
+
+    def __init__(self, core: Any, mark: int) -> None:
+        self._core, self._mark = core, mark
+        self._lengths: dict[tuple[int, int], int] = {}
+        self._count = self._mark_length = 0
+        self._handle = core.hook_add(uc.UC_HOOK_BLOCK, self._block)
+
+    def count(self) -> int:
+        """Instructions since the hook was installed, the block at `mark` counted once."""
+        return self._count + self._mark_length
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        self._core.hook_del(self._handle)
+
+    def _block(self, core: Any, address: int, size: int, data: Any) -> None:
+        length = self._lengths.get((address, size))
+        if length is None:
+            length = self._lengths[address, size] = count_instructions(bytes(core.mem_read(address, size)))
+        if address == self._mark:
+            self._mark_length = length
+        else:
+            self._count += length
+
+
 class Machine:
     """A core, the board's memory, and devices. run() returns the fault as fields of a FAULT line, or None."""
 
@@ -55,10 +84,10 @@ class Machine:
         self._core.ctl_set_cpu_model(CPUS[board.unicorn.cpu])
         self._fault: str | None = None
         self._stopped = False
-        self._hook: Any = None
-        self._lengths: dict[tuple[int, int], int] = {}
+        self._hook: NativeHook | PythonHook | None = None
+        self._board = board
         self._mark_address = firmware.symbols["tg_mark"].address & ~1
-        self._mark_length = self._marks = self._count = self._timer = 0
+        self._marks = self._timer = 0
         self._stands_at_mark = False
         self._counted = _samples_to_count(firmware, inputs, count_all)
         for region in board.regions:
@@ -150,7 +179,7 @@ class Machine:
         sample, end = divmod(self._marks, 2)
         self._marks += 1
         counted = sample in self._counted
-        self._timer = self._count + self._mark_length if end and counted else 0
+        self._timer = self._hook.count() if end and self._hook is not None else 0
         if counted:
             self._stands_at_mark = True
             core.emu_stop()
@@ -158,22 +187,19 @@ class Machine:
     def _switch_counting(self) -> None:
         """Hook every block, or unhook them: the core stands at the start or the end of a sample that counts."""
         if self._hook is None:
-            self._count = 0
-            self._hook = self._core.hook_add(uc.UC_HOOK_BLOCK, self._block)
+            self._hook = self._make_hook()
         else:
-            self._core.hook_del(self._hook)
+            self._hook.remove()
             self._hook = None
         self._core.ctl_flush_tb()
 
-    def _block(self, core: Any, address: int, size: int, data: Any) -> None:
-        """Add a block. tg_mark's is hooked at both ends of a sample but counts once: _mark adds it."""
-        length = self._lengths.get((address, size))
-        if length is None:
-            length = self._lengths[address, size] = count_instructions(bytes(core.mem_read(address, size)))
-        if address == self._mark_address:
-            self._mark_length = length
-        else:
-            self._count += length
+    def _make_hook(self) -> NativeHook | PythonHook:
+        if block_counter.library() is None:
+            return PythonHook(self._core, self._mark_address)
+        code = self._board.code
+        return NativeHook(
+            self._core, bytes(self._core.mem_read(code.origin, code.length)), code.origin, self._mark_address
+        )
 
     def _refuse(self, core: Any, access: int, address: int, size: int, value: int, data: Any) -> bool:
         self._fault = self._fault or self._fields(
