@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.graphs import int8_graph
-from tests.support.host import WARNINGS, HostLibrary, library_of, write_files
+from tests.support.host import WARNINGS, HostLibrary, library_of, run_on_host, write_files
 from tests.support.nodes import random_inputs
 from tinygen import evaluate
 from tinygen.emission import (
@@ -27,6 +27,8 @@ from tinygen.emission import (
     suggest_prefix,
 )
 from tinygen.errors import UsageError
+from tinygen.graph import GraphBuilder, QParams
+from tinygen.ops import concat, crop
 from tinygen.planning import plan
 from tinygen.program import select
 
@@ -89,6 +91,18 @@ def test_two_models_in_one_image_do_not_clash() -> None:
         np.testing.assert_array_equal(got, want)
 
 
+def test_inputs_and_outputs_are_where_the_plan_puts_them() -> None:
+    """Two inputs and two outputs of different sizes."""
+    builder, q = GraphBuilder("pairs"), QParams.per_tensor(0.1, 3)
+    a, b = builder.input("a", (7,), q), builder.input("b", (3,), q)
+    joined = builder.add("concat", "joined", (b, a), concat.Attrs(0), q)
+    cut = builder.add("crop", "cut", (joined,), crop.Attrs(((2, 3),)), q)
+    graph = builder.build((cut, joined))
+    inputs = random_inputs(graph, 4, seed=2)
+    for got, want in zip(run_on_host(graph, inputs), evaluate.reference(graph, inputs), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 STATUS_MAIN = """
 #include "small.h"
 #include <stdio.h>
@@ -147,7 +161,7 @@ def test_cppcheck_is_clean(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["9lives", "Kws", "kws-net", "int", "tg_x", "", "a" * 33, "main"])
+@pytest.mark.parametrize("name", ["9lives", "Kws", "kws-net", "int", "tg_x", "", "a" * 33, "main", "string"])
 def test_prefixes_that_c_cannot_take(name: str) -> None:
     with pytest.raises(UsageError, match="cannot prefix C identifiers"):
         check_prefix(name)

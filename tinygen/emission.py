@@ -73,6 +73,12 @@ C_KEYWORDS = frozenset(
     ]
 )
 
+C_HEADERS = frozenset(
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef "
+    "stdint stdio stdlib string tgmath time wchar wctype".split()
+)
+"""Headers of the C library: a model's own <name>.h must not stand in front of them on an include path."""
+
 Arena = Literal["caller", "library"]
 
 
@@ -110,20 +116,23 @@ class Call:
 
 def check_prefix(name: str) -> str:
     """Return `name` if it can prefix C identifiers, else raise UsageError."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name in C_KEYWORDS or name.startswith("tg_"):
+    if not _is_prefix(name):
         raise UsageError(
             f"--name '{name}' cannot prefix C identifiers: 1 to 32 of a-z, 0-9 and _, starting with a letter, "
-            f"no C keyword, not starting with tg_\n  try --name {suggest_prefix(name)}"
+            f"no C keyword or header, not starting with tg_\n  try --name {suggest_prefix(name)}"
         )
     return name
+
+
+def _is_prefix(name: str) -> bool:
+    reserved = name in C_KEYWORDS or name in C_HEADERS or name.startswith("tg_")
+    return bool(re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name)) and not reserved
 
 
 def suggest_prefix(text: str) -> str:
     """A valid C prefix made from any text, e.g. a file's stem."""
     base = re.sub(r"_+", "_", re.sub(r"[^a-z0-9]+", "_", text.lower())).strip("_")[:32].rstrip("_")
-    if not base or not base[0].isalpha() or base in C_KEYWORDS or base.startswith("tg_"):
-        base = f"model_{base}"[:32].rstrip("_")
-    return base
+    return base if _is_prefix(base) else f"model_{base}"[:32].rstrip("_")
 
 
 @cache
