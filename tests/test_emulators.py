@@ -180,6 +180,8 @@ def test_clock_of_qemu_resolves_single_instructions(board: Board) -> None:
     """Readings are off by less than one tick: rounding is right when an instruction takes more than two."""
     ticks = ticks_per_instruction(board)
     assert ticks > 2 and ticks == Fraction(board.timer.clock_hz * 2 ** icount_shift(board), 10**9)
+    faster = dataclasses.replace(board, clock_hz=7 * board.clock_hz)
+    assert ticks_per_instruction(faster) == ticks, "the core's clock is not the timer's"
     for count in (1, 7, 1000, 123_457, 10**8 + 1):
         for phase in (Fraction(0), Fraction(1, 3), Fraction(999, 1000)):
             read = int(phase + count * ticks) - int(phase)

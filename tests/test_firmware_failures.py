@@ -15,7 +15,7 @@ from tinygen.boards import Qemu as QemuMachine
 from tinygen.emulators import Host, Qemu, Unicorn
 from tinygen.emulators.base import Emulator
 from tinygen.errors import BoardError, OutputError, ToolError
-from tinygen.firmware import MAGIC
+from tinygen.firmware import GUARD_BYTES, MAGIC
 from tinygen.judge import Outcome, RunResult, Wanted, judge
 
 M4 = "mps2_an386"
@@ -88,12 +88,43 @@ def test_stack_overflow_is_named(tmp_path: Path, emulator: Emulator, board_name:
     assert "stack overflow" in result.detail, result.detail
 
 
+@pytest.mark.parametrize(("emulator", "board_name"), QEMU[1:4])
+def test_guard_below_sram_is_the_memory_protection_units(
+    tmp_path: Path, emulator: Emulator, board_name: str
+) -> None:
+    """On silicon something may answer below SRAM: it must be denied, not left to the bus."""
+    board = load_board(board_name)
+    for address in (board.ram.origin - 4, board.ram.origin - GUARD_BYTES):
+        body = f"    base[0] = *(volatile int8_t *){address:#x}U;"
+        result = run(tmp_path / hex(address), board, emulator, body)
+        assert result.outcome is Outcome.FAULTED and "data access denied" in result.detail, result.detail
+
+
 @EVERYWHERE
 def test_deep_but_allowed_stack_is_measured(tmp_path: Path, emulator: Emulator, board_name: str) -> None:
     body = "    if (deeper(12) != 78) { return TOY_ERROR; }"
     result = run(tmp_path, load_board(board_name), emulator, body, RECURSE)
     assert result.outcome is Outcome.PASSED, result.detail
     assert result.stack_bytes is not None and 12 * 64 < result.stack_bytes < 2048
+
+
+@ON_M4
+def test_data_is_initialised_and_zeroed(tmp_path: Path, emulator: Emulator, board_name: str) -> None:
+    """Every word of the user's own variables, the first and the last one, too."""
+    declarations = "int32_t first[3] = {11, 22, 33}; int32_t last[200];"
+    checks = """
+    int32_t sum = 0;
+    for (int32_t i = 0; i < 200; ++i) {
+        sum |= last[i];
+    }
+    if (first[0] != 11 || first[1] != 22 || first[2] != 33 || sum != 0) {
+        return TOY_ERROR;
+    }
+    ++first[0];
+    --first[0];
+    last[199] = 0;"""
+    result = run(tmp_path, load_board(board_name), emulator, checks, declarations)
+    assert result.outcome is Outcome.PASSED, result.detail
 
 
 @ON_M4

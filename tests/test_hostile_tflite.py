@@ -82,6 +82,12 @@ CASES: dict[str, tuple[Callable[[Any], object], str]] = {
     "scale count": (set_field("first/weights", scale=scales(1, 2, 3)), "has 3 scales"),
     "zero point count": (set_field("first/weights", zeroPoint=np.zeros(2, np.int64)), "2 zero points"),
     "channel zero points": (set_field("first/weights", zeroPoint=np.arange(4)), "must all be 0"),
+    "weights axis of the input": (
+        set_field(
+            "first/weights", quantizedDimension=3, scale=scales(1, 2, 3), zeroPoint=np.zeros(3, np.int64)
+        ),
+        "'first'.*scales along axis 3, it must be axis 0",
+    ),
     "weights axis": (set_field("first/weights", quantizedDimension=-1), "dimension -1"),
     "batch 2": (set_field("image", shape=np.array([2, 6, 5, 3], np.int32)), r"\[2, 6, 5, 3\].*batch 1"),
     "dynamic": (

@@ -88,7 +88,7 @@ def test_no_stack_figure_where_it_is_not_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "sample", "output", "element"), [(0, 0, 0, 0), (0, 1, 0, 69), (1, 0, 0, 1)]
+    ("model", "sample", "output", "element"), [(0, 0, 0, 0), (0, 1, 0, 69), (0, 1, 1, 2), (1, 0, 0, 1)]
 )
 def test_one_wrong_element_is_named(model: int, sample: int, output: int, element: int) -> None:
     wanted = list(WANTED)

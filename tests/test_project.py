@@ -9,7 +9,15 @@ import pytest
 
 from tinygen import project
 from tinygen.errors import OutputError
-from tinygen.project import Project, differences, read_manifest, with_manifest, write_file, write_project
+from tinygen.project import (
+    Project,
+    differences,
+    read_manifest,
+    run_id_of,
+    with_manifest,
+    write_file,
+    write_project,
+)
 
 
 def made(text: str = "int x;\n") -> Project:
@@ -126,6 +134,18 @@ def test_differences_name_changed_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "fw" / "src" / "main.c").write_text("x")
     (tmp_path / "fw" / "lib" / "m" / "m.h").unlink()
     assert differences(made(), tmp_path / "fw") == ["lib/m/m.h", "src/main.c"]
+
+
+def test_run_id_depends_on_everything_that_is_generated() -> None:
+    base = run_id_of({"model": "a"}, {"x.c": "1", "y.c": "2"})
+    assert base == run_id_of({"model": "a"}, {"y.c": "2", "x.c": "1"}) and len(base) == 16
+    others = [
+        run_id_of({"model": "b"}, {"x.c": "1", "y.c": "2"}),
+        run_id_of({"model": "a"}, {"x.c": "1", "y.c": "3"}),
+        run_id_of({"model": "a"}, {"x.c": "1", "z.c": "2"}),
+        run_id_of({"model": "a"}, {"x.c": "2", "y.c": "1"}),
+    ]
+    assert len({base, *others}) == 5
 
 
 def test_write_file_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def c_float(value: float) -> str:
 
 def c_comment(text: str) -> str:
     """Text from the model that cannot end a C comment or break a line."""
-    return re.sub(r"[^\x20-\x7e]", "?", text).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+    return re.sub(r"[^\x20-\x7e]", "?", text).replace("\\", "/").replace("*/", "* /").replace("/*", "/ *")
 
 
 def c_string(text: str) -> str:

@@ -5,49 +5,49 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from tests.mutants.defects import DEFECTS
-from tests.mutants.runner import ROOT, Defect, Result, copy_sources, run_test, try_defect
+from tests.mutants.runner import ROOT, Defect, Result, copy_sources, failing, try_defect
 
 BEGIN, END = "<!-- mutants: begin -->", "<!-- mutants: end -->"
-JOBS = 2
 
 
-def _worker(defects: Sequence[Defect], folder: Path) -> list[Result]:
+def _worker(defects: Sequence[Defect], folder: Path) -> tuple[list[str], list[Result]]:
+    """The named tests that fail on healthy sources (they prove nothing), and what became of the defects."""
     copy_sources(folder)
-    return [try_defect(d, folder) for d in defects]
+    sick = failing(folder, sorted({d.test for d in defects}))
+    results = []
+    for defect in defects:
+        results.append(try_defect(defect, folder))
+        print(
+            f"{results[-1].outcome}, {results[-1].seconds:.0f} s: {defect.name}", file=sys.stderr, flush=True
+        )
+    return sick, results
 
 
-def run(defects: Sequence[Defect], scratch: Path) -> list[Result]:
-    """All defects in JOBS copies of the sources, in the order given."""
-    shares = [defects[i::JOBS] for i in range(JOBS)]
-    with ThreadPoolExecutor(JOBS) as pool:
-        parts = pool.map(_worker, shares, [scratch / f"copy{i}" / "main" for i in range(JOBS)])
-        results = {r.defect.name: r for part in parts for r in part}
-    return [results[d.name] for d in defects]
+def run(defects: Sequence[Defect], scratch: Path, jobs: int) -> tuple[list[str], list[Result]]:
+    """All defects in `jobs` copies of the sources: sick tests, and results in the order given.
 
-
-def healthy(defects: Sequence[Defect], scratch: Path) -> list[str]:
-    """Named tests that do not pass on the healthy sources: they prove nothing."""
-    folder = scratch / "healthy" / "main"
-    copy_sources(folder)
-    tests = sorted({d.test for d in defects})
-    return [t for t in track(tests, "healthy", console=Console(stderr=True)) if run_test(folder, t)[0] != 0]
+    Defects with the same test go to the same copy, so that the test proves itself healthy only once.
+    """
+    tests = list(dict.fromkeys(d.test for d in defects))
+    shares = [[d for d in defects if tests.index(d.test) % jobs == i] for i in range(jobs)]
+    with ThreadPoolExecutor(jobs) as pool:
+        parts = list(pool.map(_worker, shares, [scratch / f"copy{i}" / "main" for i in range(jobs)]))
+    results = {r.defect.name: r for _, part in parts for r in part}
+    return [test for sick, _ in parts for test in sick], [results[d.name] for d in defects]
 
 
 def table(results: Sequence[Result]) -> str:
     """The Markdown table."""
     lines = ["| planted defect | file | caught by | outcome |", "|---|---|---|---|"]
     for r in results:
-        lines.append(
-            f"| {r.defect.name} | `{r.defect.file}` | `{r.defect.test.removeprefix('tests/')}` | {r.outcome} |"
-        )
+        test = r.defect.test.removeprefix("tests/").replace("|", "\\|")
+        lines.append(f"| {r.defect.name} | `{r.defect.file}` | `{test}` | {r.outcome} |")
     killed = sum(r.outcome == "killed" for r in results)
     return "\n".join([*lines, "", f"{killed} of {len(results)} killed (`make mutants`)."])
 
@@ -61,18 +61,26 @@ def write_docs(text: str, path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", help="only defects whose name contains this; docs stay as they are")
+    parser.add_argument(
+        "--only",
+        action="append",
+        help="only defects whose name contains this (repeatable); docs stay as they are",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="copies of the sources that are worked on at once"
+    )
     options = parser.parse_args()
-    chosen = [d for d in DEFECTS if not options.only or options.only in d.name]
-    with tempfile.TemporaryDirectory() as scratch:
-        sick = healthy(chosen, Path(scratch))
-        results = run(chosen, Path(scratch))
+    chosen = [d for d in DEFECTS if not options.only or any(part in d.name for part in options.only)]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tinygen-mutants-") as scratch:
+        sick, results = run(chosen, Path(scratch), options.jobs)
     print(table(results))
     for r in results:
         if r.outcome != "killed":
             print(f"\n{r.defect.name}: {r.outcome}\n{r.output[-2000:]}")
     for test in sick:
         print(f"does not pass on healthy sources: {test}")
+    print(f"{time.monotonic() - started:.0f} s")
     if not options.only:
         write_docs(table(results), ROOT / "docs" / "testing.md")
     return 1 if sick or any(r.outcome != "killed" for r in results) else 0

@@ -1,15 +1,8 @@
-"""The planted defects."""
+"""All planted defects: in the arithmetic, in the compiler, in the firmware and what surrounds it."""
 
+from tests.mutants.defects_arithmetic import ARITHMETIC
+from tests.mutants.defects_compiler import COMPILER
+from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.runner import Defect
 
-FIXEDPOINT_C = "templates/kernels/tg_fixedpoint.h"
-
-DEFECTS: tuple[Defect, ...] = (
-    Defect(
-        "C: division by a power of two truncates",
-        FIXEDPOINT_C,
-        "(x >> exponent) + (remainder > threshold ? 1 : 0)",
-        "(x >> exponent)",
-        "tests/ops/test_conv2d.py",
-    ),
-)
+DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *COMPILER, *FIRMWARE)

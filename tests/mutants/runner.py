@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("tinygen", "templates", "boards", "tests", "docs", "benchmarks", "pyproject.toml", "README.md")
 PYTEST_FAILED = 1
 """pytest's exit code for 'tests ran and some failed': any other non-zero code is a broken experiment."""
+
+NO_END = -1
+"""Exit code that stands for a test that ran into TIMEOUT."""
+
+TIMEOUT = 300
+"""Seconds for one call of pytest."""
+
+QUICK = ("-p", "tests.mutants.quick", "--hypothesis-profile", "mutants")
+"""Options of pytest: a counterexample is enough, it need not be a small one."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,24 @@ def copy_sources(target: Path) -> None:
         (target.parent / "shared").symlink_to(shared)
 
 
-def run_test(folder: Path, test: str) -> tuple[int, str]:
-    """(exit code, output) of one test against the sources in `folder`."""
+def run_tests(folder: Path, *tests: str) -> tuple[int, str]:
+    """(exit code, output) of these tests against the sources in `folder`; ends at the first that fails."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *QUICK, *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT * len(tests)
+        )
+    except subprocess.TimeoutExpired:
+        return NO_END, f"no end within {TIMEOUT * len(tests)} s"
     return done.returncode, done.stdout + done.stderr
+
+
+def failing(folder: Path, tests: Sequence[str]) -> list[str]:
+    """Those of the tests that do not pass: all together first, since starting pytest is what takes long."""
+    if not tests or run_tests(folder, *tests)[0] == 0:
+        return []
+    return [test for test in tests if run_tests(folder, test)[0] != 0]
 
 
 def plant(defect: Defect, folder: Path) -> None:
@@ -79,7 +101,7 @@ def try_defect(defect: Defect, folder: Path) -> Result:
     start = time.monotonic()
     plant(defect, folder)
     try:
-        code, output = run_test(folder, defect.test)
+        code, output = run_tests(folder, defect.test)
     finally:
         (folder / defect.file).write_text(healthy)
     outcome = {PYTEST_FAILED: "killed", 0: "ALIVE"}.get(code, f"BROKEN (pytest exit {code})")

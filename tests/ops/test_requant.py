@@ -49,6 +49,15 @@ def test_any_sizes_keep_the_promise_and_agree(
     assert_agree(graph, samples=3, seed=seed, host=seed % 10 == 0)
 
 
+def test_every_output_channel_has_its_own_scale() -> None:
+    graph = dense(
+        [[1.0, -0.5], [0.01, 0.002]], [0.0, 0.0], QParams.per_tensor(0.1, 0), QParams.per_tensor(0.1, 0)
+    )
+    weights = graph.bound()[0].inputs[1]
+    assert weights.q.axis == 0 and weights.q.scale == pytest.approx((1 / 127, 0.01 / 127))
+    assert weights.data is not None and weights.data.tolist() == [[127, -64], [127, 25]]
+
+
 def test_a_channel_without_weights_is_its_bias() -> None:
     graph = dense(
         [[0.0, 0.0], [1.0, -1.0]], [0.3, 0.0], QParams.per_tensor(7.0, 0), QParams.per_tensor(0.01, 0)

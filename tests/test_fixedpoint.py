@@ -1,0 +1,118 @@
+"""Fixed-point arithmetic against exact fractions, and its C against the Python."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygen import locate
+from tinygen.fixedpoint import (
+    INT32_MAX,
+    INT32_MIN,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+    rounding_divide_by_pot,
+    saturating_rounding_doubling_high_mul,
+)
+from tinygen.graph import Array
+
+EDGES = [INT32_MIN, INT32_MIN + 1, -(2**30), -3, -2, -1, 0, 1, 2, 3, 2**30, INT32_MAX - 1, INT32_MAX]
+int32 = st.integers(INT32_MIN, INT32_MAX) | st.sampled_from(EDGES)
+
+
+@given(int32, st.integers(0, 31))
+def test_division_rounds_halves_away_from_zero(x: int, exponent: int) -> None:
+    quotient = Fraction(x, 2**exponent)
+    want = math.floor(abs(quotient) + Fraction(1, 2)) * (1 if x >= 0 else -1)
+    assert rounding_divide_by_pot(np.array([x]), exponent).tolist() == [want]
+    for half in (-3, -1, 1, 3):
+        assert rounding_divide_by_pot(np.array([half]), 1).tolist() == [half + (1 if half > 0 else -1) >> 1]
+
+
+@given(int32, int32)
+def test_high_mul_is_the_nearest(a: int, b: int) -> None:
+    """Halves go up, whatever the sign; -2**31 squared is the one product that does not fit."""
+    want = min(math.floor(Fraction(a * b, 2**31) + Fraction(1, 2)), INT32_MAX)
+    assert saturating_rounding_doubling_high_mul(np.array([a]), b).tolist() == [want]
+
+
+@pytest.mark.parametrize(
+    ("real", "split"),
+    [
+        (0.0, (0, 0)),
+        (1.0, (2**30, 1)),
+        (0.75, (3 * 2**29, 0)),
+        (1 - 2.0**-40, (2**30, 1)),  # rounding reaches 2**31: carried into the shift
+        (0.5 + 2.0**-32, (2**30 + 1, 0)),  # half a unit above: the nearest, not the one below
+        (2.0**-33, (0, 0)),
+        (2.0**-32, (2**30, -31)),
+        (2.0**31, (INT32_MAX, 30)),
+    ],
+)
+def test_multiplier_is_the_nearest(real: float, split: tuple[int, int]) -> None:
+    assert quantize_multiplier(real) == split
+
+
+@given(st.floats(2.0**-31, 2.0**29))
+def test_multiplier_is_exact_to_its_last_bit(real: float) -> None:
+    multiplier, shift = quantize_multiplier(real)
+    assert 2**30 <= multiplier <= INT32_MAX
+    assert abs(Fraction(multiplier) * Fraction(2) ** (shift - 31) - Fraction(real)) <= Fraction(2) ** (
+        shift - 32
+    )
+
+
+PROBE = """#include "tg_fixedpoint.h"
+void high_mul(const int32_t *a, const int32_t *b, int32_t *out, int32_t n);
+void high_mul(const int32_t *a, const int32_t *b, int32_t *out, int32_t n)
+{
+    for (int32_t i = 0; i < n; ++i) {
+        out[i] = tg_doubling_high_mul(a[i], b[i]);
+    }
+}
+void multiply(const int32_t *x, const int32_t *by, const int32_t *shift, int32_t *out, int32_t n);
+void multiply(const int32_t *x, const int32_t *by, const int32_t *shift, int32_t *out, int32_t n)
+{
+    for (int32_t i = 0; i < n; ++i) {
+        out[i] = tg_multiply(x[i], by[i], shift[i]);
+    }
+}
+"""
+
+
+def called(library: ctypes.CDLL, name: str, *arrays: Array) -> Array:
+    """The function's output for int32 arrays."""
+    inputs = [np.ascontiguousarray(a, np.int32) for a in arrays]
+    out = np.empty_like(inputs[0])
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*inputs, out)]
+    getattr(library, name)(*pointers, ctypes.c_int32(out.size))
+    return out
+
+
+def test_c_computes_the_same(tmp_path: Path) -> None:
+    """Edges with each other, exact halves, and random numbers with every shift."""
+    (tmp_path / "probe.c").write_text(PROBE)
+    flags = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-O1", "-fPIC", "-shared")
+    include = f"-I{locate.folder('templates') / 'kernels'}"
+    target = tmp_path / "probe.so"
+    subprocess.run(["gcc", *flags, include, str(tmp_path / "probe.c"), "-o", str(target)], check=True)
+    library, rng = ctypes.CDLL(str(target)), np.random.default_rng(1)
+    odd = 2 * rng.integers(-(2**29), 2**29, 500) + 1  # times 2**30: exactly between two results
+    a = np.concatenate([np.repeat(EDGES, len(EDGES)), odd, rng.integers(INT32_MIN, INT32_MAX, 500)])
+    b = np.concatenate([np.tile(EDGES, len(EDGES)), np.full(500, 2**30), rng.integers(2**30, INT32_MAX, 500)])
+    keep = (a != INT32_MIN) | (b != INT32_MIN)
+    a, b = a[keep], b[keep]
+    want = saturating_rounding_doubling_high_mul(a, b)
+    np.testing.assert_array_equal(called(library, "high_mul", a, b), want)
+    shift = rng.integers(-31, 31, a.size)
+    x, by = a >> np.maximum(shift, 0), np.where(b >= 2**30, b, 2**30)
+    want = multiply_by_quantized_multiplier(x, by, shift)
+    np.testing.assert_array_equal(called(library, "multiply", x, by, shift), want)
