@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,7 +136,8 @@ def _convert(task: Task, representative: Array) -> bytes:
     converter.representative_dataset = lambda: ([sample[np.newaxis]] for sample in representative)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's own
         return bytes(converter.convert())
 
 
@@ -152,7 +154,7 @@ HEAD = """# What int8 costs
 Written by `python -m benchmarks.accuracy`; do not edit. Calibrated on the training samples only, with default
 options; judged on evaluation samples that nothing was chosen by. 95 % intervals in brackets: Wilson for
 accuracy, DeLong for the AUC of the reconstruction error. *Loss* is in points (of 100), negative where int8 is
-better; *changed* counts samples whose class differs from the float model's: those that became wrong, right.
+better; *changed* counts samples whose class differs from the float model's (became wrong, became right).
 
 | model | float | tinygen int8 | loss | at most | changed | TFLite int8 | loss | changed |
 |---|---|---|---|---|---|---|---|---|"""

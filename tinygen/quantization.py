@@ -11,111 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 
 from tinygen import bias_correction, ops, spec
 from tinygen.calibration import Calibration, Statistics, recalibrate
-from tinygen.calibrators import CANDIDATES, NAMED, Range, min_max
+from tinygen.calibrators import CANDIDATES, Range, min_max
+from tinygen.decisions import (
+    Options,
+    QuantizationReport,
+    RangeDecision,
+    RewriteDecision,
+    Switch,
+)
 from tinygen.equalization import equalize
-from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array, Graph, Node, QParams, Tensor
 from tinygen.range_choice import Choice, Progress, choose, group_statistics, no_progress
 from tinygen.scales import Group, assign, groups, separate
 from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
 
-Switch = Literal["auto", "on", "off"]
-SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
-CHOICE_MACS, DECISION_MACS = 400e6, 2e9
+CHOICE_MACS, DECISION_MACS = 800e6, 2e9
 """Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they
 set how many held-out samples are judged."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' if it helps."""
-
-    calibration: str = "auto"
-    equalization: Switch = "auto"
-    bias_correction: Switch = "auto"
-
-    def __post_init__(self) -> None:
-        known = ("auto", *NAMED)
-        if self.calibration not in known:
-            near = did_you_mean(self.calibration, known)
-            raise UsageError(
-                f"calibration '{self.calibration}' is unknown{near}\n  there are {', '.join(known)}"
-            )
-        for name, value in (("equalization", self.equalization), ("bias correction", self.bias_correction)):
-            if value not in SWITCHES:
-                raise UsageError(f"{name} is '{value}', it must be one of {', '.join(SWITCHES)}")
-
-
-@dataclass(frozen=True)
-class RangeDecision:
-    """QParams of a group of tied activations and where they come from.
-
-    calibrator: its name; 'fixed' by the operator, 'exact' for integer samples, 'derived' from other scales.
-    costs: candidate -> mean cost at the outputs (simulation.py) on held-out samples; empty when none was
-    measured.
-    """
-
-    group: str
-    members: tuple[str, ...]
-    calibrator: str
-    qparams: QParams
-    costs: Mapping[str, float]
-
-    @property
-    def range(self) -> Range:
-        """The real numbers that int8 covers."""
-        scale, zero_point = self.qparams.scale[0], self.qparams.zero_point[0]
-        return Range((-128 - zero_point) * scale, (127 - zero_point) * scale)
-
-    def __str__(self) -> str:
-        low, high = self.range.low, self.range.high
-        costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
-        return f"{self.group}: {self.calibrator} [{low:.4g}, {high:.4g}]" + (
-            f" (costs: {costs})" if costs else ""
-        )
-
-
-@dataclass(frozen=True)
-class RewriteDecision:
-    """Whether a rewrite of weights and biases was applied. comparison: cost without and with it."""
-
-    name: str
-    applied: bool
-    why: str
-    comparison: Comparison | None = None
-
-    def __str__(self) -> str:
-        applied = "applied" if self.applied else "not applied"
-        costs = (
-            f" (cost {self.comparison.before:.3g} -> {self.comparison.after:.3g})" if self.comparison else ""
-        )
-        return f"{self.name}: {applied}, {self.why}{costs}"
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples."""
-
-    graph: Graph
-    ranges: tuple[RangeDecision, ...]
-    rewrites: tuple[RewriteDecision, ...]
-    samples: int
-    judged: int
-    cost: float
-
-    @property
-    def decisions(self) -> tuple[Decision, ...]:
-        """All decisions, rewrites first."""
-        return (*self.rewrites, *self.ranges)
-
-
-Decision = RangeDecision | RewriteDecision
 
 
 def quantize(
@@ -196,13 +113,14 @@ def _equalize(draft: _Draft, options: Options) -> tuple[_Draft, RewriteDecision]
         )
     equal = replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
     comparison = compare(*(_rough_errors(d, options.bias_correction) for d in (draft, equal)))
-    applied = options.equalization == "on" or comparison.better
-    why = f"{len(done)} pairs of layers, {_verdict(comparison)}"
-    return (equal if applied else draft), RewriteDecision(name, applied, why, comparison)
+    decision = _rewrite(name, options.equalization, f"{len(done)} pairs of layers", comparison)
+    return (equal if decision.applied else draft), decision
 
 
-def _verdict(comparison: Comparison) -> str:
-    return "cost falls" if comparison.better else "no gain over the standard error"
+def _rewrite(name: str, switch: Switch, what: str, comparison: Comparison) -> RewriteDecision:
+    """Apply what helps, or what is told."""
+    verdict = "cost falls" if comparison.better else "no gain over the standard error"
+    return RewriteDecision(name, switch == "on" or comparison.better, f"{what}: {verdict}", comparison)
 
 
 def _rough_errors(draft: _Draft, correction: Switch) -> Array:
@@ -244,23 +162,28 @@ def _final(draft: _Draft, name: str, choice: Choice) -> QParams:
 def _correct_biases(
     draft: _Draft, qparams: Mapping[str, QParams], switch: Switch
 ) -> tuple[_Draft, RewriteDecision, float]:
-    """Bias correction, if it lowers the cost; also the final cost."""
+    """Bias correction, for weights alone or activations, too, if it lowers the cost; and the final cost."""
     name = "bias correction"
     simulator = draft.simulator(qparams)
     before = simulator.errors(qparams)
     if switch == "off":
         return draft, RewriteDecision(name, False, "switched off"), float(before.mean())
-    biases = bias_correction.correct(simulator, draft.calibration.fit, qparams)
-    if not biases:
-        return draft, RewriteDecision(name, False, "no layer has a bias"), float(before.mean())
-    after = replace(simulator, constants={**simulator.constants, **biases}).errors(qparams)
-    comparison = compare(before, after)
-    applied = switch == "on" or comparison.better
-    why = f"{len(biases)} layers, {_verdict(comparison)}"
-    decision = RewriteDecision(name, applied, why, comparison)
-    if not applied:
+    ways = {
+        f"for the rounding of {what}": bias_correction.correct(simulator, draft.calibration.fit, rounded)
+        for what, rounded in (("weights", {}), ("weights and activations", qparams))
+    }
+    errors = {
+        way: replace(simulator, constants={**simulator.constants, **biases}).errors(qparams)
+        for way, biases in ways.items()
+    }
+    best = min(errors, key=lambda way: float(errors[way].mean()))
+    comparison = compare(before, errors[best])
+    if not ways[best]:
+        return draft, RewriteDecision(name, False, "no layer has a bias"), comparison.before
+    decision = _rewrite(name, switch, f"{len(ways[best])} layers, {best}", comparison)
+    if not decision.applied:
         return draft, decision, comparison.before
-    tensors = {n: replace(t, data=biases[n]) if n in biases else t for n, t in draft.graph.tensors.items()}
+    tensors = {n: replace(t, data=ways[best].get(n, t.data)) for n, t in draft.graph.tensors.items()}
     return replace(draft, graph=draft.graph.evolve(tensors=tensors)), decision, comparison.after
 
 

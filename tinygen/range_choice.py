@@ -10,13 +10,15 @@ standard error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tinygen.calibration import Calibration, Statistics
 from tinygen.calibrators import CANDIDATES, Range, min_max
 from tinygen.graph import Array, Graph, QParams
 from tinygen.scales import Group, exposed
-from tinygen.simulation import Simulator, State, compare, judged, rounded
+from tinygen.simulation import CHUNK, Simulator, State, compare, judged, rounded
 
 Progress = Callable[[int, int], None]
 """(steps done, steps in all) -> None."""
@@ -118,12 +120,22 @@ class _Trial:
     done: int
 
     def errors(self, r: Range | None) -> Array:
-        """Cost per sample with this range; None: without rounding."""
+        """Cost per sample with this range; None: without rounding. A few samples at a time stay in the cache."""
+        starts = range(0, len(self.simulator.x[0]), CHUNK)
+        return np.concatenate([self.part(slice(i, i + CHUNK)).errors_at_once(r) for i in starts])
+
+    def errors_at_once(self, r: Range | None) -> Array:
+        """`errors` of all samples in one go."""
         q = {} if r is None else dict.fromkeys(self.group.members, r.qparams)
         values = self.state[self.tensor]
         start = {**self.state, self.tensor: values if r is None else rounded(values, r.qparams)}
         after = self.simulator.run(self.simulator.graph.bound()[self.done :], start, {**self.qparams, **q})
         return self.simulator.cost({**start, **after})
+
+    def part(self, chosen: slice) -> _Trial:
+        """The trial on some of the samples."""
+        state = {name: a[chosen] for name, a in self.state.items()}
+        return replace(self, simulator=self.simulator.part(chosen), state=state)
 
     def best(self, s: Statistics, before: float) -> tuple[Choice, QParams, Array]:
         """The choice, its QParams on the fitted statistics, and its cost per sample. before: cost without
@@ -137,7 +149,8 @@ class _Trial:
         first, *others = options
         errors = {first: self.errors(options[first])}
         if errors[first].mean() - before > WORTH_CHOOSING * before:
-            errors.update({name: self.errors(options[name]) for name in others})
+            promising = self.promising([options[name] for name in others], options[first])
+            errors.update({name: self.errors(options[name]) for name in others if options[name] in promising})
         costs = {name: float(e.mean()) for name, e in errors.items()}
         best = min(costs, key=costs.__getitem__)
         if not compare(errors[first], errors[best]).better:
@@ -149,6 +162,16 @@ class _Trial:
                 return Choice("search", costs, found), found.qparams, least
         return Choice(best, costs), options[best].qparams, errors[best]
 
+    def promising(self, ranges: Sequence[Range], best: Range) -> list[Range]:
+        """The ranges that a part of the samples finds about as good as the best one so far: saves most of the work."""
+        if len(self.simulator.x[0]) < 64 * SCREENED:
+            return list(ranges)
+        few = self.part(slice(None, None, SCREENED))
+        least = float(few.errors(best).mean())
+        costs = {r: float(few.errors(r).mean()) for r in ranges}
+        least = min(least, *costs.values()) if costs else least
+        return [r for r, cost in costs.items() if cost <= 1.2 * least]
+
     def search(self, start: Range, errors: Array, full: Range) -> tuple[Range, Array]:
         """The range of least cost among those that `_steps` proposes; never wider than `full`.
 
@@ -157,17 +180,20 @@ class _Trial:
         best, found = start, errors
         seen = {start}
         for step in _steps(self.tensor in self.simulator.graph.inputs):
-            for r in _moved(best, full, step):
-                if r not in seen:
-                    seen.add(r)
-                    tried = self.errors(r)
-                    if tried.mean() < found.mean():
-                        best, found = r, tried
+            new = [r for r in dict.fromkeys(_moved(best, full, step)) if r not in seen]
+            seen.update(new)
+            for r in self.promising(new, best):
+                tried = self.errors(r)
+                if tried.mean() < found.mean():
+                    best, found = r, tried
         return (best, found) if compare(errors, found).better else (start, errors)
 
 
 WORTH_CHOOSING, WORTH_SEARCHING = 0.04, 0.15
 """Try other calibrators, or search, when rounding the tensor adds this share to the cost so far."""
+
+SCREENED = 4
+"""Every how many-th sample judges first."""
 
 SHARES = tuple(0.8**i for i in range(7))
 """Shares of the full range that the search tries, 1 ... 0.26."""

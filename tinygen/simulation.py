@@ -45,7 +45,7 @@ def rounded_constants(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str,
     return result
 
 
-CHUNK = 64
+CHUNK = 16
 """Samples that are simulated at a time."""
 
 
@@ -90,18 +90,17 @@ class Simulator:
     def errors(self, qparams: Mapping[str, QParams]) -> Array:
         """Cost per sample (N,) of rounding the activations named in qparams; in chunks, to bound memory."""
         visible = judged(self.graph, qparams)
-        parts = [self._part(start).cost_of(visible) for start in range(0, len(self.x[0]), CHUNK)]
-        return np.concatenate(parts)
+        starts = range(0, len(self.x[0]), CHUNK)
+        return np.concatenate([self.part(slice(i, i + CHUNK)).cost_of(visible) for i in starts])
 
     def cost_of(self, qparams: Mapping[str, QParams]) -> Array:
         """`errors` in one go, of exactly the activations named."""
         state = self.start(qparams)
         return self.cost({**state, **self.run(self.graph.bound(), state, qparams)})
 
-    def _part(self, start: int) -> Simulator:
-        """CHUNK samples."""
-        end = start + CHUNK
-        x, target = (tuple(a[start:end] for a in arrays) for arrays in (self.x, self.target))
+    def part(self, chosen: slice) -> Simulator:
+        """The simulator of some of the samples."""
+        x, target = (tuple(a[chosen] for a in arrays) for arrays in (self.x, self.target))
         return replace(self, x=x, target=target)
 
     def cost(self, state: State) -> Array:

@@ -1,0 +1,101 @@
+"""What quantization may be told, and the record of what it decided: shown by `tinygen inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tinygen.calibrators import NAMED, Range
+from tinygen.errors import UsageError, did_you_mean
+from tinygen.graph import Graph, QParams
+from tinygen.simulation import Comparison
+
+Switch = Literal["auto", "on", "off"]
+SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class Options:
+    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' if it helps."""
+
+    calibration: str = "auto"
+    equalization: Switch = "auto"
+    bias_correction: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        known = ("auto", *NAMED)
+        if self.calibration not in known:
+            near = did_you_mean(self.calibration, known)
+            raise UsageError(
+                f"calibration '{self.calibration}' is unknown{near}\n  there are {', '.join(known)}"
+            )
+        for name, value in (("equalization", self.equalization), ("bias correction", self.bias_correction)):
+            if value not in SWITCHES:
+                raise UsageError(f"{name} is '{value}', it must be one of {', '.join(SWITCHES)}")
+
+
+@dataclass(frozen=True)
+class RangeDecision:
+    """QParams of a group of tied activations and where they come from.
+
+    calibrator: its name; 'fixed' by the operator, 'exact' for integer samples, 'derived' from other scales.
+    costs: candidate -> mean cost at the outputs (simulation.py) on held-out samples; empty when none was
+    measured.
+    """
+
+    group: str
+    members: tuple[str, ...]
+    calibrator: str
+    qparams: QParams
+    costs: Mapping[str, float]
+
+    @property
+    def range(self) -> Range:
+        """The real numbers that int8 covers."""
+        scale, zero_point = self.qparams.scale[0], self.qparams.zero_point[0]
+        return Range((-128 - zero_point) * scale, (127 - zero_point) * scale)
+
+    def __str__(self) -> str:
+        low, high = self.range.low, self.range.high
+        costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
+        return f"{self.group}: {self.calibrator} [{low:.4g}, {high:.4g}]" + (
+            f" (costs: {costs})" if costs else ""
+        )
+
+
+@dataclass(frozen=True)
+class RewriteDecision:
+    """Whether a rewrite of weights and biases was applied. comparison: cost without and with it."""
+
+    name: str
+    applied: bool
+    why: str
+    comparison: Comparison | None = None
+
+    def __str__(self) -> str:
+        applied = "applied" if self.applied else "not applied"
+        costs = (
+            f" (cost {self.comparison.before:.3g} -> {self.comparison.after:.3g})" if self.comparison else ""
+        )
+        return f"{self.name}: {applied}, {self.why}{costs}"
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples."""
+
+    graph: Graph
+    ranges: tuple[RangeDecision, ...]
+    rewrites: tuple[RewriteDecision, ...]
+    samples: int
+    judged: int
+    cost: float
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions, rewrites first."""
+        return (*self.rewrites, *self.ranges)
+
+
+Decision = RangeDecision | RewriteDecision
