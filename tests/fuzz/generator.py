@@ -20,15 +20,27 @@ MAKERS: tuple[Maker, ...] = (
     *(windows.separable, windows.separable, windows.transposed, windows.transposed, windows.transposed),
     *(partial(windows.pooling, kind=k) for k in ("MaxPooling", "AveragePooling") * 2),
     *(partial(windows.global_pooling, kind=k) for k in ("GlobalMaxPooling", "GlobalAveragePooling")),
-    *(pointwise.padding, pointwise.cropping, *((pointwise.upsampling, pointwise.time_distributed) * 2)),
+    *(pointwise.padding, pointwise.cropping, *((pointwise.upsampling, pointwise.time_distributed) * 3)),
     *(partial(pointwise.merge, kind=k) for k in pointwise.MERGES),
     *(pointwise.dense, pointwise.dense, pointwise.batch_normalization, pointwise.batch_normalization),
     *(pointwise.rescaling, pointwise.normalization, pointwise.activation, pointwise.activation),
     *(pointwise.relu, pointwise.leaky_relu, pointwise.elu, pointwise.prelu, pointwise.softmax),
-    *(pointwise.flatten, pointwise.permute, pointwise.reshape, pointwise.repeat, pointwise.concatenate),
-    *(pointwise.raw, pointwise.vanishing, pointwise.vanishing, pointwise.augmenting, pointwise.exponential),
+    *(pointwise.flatten, pointwise.permute, pointwise.reshape, pointwise.repeat, pointwise.repeat),
+    *(pointwise.concatenate,) * 3,
+    *(
+        pointwise.raw,
+        pointwise.vanishing,
+        pointwise.vanishing,
+        pointwise.augmenting,
+        pointwise.augmenting,
+        pointwise.augmenting,
+    ),
+    pointwise.exponential,
 )
-CLAMPED = {maker: 0.6 for maker in MAKERS if isinstance(maker, partial)} | {windows.transposed: 0.5}
+CLAMPED = {maker: 0.75 for maker in MAKERS if isinstance(maker, partial)} | {
+    windows.transposed: 0.5,
+    windows.depthwise: 0.4,
+}
 """How often an activation follows that can be fused: merges and poolings have none of their own."""
 TIMES = 12
 """How often a layer is drawn again when the one drawn does not fit."""
@@ -61,7 +73,9 @@ def random_model(seed: int) -> Generated:
 
 def _coverage(s: Sketch, model: Any) -> Counter[str]:
     """What the model covers: only layers that its outputs depend on count."""
-    notes = Counter([f"Keras model inputs={len(model.inputs)}", f"Keras model outputs={len(model.outputs)}"])
+    notes = Counter(
+        [f"Keras model inputs={len(model.inputs)}", f"Keras model outputs={min(len(model.outputs), 4)}"]
+    )
     for layer in model._flatten_layers(include_self=False):
         notes.update(s.notes.get(layer.name, ()))
     for operation in model.operations:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.sketch import ACTIVATIONS, Sketch, Unsuitable, elements, shape
+from tests.fuzz.sketch import ACTIVATIONS, Sketch, elements, shape
 
 VANISHING = (
     *(("Dropout", {"rate": 0.3}), ("GaussianNoise", {"stddev": 0.1}), ("GaussianDropout", {"rate": 0.2})),
@@ -153,7 +153,11 @@ def cropping(s: Sketch, x: Any) -> Any:
 def upsampling(s: Sketch, x: Any) -> Any:
     if s.is_1d(x):
         return s.layer("UpSampling1D", size=s.number(1, 3))(x)
-    return s.layer("UpSampling2D", size=s.pair(1, 3), interpolation=s.one(("nearest", "bilinear")))(x)
+    return s.layer(
+        "UpSampling2D",
+        size=s.one(((1, 2), (3, 1), (2, 2), (3, 3), (2, 3))),
+        interpolation=s.one(("nearest", "bilinear")),
+    )(x)
 
 
 # ---- several inputs
@@ -165,13 +169,19 @@ def partner(s: Sketch, x: Any, broadcast: bool = False) -> Any:
     fitting = [t for t in s.tensors if t is not x and shape(t) == sizes]
     if broadcast:
         fitting = [t for t in s.tensors if t is not x and shape(t) != sizes and _broadcasts(shape(t), sizes)]
-        if not fitting and len(sizes) == 3:
-            return s.layer("GlobalAveragePooling2D", keepdims=True)(x)
+        if not fitting or s.chance(0.5):
+            return _reduced(s, x)
     if fitting:
         return s.one(fitting)
-    if broadcast:
-        raise Unsuitable
     return s.layer("Dense", units=sizes[-1], use_bias=True, activation=s.activation())(x)
+
+
+def _reduced(s: Sketch, x: Any) -> Any:
+    """One number per channel, or one per position."""
+    rank = len(shape(x))
+    if rank in (2, 3) and s.chance(0.6):
+        return s.layer(f"GlobalAveragePooling{rank - 1}D", keepdims=True)(x)
+    return s.layer("Dense", units=1, use_bias=True, activation=s.activation())(x)
 
 
 def _broadcasts(small: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
@@ -186,7 +196,7 @@ MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
 
 def merge(s: Sketch, x: Any, kind: str) -> Any:
     """A layer of MERGES; sometimes with three inputs, broadcasting, or the same tensor twice."""
-    broadcast = s.chance(0.25)
+    broadcast = s.chance(0.4)
     others = [partner(s, x, broadcast)]
     if kind != "Subtract" and s.chance(0.2):
         others.append(x if s.chance(0.3) else partner(s, x))
@@ -225,7 +235,7 @@ def time_distributed(s: Sketch, x: Any) -> Any:
     s.needs(bool(rest) and steps <= 8)
     kinds = ["Dense", "BatchNormalization"]
     if len(rest) == 2:
-        kinds += ["Conv1D", "MaxPooling1D", "Flatten", "GlobalAveragePooling1D"]
+        kinds = [*kinds, *("Conv1D", "MaxPooling1D", "Flatten", "GlobalAveragePooling1D") * 2]
     kind = s.one(kinds)
     attributes: dict[str, Any] = {
         "Dense": {"units": s.number(1, 6), "activation": s.activation()},

@@ -75,7 +75,7 @@ class Sketch:
     def name(self, kind: str) -> str:
         """A unique layer name, sometimes one that would be awkward in C."""
         self.names += 1
-        form = self.one(ODD_NAMES) if self.chance(0.1) else kind.lower() + "_{}"
+        form = self.one(ODD_NAMES) if self.chance(0.1) else "my_" + kind.lower() + "_{}"
         return form.format(self.names)
 
     def layer(self, kind: str, /, *notes: str, **attributes: Any) -> Any:
@@ -130,8 +130,8 @@ def elements(sizes: Sequence[int]) -> int:
 
 def _note(kind: str, key: str, value: Any) -> str:
     """Functions given as `activation=` are counted over all classes of layers together."""
-    if key == "activation" and kind != "Activation":
-        return f"activation={value} in a layer"
+    if key == "activation":
+        return f"activation={value}"
     return f"{kind} {key}={describe(value)}"
 
 

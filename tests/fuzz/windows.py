@@ -17,7 +17,7 @@ def _window(s: Sketch, sizes: tuple[int, ...], one_d: bool, paddings: tuple[str,
     stride, dilation = [1] * len(sizes), [1] * len(sizes)
     if s.chance(0.5):
         stride = [s.number(1, 3) for _ in sizes]
-    elif s.chance(0.3):
+    elif s.chance(0.6):
         dilation = [s.number(1, 3) for _ in sizes]
     if square:
         kernel, stride, dilation = (v[:1] * len(sizes) for v in (kernel, stride, dilation))
@@ -45,7 +45,7 @@ def convolution(s: Sketch, x: Any) -> Any:
     one_d = s.is_1d(x)
     *sizes, channels = shape(x)
     window = _window(s, tuple(sizes), one_d, ("valid", "same", "causal") if one_d else ("valid", "same"))
-    groups = s.one([g for g in (1, 2, 3, 4) if channels % g == 0]) if s.chance(0.3) else 1
+    groups = s.one([g for g in (1, 2, 3, 4) if channels % g == 0]) if s.chance(0.6) else 1
     filters = groups * s.number(1, max(1, 9 // groups))
     _guard(s, x, window, filters)
     more = {"use_bias": s.chance(0.7), "activation": s.activation(), "groups": groups}
@@ -81,10 +81,12 @@ def transposed(s: Sketch, x: Any) -> Any:
     *sizes, _ = shape(x)
     window = _window(s, tuple(sizes), one_d, ("valid", "same"))
     window["dilation_rate"] = 1 if one_d else (1, 1)
+    if s.chance(0.5):
+        window["strides"] = s.number(1, 3) if one_d else s.pair(1, 3)
     filters = s.number(1, 5)
     strides = (window["strides"],) if one_d else window["strides"]
     _guard(s, x, window, filters, 2)
-    if window["padding"] == "valid" and min(strides) > 1 and s.chance(0.3):
+    if window["padding"] == "valid" and min(strides) > 1 and s.chance(0.8):
         padding = tuple(s.number(0, n - 1) for n in strides)
         window["output_padding"] = padding[0] if one_d else padding
     more = {"use_bias": s.chance(0.7), "activation": s.activation()}

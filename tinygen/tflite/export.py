@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from tinygen import ops
 from tinygen.errors import ModelError
-from tinygen.graph import Graph
+from tinygen.fixedpoint import INT32_MAX
+from tinygen.graph import BoundNode, Graph
+from tinygen.ops.base import FUSED, clamp_bounds
 from tinygen.tflite.writer import TfliteWriter
 
 
@@ -21,8 +26,20 @@ def export_tflite(graph: Graph) -> bytes:
     for bound in graph.bound():
         to_tflite = ops.get(bound.node.op).to_tflite
         assert to_tflite is not None
-        to_tflite(bound, writer)
+        to_tflite(_writable(bound), writer)
     return writer.finish()
+
+
+def _writable(b: BoundNode) -> BoundNode:
+    """The node without a clamp so far beyond int8 that LiteRT, computing it as an int32, refuses the file."""
+    activation = getattr(b.attrs, "activation", "none")
+    low, high = FUSED[activation]
+    largest = max((abs(limit) for limit in (low, high) if math.isfinite(limit)), default=0.0)
+    if largest / b.output.scale < INT32_MAX - 256:
+        return b
+    weaker = "none" if low < 0 else "relu"
+    assert clamp_bounds(weaker, b.output.q) == clamp_bounds(activation, b.output.q)
+    return replace(b, node=replace(b.node, attrs=replace(b.attrs, activation=weaker)))
 
 
 def _check(graph: Graph) -> None:
