@@ -6,7 +6,6 @@ import ctypes
 import math
 import subprocess
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from tinygen.fixedpoint import (
     saturating_rounding_doubling_high_mul,
 )
 from tinygen.graph import Array
+from tinygen.ops import q31
 
 EDGES = [INT32_MIN, INT32_MIN + 1, -(2**30), -3, -2, -1, 0, 1, 2, 3, 2**30, INT32_MAX - 1, INT32_MAX]
 int32 = st.integers(INT32_MIN, INT32_MAX) | st.sampled_from(EDGES)
@@ -85,6 +85,20 @@ void multiply(const int32_t *x, const int32_t *by, const int32_t *shift, int32_t
         out[i] = tg_multiply(x[i], by[i], shift[i]);
     }
 }
+void exponential(const int32_t *x, int32_t *out, int32_t n);
+void exponential(const int32_t *x, int32_t *out, int32_t n)
+{
+    for (int32_t i = 0; i < n; ++i) {
+        out[i] = tg_exp_of_negative(x[i]);
+    }
+}
+void reciprocal(const int32_t *x, int32_t *out, int32_t n);
+void reciprocal(const int32_t *x, int32_t *out, int32_t n)
+{
+    for (int32_t i = 0; i < n; ++i) {
+        out[i] = tg_one_over_one_plus(x[i]);
+    }
+}
 """
 
 
@@ -97,22 +111,36 @@ def called(library: ctypes.CDLL, name: str, *arrays: Array) -> Array:
     return out
 
 
-def test_c_computes_the_same(tmp_path: Path) -> None:
-    """Edges with each other, exact halves, and random numbers with every shift."""
-    (tmp_path / "probe.c").write_text(PROBE)
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The functions of tg_fixedpoint.h for whole arrays."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.c").write_text(PROBE)
     flags = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-O1", "-fPIC", "-shared")
     include = f"-I{locate.folder('templates') / 'kernels'}"
-    target = tmp_path / "probe.so"
-    subprocess.run(["gcc", *flags, include, str(tmp_path / "probe.c"), "-o", str(target)], check=True)
-    library, rng = ctypes.CDLL(str(target)), np.random.default_rng(1)
+    target = folder / "probe.so"
+    subprocess.run(["gcc", *flags, include, str(folder / "probe.c"), "-o", str(target)], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def test_c_computes_the_same(probe: ctypes.CDLL) -> None:
+    """Edges with each other, exact halves, and random numbers with every shift."""
+    rng = np.random.default_rng(1)
     odd = 2 * rng.integers(-(2**29), 2**29, 500) + 1  # times 2**30: exactly between two results
     a = np.concatenate([np.repeat(EDGES, len(EDGES)), odd, rng.integers(INT32_MIN, INT32_MAX, 500)])
     b = np.concatenate([np.tile(EDGES, len(EDGES)), np.full(500, 2**30), rng.integers(2**30, INT32_MAX, 500)])
     keep = (a != INT32_MIN) | (b != INT32_MIN)
     a, b = a[keep], b[keep]
     want = saturating_rounding_doubling_high_mul(a, b)
-    np.testing.assert_array_equal(called(library, "high_mul", a, b), want)
+    np.testing.assert_array_equal(called(probe, "high_mul", a, b), want)
     shift = rng.integers(-31, 31, a.size)
     x, by = a >> np.maximum(shift, 0), np.where(b >= 2**30, b, 2**30)
     want = multiply_by_quantized_multiplier(x, by, shift)
-    np.testing.assert_array_equal(called(library, "multiply", x, by, shift), want)
+    np.testing.assert_array_equal(called(probe, "multiply", x, by, shift), want)
+
+
+def test_c_of_exponential_and_reciprocal(probe: ctypes.CDLL) -> None:
+    x = np.concatenate([[0, -1, INT32_MIN], -np.arange(0, 2**31, 99_991)])
+    np.testing.assert_array_equal(called(probe, "exponential", x), q31.exp_of_negative(x))
+    x = np.concatenate([[0, 1, INT32_MAX], np.arange(0, 2**31, 99_991)])
+    np.testing.assert_array_equal(called(probe, "reciprocal", x), q31.one_over_one_plus(x))

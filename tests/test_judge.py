@@ -277,3 +277,4 @@ def test_first_failing_chunk_decides() -> None:
     result = merged([chunk([0, 1]), chunk([2], wrong=True)])
     assert result.outcome is Outcome.WRONG_OUTPUT and "sample 2" in result.detail
     assert len(result.outputs[0]) == 3
+    assert merged([chunk([0], wrong=True), chunk([1])]).outcome is Outcome.WRONG_OUTPUT

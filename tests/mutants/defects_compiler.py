@@ -338,11 +338,4 @@ COMPILER: tuple[Defect, ...] = (
         "if on_disk.is_file() and on_disk.read_bytes() != text.encode():",
         "tests/test_project.py::test_differences_name_changed_and_missing_files",
     ),
-    Defect(
-        "arrays: pickles inside .npy files are loaded",
-        "tinygen/arrayfiles.py",
-        'return {"x": np.lib.format.read_array(stream, allow_pickle=False)}',
-        'return {"x": np.lib.format.read_array(stream, allow_pickle=True)}',
-        "tests/test_samples.py::test_pickles_are_never_loaded",
-    ),
 )

@@ -91,9 +91,10 @@ def test_every_pair_of_inputs(op: str) -> None:
         graph = quantized_node(op, Attrs(), [((256, 1), q1), ((256,), q2)], output=q3)
         values = np.arange(-128, 128).astype(np.int8)
         inputs = [values.reshape(1, 256, 1), values.reshape(1, 256)]
-        from tests.support.nodes import assert_equals_litert, assert_near_real
+        from tests.support.nodes import assert_equals_c, assert_equals_litert, assert_near_real
 
         assert_equals_litert(graph, inputs)
+        assert_equals_c(graph, inputs)
         assert_near_real(graph, inputs)
 
 

@@ -11,6 +11,7 @@ from tests.support.in_place import assert_in_place
 from tests.support.layers import QP, assert_layer_equals_keras, imported
 from tests.support.nodes import (
     assert_agree,
+    assert_equals_c,
     assert_equals_litert,
     assert_near_real,
     quantized_node,
@@ -57,6 +58,7 @@ def test_every_input_and_alpha() -> None:
         column = np.arange(-128, 128).astype(np.int8)[:, np.newaxis]
         inputs = [np.broadcast_to(column, (1, 256, 64))]
         assert_equals_litert(graph, inputs)
+        assert_equals_c(graph, inputs)
         assert_near_real(graph, inputs)
 
 
