@@ -511,6 +511,14 @@ def test_training_true_is_refused(keras: Any) -> None:
         load_keras_model(model)
 
 
+def test_image_augmentation_vanishes(keras: Any) -> None:
+    """Keras notes down training=True for these layers, the default of their call."""
+    x = keras.Input((4, 4, 3))
+    model = keras.Model(x, keras.layers.RandomFlip()(keras.layers.RandomZoom(0.2)(x)))
+    graph = load_keras_model(model)
+    assert graph.nodes == () and graph.outputs == graph.inputs
+
+
 def test_raw_operation_is_refused(keras: Any) -> None:
     x = keras.Input((3,))
     with pytest.raises(UnsupportedLayerError, match="raw Keras operation"):

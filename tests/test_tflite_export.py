@@ -223,3 +223,14 @@ def test_nothing_heavy_is_imported_with_the_modules() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_clamp_far_beyond_int8_is_left_out() -> None:
+    """6 / 1e-9 is no int32: LiteRT would refuse the file. The clamp at 6 never binds there, the one at 0 does."""
+    b = GraphBuilder("tiny")
+    x = b.input("x", (4,), QParams.per_tensor(1e-9, 3))
+    out = b.add("sub", "d", (x, x), sub.Attrs("relu6"), QParams.per_tensor(1e-9, -100))
+    graph = b.build((out,))
+    samples = inputs_of(graph, 3)
+    (got,) = run_litert(export_tflite(graph), samples)
+    np.testing.assert_array_equal(got, reference(graph, samples, Rounding.SINGLE)[0])
