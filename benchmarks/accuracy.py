@@ -29,11 +29,13 @@ from rich.progress import Progress
 from benchmarks.datasets import BY_NAME, TASKS, Split, Task
 from tinygen import evaluate
 from tinygen.calibration import Calibration, calibrate
-from tinygen.frontend.keras import import_keras, load_keras
+from tinygen.decisions import QuantizationReport, RangeDecision
+from tinygen.frontend.keras import load_keras
 from tinygen.fusion import fuse
 from tinygen.graph import Array, Graph, QParams
+from tinygen.heavy import import_keras
 from tinygen.metrics import Metric, drop, judge, predictions
-from tinygen.quantization import QuantizationReport, RangeDecision, quantize
+from tinygen.quantization import quantize
 from tinygen.samples import Samples, quantize_inputs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"

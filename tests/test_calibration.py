@@ -152,7 +152,7 @@ def test_degenerate_ranges(constant: float) -> None:
 def test_constants_are_covered() -> None:
     for constant in (5.0, -0.25):
         q = min_max(observe(np.full((4, 3), constant, np.float32))).qparams
-        assert q.dequantize(q.quantize(np.array([constant])))[0] == pytest.approx(constant, rel=1e-6)
+        assert q.dequantize(q.quantize(np.array([constant])))[0] == pytest.approx(constant, rel=1e-3)
 
 
 def test_shapes_without_channels() -> None:

@@ -318,3 +318,15 @@ def test_options_are_checked() -> None:
     for options in ({"scale": 0.0}, {"scale": -1.0}, {"scale": float("nan")}, {"offset": float("inf")}):
         message(lambda options=options: Options(**options), UsageError)
     message(lambda: Options(scale=1.0, preprocess="a:b"), UsageError)
+
+
+def test_hook_of_the_documentation(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "samples.md").read_text()
+    (tmp_path / "prepare.py").write_text(page.split("```python\n")[1].split("```")[0])
+    x = np.arange(2 * 7 * 3, dtype=np.int16).reshape(2, 7, 3)
+    np.savez(tmp_path / "s.npz", x=x, y=np.array([0, 1]), scale=np.float32(0.5), id=np.array(["a", "b"]))
+    samples = load_samples(
+        tmp_path / "s.npz", one_input((15,)), Options(preprocess=f"{tmp_path}/prepare.py:windows")
+    )
+    assert samples.groups.tolist() == [0, 0, 0, 1, 1, 1] and samples.y.tolist() == [0, 1]  # type: ignore[union-attr]
+    assert np.array_equal(samples.x[0][4], 0.5 * x[1, 1:6].reshape(-1))

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from tinygen import ops
+from tinygen.calibration import activation_bytes
 from tinygen.graph import Array, BoundNode, Graph, QParams
 from tinygen.ops.base import clamp_real
 from tinygen.simulation import Simulator, State, rounded
 
-MOST_SAMPLES = 256
-"""Samples that the means are taken over, at most."""
+MOST_SAMPLES, MOST_BYTES = 128, 150_000_000
+"""Samples that the means are taken over, at most, and bytes of their activations."""
 
 
 def correct(simulator: Simulator, x: tuple[Array, ...], qparams: Mapping[str, QParams]) -> dict[str, Array]:
@@ -28,7 +29,7 @@ def correct(simulator: Simulator, x: tuple[Array, ...], qparams: Mapping[str, QP
     exact = replace(
         simulator, constants={t.name: t.data for t in graph.tensors.values() if t.data is not None}
     )
-    rounding = replace(simulator, x=tuple(_spread(a) for a in x))
+    rounding = replace(simulator, x=tuple(_spread(a, MOST_BYTES // activation_bytes(graph)) for a in x))
     floats: State = replace(exact, x=rounding.x).start({})
     ints: State = rounding.start(qparams)
     corrected: dict[str, Array] = {}
@@ -38,7 +39,7 @@ def correct(simulator: Simulator, x: tuple[Array, ...], qparams: Mapping[str, QP
             ints |= rounding.run([b], ints, qparams)
             continue
         wanted, got = (_before_activation(s, b, state) for s, state in ((exact, floats), (rounding, ints)))
-        shift = (wanted - got).mean(axis=tuple(range(got.ndim - 1)), dtype=np.float64).astype(np.float32)
+        shift = _mean_shift(wanted, got)
         bias = b.inputs[2].name
         corrected[bias] = simulator.constants[bias] + shift
         floats[b.output.name] = clamp_real(wanted, b.attrs.activation)
@@ -47,9 +48,16 @@ def correct(simulator: Simulator, x: tuple[Array, ...], qparams: Mapping[str, QP
     return corrected
 
 
-def _spread(x: Array) -> Array:
-    """At most MOST_SAMPLES of the samples, at even distances: sets are often sorted."""
-    count = min(len(x), MOST_SAMPLES)
+def _mean_shift(wanted: Array, got: Array) -> Array:
+    """Mean difference per channel, in steps of 1/16,384 or less of the greatest value: see calibrators.coarse."""
+    shift = (wanted - got).mean(axis=tuple(range(got.ndim - 1)), dtype=np.float64)
+    step = np.ldexp(1.0, int(np.frexp(np.abs(wanted).max())[1]) - 15)
+    return np.asarray(np.rint(shift / step) * step, np.float32)
+
+
+def _spread(x: Array, room: int) -> Array:
+    """At most MOST_SAMPLES and `room` of the samples, at even distances: sets are often sorted."""
+    count = min(len(x), MOST_SAMPLES, max(room, 4))
     return x[(np.arange(count) * len(x)) // count]
 
 

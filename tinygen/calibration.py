@@ -27,6 +27,9 @@ HELD_OUT = 2
 RUN_MACS = 2e9
 """Multiply-accumulates that calibration may take before fewer samples than 4,096 are run."""
 
+CHUNK_BYTES = 100_000_000
+"""Bytes of activations that one run over a few samples may take."""
+
 Progress = Callable[[int, int], None]
 """(samples done, samples in all) -> None."""
 
@@ -164,10 +167,16 @@ def _split(x: Sequence[Array], limit: int) -> tuple[tuple[Array, ...], tuple[Arr
     return tuple(a[chosen[~held]] for a in x), tuple(a[chosen[held]] for a in x)
 
 
+def activation_bytes(graph: Graph) -> int:
+    """Bytes of all activations of one sample, as float32."""
+    return sum(4 * t.elements for t in graph.tensors.values() if not t.is_constant)
+
+
 def statistics(
-    graph: Graph, x: Sequence[Array], progress: Callable[[int], None] = lambda done: None, chunk: int = 32
+    graph: Graph, x: Sequence[Array], progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Statistics]:
     """Tensor name -> statistics of every activation over the samples x."""
+    chunk = max(1, min(32, CHUNK_BYTES // activation_bytes(graph)))
     seen: dict[str, Statistics] = {}
 
     def visit(name: str, values: Array) -> None:

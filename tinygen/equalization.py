@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinygen.calibration import Statistics
+from tinygen.calibrators import coarse
 from tinygen.graph import Array, BoundNode, Graph, Tensor
 
 PRODUCERS = {"conv2d": 0, "depthwise_conv2d": 2, "dense": 0, "affine": 0}
@@ -113,7 +114,7 @@ def _factors(first: BoundNode, second: BoundNode, activity: Array, tensors: Mapp
     if not usable.any():
         return np.ones(len(activity))
     relative = np.where(usable, wanted / wanted[usable].max(), 1.0)
-    return np.asarray(np.clip(relative, 1 / LIMIT, 1.0))
+    return coarse(np.clip(relative, 1 / LIMIT, 1.0), 8)
 
 
 def _input_axis(b: BoundNode, factors: Array) -> tuple[int, Array]:

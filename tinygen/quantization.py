@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from tinygen import bias_correction, ops, spec
-from tinygen.calibration import Calibration, Statistics, recalibrate
+from tinygen.calibration import Calibration, Statistics, activation_bytes, recalibrate
 from tinygen.calibrators import CANDIDATES, Range, min_max
 from tinygen.decisions import (
     Options,
@@ -33,6 +33,10 @@ from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
 CHOICE_MACS, DECISION_MACS = 800e6, 2e9
 """Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they
 set how many held-out samples are judged."""
+
+
+STATE_BYTES = 300_000_000
+"""Bytes that the activations of all judged samples may take."""
 
 
 def quantize(
@@ -84,10 +88,11 @@ class _Draft:
 
 
 def _judge_samples(graph: Graph, calibration: Calibration, macs: float) -> tuple[Array, ...]:
-    """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 512."""
+    """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 512, and as fit into memory."""
     each = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
     count = len(calibration.judge[0])
-    size = int(min(count, max(32, min(512, macs / max(each, 1)))))
+    room = max(4, STATE_BYTES // activation_bytes(graph))
+    size = int(min(count, room, max(32, min(512, macs / max(each, 1)))))
     chosen = (np.arange(size) * count) // size
     return tuple(a[chosen] for a in calibration.judge)
 
