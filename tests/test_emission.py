@@ -28,9 +28,10 @@ from tinygen.emission import (
 )
 from tinygen.errors import UsageError
 from tinygen.graph import GraphBuilder, QParams
-from tinygen.ops import concat, crop
+from tinygen.ops import concat, crop, dense
 from tinygen.planning import plan
 from tinygen.program import select
+from tinygen.quantization import to_int8
 
 
 def emitted(name: str = "small", **options: object) -> Library:
@@ -101,6 +102,20 @@ def test_inputs_and_outputs_are_where_the_plan_puts_them() -> None:
     inputs = random_inputs(graph, 4, seed=2)
     for got, want in zip(run_on_host(graph, inputs), evaluate.reference(graph, inputs), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_layers_whose_names_are_alike_in_c() -> None:
+    """Each dense layer has constants of its own, whose symbols must differ."""
+    builder, q = GraphBuilder("alike"), QParams.per_tensor(0.1, 3)
+    tensor = builder.input("x", (3,))
+    for i, name in enumerate(("a/b", "a_b", "a.b")):
+        weights = builder.constant(f"{i}/w", np.random.default_rng(i).normal(size=(3, 3)))
+        bias = builder.constant(f"{i}/b", np.ones(3))
+        tensor = builder.add("dense", name, (tensor, weights, bias), dense.Attrs())
+    graph = builder.build((tensor,))
+    graph = to_int8(graph, dict.fromkeys(("x", "a/b", "a_b", "a.b"), q))
+    inputs = random_inputs(graph, 4, seed=2)
+    np.testing.assert_array_equal(run_on_host(graph, inputs)[0], evaluate.reference(graph, inputs)[0])
 
 
 STATUS_MAIN = """

@@ -100,6 +100,12 @@ def test_guard_below_sram_is_the_memory_protection_units(
         assert result.outcome is Outcome.FAULTED and "data access denied" in result.detail, result.detail
 
 
+@pytest.mark.parametrize(("emulator", "board_name"), QEMU[4:])
+def test_guard_below_sram_is_the_stack_limit(tmp_path: Path, emulator: Emulator, board_name: str) -> None:
+    result = run(tmp_path, load_board(board_name), emulator, "    base[0] = (int8_t)deeper(100000);", RECURSE)
+    assert result.outcome is Outcome.FAULTED and "stack limit reached" in result.detail, result.detail
+
+
 @EVERYWHERE
 def test_deep_but_allowed_stack_is_measured(tmp_path: Path, emulator: Emulator, board_name: str) -> None:
     body = "    if (deeper(12) != 78) { return TOY_ERROR; }"
@@ -124,6 +130,16 @@ def test_data_is_initialised_and_zeroed(tmp_path: Path, emulator: Emulator, boar
     --first[0];
     last[199] = 0;"""
     result = run(tmp_path, load_board(board_name), emulator, checks, declarations)
+    assert result.outcome is Outcome.PASSED, result.detail
+
+
+@EVERYWHERE
+def test_floating_point_is_on_where_the_core_has_it(
+    tmp_path: Path, emulator: Emulator, board_name: str
+) -> None:
+    """Kernels need none, but the application around them may."""
+    body = "    volatile float x = 1.5f; x *= (float)arena_bytes; if (x < 366.0f) { return TOY_ERROR; }"
+    result = run(tmp_path, load_board(board_name), emulator, body)
     assert result.outcome is Outcome.PASSED, result.detail
 
 

@@ -142,6 +142,20 @@ ARITHMETIC: tuple[Defect, ...] = (
         "INPUT_REACH * size",
         f"{TESTS}/test_requant.py::test_imported_accumulators_that_overflow_are_refused",
     ),
+    Defect(
+        "accumulator: the check leaves out the shift to the left",
+        f"{OPS}/requant.py",
+        "all(int(most) << max(shift, 0) <= LARGEST for",
+        "all(int(most) <= LARGEST for",
+        f"{TESTS}/test_requant.py::test_imported_accumulators_that_overflow_are_refused",
+    ),
+    Defect(
+        "weights: scales are not lowered where the shifted accumulator would overflow",
+        f"{OPS}/requant.py",
+        "[s * 2.0 ** -_halvings(s * ratio, int(most)) for s, most",
+        "[s + 0.0 * most for s, most",
+        f"{TESTS}/test_requant.py::test_an_output_scale_of_next_to_nothing_saturates",
+    ),
     # ---- elementwise
     Defect(
         "add: inputs gain 10 fraction bits instead of 20",

@@ -38,6 +38,20 @@ FIRMWARE: tuple[Defect, ...] = (
         f"{FAILURES}::test_guard_below_sram_is_the_memory_protection_units[qemu-mps2_an386]",
     ),
     Defect(
+        "stack: its limit register is not set",
+        "templates/firmware/tg_startup.S.j2",
+        "msr psplim, r0",
+        "nop",
+        f"{FAILURES}::test_guard_below_sram_is_the_stack_limit[qemu-mps2_an505]",
+    ),
+    Defect(
+        "startup: the floating-point unit stays off",
+        "templates/firmware/tg_startup.S.j2",
+        "ldr r2, =0x00F00000",
+        "ldr r2, =0x00000000",
+        f"{FAILURES}::test_floating_point_is_on_where_the_core_has_it[qemu-mps2_an386]",
+    ),
+    Defect(
         "fault handler: silent",
         PORT,
         "    console_init();\n    tg_put_text(",
@@ -116,6 +130,13 @@ FIRMWARE: tuple[Defect, ...] = (
         f"{FAILURES}::test_write_to_code_is_a_fault_where_memory_is_modelled{ON_UNICORN}",
     ),
     Defect(
+        "Unicorn: .data is loaded where it shall be copied to",
+        "tinygen/building.py",
+        '(s["p_paddr"], s.data())',
+        '(s["p_vaddr"], s.data())',
+        f"{FAILURES}::test_data_is_initialised_and_zeroed{ON_UNICORN}",
+    ),
+    Defect(
         "Unicorn: long instructions count twice",
         "tinygen/emulators/thumb.py",
         "at += 2 if halfwords[at] >= 0xE800 else 1",
@@ -136,6 +157,13 @@ FIRMWARE: tuple[Defect, ...] = (
         "if region.origin < other.end and other.origin < region.end:",
         "if region.origin == other.origin:",
         "tests/test_boards.py::test_wrong_description_is_refused_with_file_and_line",
+    ),
+    Defect(
+        "boards: memory right below the stack is accepted",
+        "tinygen/firmware.py",
+        "if r.origin < board.ram.origin and r.end > low]",
+        "if r.origin < board.ram.origin and r.end > board.ram.origin]",
+        "tests/test_boards.py::test_memory_below_the_stack_leaves_no_room_for_its_guard",
     ),
     # ---- the judge
     Defect(
