@@ -167,6 +167,12 @@ def test_helpers_labels_and_own_arena(tmp_path: Path, compiler: str) -> None:
     assert text == "13 7 127 -128 0 -3 -128 127 left right 1 0"
 
 
+def test_classes_are_counted_without_labels_and_checked_with_them() -> None:
+    assert "#define SMALL_CLASS_COUNT 3U" in emitted().files["lib/small/small.h"]
+    with pytest.raises(UsageError, match="--labels names 2 classes, output 'scores' has 3 elements"):
+        emitted(labels=("left", "right"))
+
+
 def test_cppcheck_is_clean(tmp_path: Path) -> None:
     if shutil.which("cppcheck") is None:
         pytest.skip("cppcheck is not installed")

@@ -1,4 +1,5 @@
-"""Every model of ../shared/data, compiled for the emulated Cortex-M4, runs bit for bit in QEMU and in Unicorn.
+"""Every model of ../shared/data, compiled for the emulated Cortex-M4, runs bit for bit in QEMU and in Unicorn;
+the same code runs on the host under ASan and UBSan.
 
 Instructions per inference of the published int8 files (their quantization is fixed, so their counts are exact) are
 kept in tests/baselines/instructions.json; TINYGEN_UPDATE_BASELINES=1 records them anew.
@@ -42,6 +43,10 @@ def test_device_equals_reference(model: RealModel, shared_data: Path, tmp_path: 
         assert len(ran.result.outputs[0]) == model.count
         counts[emulator] = ran.result.instructions[0]
     assert counts["qemu"] == counts["unicorn"] is not None
+    sanitized = tinygen.run(
+        tmp_path / "fw", inputs=shared_data / model.eval, emulator="host-sanitized", count=2
+    )
+    assert (sanitized.result.outcome, sanitized.result.detail) == (Outcome.PASSED, sanitized.result.detail)
     if model.file.endswith(".tflite"):
         check_baseline(model.file, counts["qemu"] or 0)
 

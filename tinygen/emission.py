@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygen import locate, ops
 from tinygen.errors import UsageError
-from tinygen.graph import Array, Tensor
+from tinygen.graph import Array, Graph, Tensor
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 
@@ -246,6 +246,21 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
 
+def _class_count(graph: Graph, labels: Sequence[str]) -> int | None:
+    """Classes of output 0: as many as labels, or as a softmax has; None where the model is no classifier."""
+    output = graph.output_tensors[0]
+    if labels and len(labels) != output.elements:
+        raise UsageError(
+            f"--labels names {len(labels)} classes, output '{output.name}' has {output.elements} elements\n"
+            "  give one name per element, one a line"
+        )
+    producer = graph.producers.get(output.name)
+    is_classifier = bool(labels) or (
+        producer is not None and producer.op == "softmax" and len(output.shape) == 1
+    )
+    return output.elements if is_classifier else None
+
+
 def emit_library(
     program: Program, plan: MemoryPlan, name: str, arena: Arena = "caller", labels: Sequence[str] = ()
 ) -> Library:
@@ -262,6 +277,7 @@ def emit_library(
         "arena_bytes": plan.arena_bytes,
         "own_arena": arena == "library",
         "labels": list(labels),
+        "class_count": _class_count(graph, labels),
         "arrays": emitter.arrays,
         "functions": [text for _, text in emitter.functions.values()],
         "calls": calls,
