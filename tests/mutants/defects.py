@@ -3,6 +3,8 @@
 from tests.mutants.defects_arithmetic import ARITHMETIC
 from tests.mutants.defects_compiler import COMPILER
 from tests.mutants.defects_firmware import FIRMWARE
+from tests.mutants.defects_models import MODELS
+from tests.mutants.defects_operators import OPERATORS
 from tests.mutants.runner import Defect
 
-DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *COMPILER, *FIRMWARE)
+DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *OPERATORS, *MODELS, *COMPILER, *FIRMWARE)
