@@ -114,7 +114,25 @@ def grow(s: Sketch, focus: Maker | None = None) -> Any:
 
 
 def _nested(s: Sketch, x: Any) -> Any:
-    """A model inside the model: Sequential or functional, called once or twice."""
+    """A model inside the model, called once or twice."""
+    return _sequential(s, x) if s.chance(0.4) else _functional(s, x)
+
+
+def _sequential(s: Sketch, x: Any) -> Any:
+    """Dense layers, normalizations and activations in a row."""
+    kinds = [s.one(("Dense", "BatchNormalization", "Dropout", "LeakyReLU")) for _ in range(s.number(1, 3))]
+    attributes: dict[str, dict[str, Any]] = {
+        "Dense": {"units": s.number(1, 8), "activation": s.activation()},
+        "Dropout": {"rate": 0.5},
+    }
+    layers = [s.layer(kind, **attributes.get(kind, {})) for kind in kinds]
+    model = s.keras.Sequential([s.keras.Input(shape(x)), *layers], name=s.name("sequential"))
+    s.notes[model.name] = ["nested Sequential"]
+    return _twice(s, model, x)
+
+
+def _functional(s: Sketch, x: Any) -> Any:
+    """Random layers on one input."""
     inner = Sketch(s.number(0, 10**9))
     inner.names = s.names = s.names + 100  # names stay unique in the whole model
     source = inner.keras.Input(shape(x))
