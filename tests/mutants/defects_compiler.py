@@ -83,20 +83,6 @@ COMPILER: tuple[Defect, ...] = (
     ),
     # ---- rewrites of weights
     Defect(
-        "equalization: the bias is not scaled",
-        "tinygen/equalization.py",
-        "for index in (1, 2):",
-        "for index in (1,):",
-        "tests/test_quantization.py::test_equalization_changes_no_result",
-    ),
-    Defect(
-        "equalization: a branch does not stop it",
-        "tinygen/equalization.py",
-        "if len(readers) != 1 or tensor.name in graph.outputs:",
-        "if tensor.name in graph.outputs:",
-        "tests/test_quantization.py::test_no_pair_across_a_branch_an_output_or_a_bounded_activation",
-    ),
-    Defect(
         "bias correction: the shift is taken the wrong way",
         "tinygen/bias_correction.py",
         "simulator.constants[bias] + shift",
