@@ -14,9 +14,13 @@ Visit = Callable[[str, Array], None]
 
 
 def real(graph: Graph, inputs: Sequence[Array], visit: Visit | None = None) -> tuple[Array, ...]:
-    """Float outputs, each (N, *shape). inputs: one (N, *shape) array per graph input. visit sees every activation."""
+    """Float outputs, each (N, *shape). inputs: one (N, *shape) array per graph input. visit sees every activation.
+
+    Values that leave float32's range become infinities or NaN without a word: calibration names their layer.
+    """
     arrays = [np.asarray(x, np.float32) for x in inputs]
-    return _walk(graph, arrays, lambda b, xs: ops.get(b.node.op).real(b, xs), visit)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _walk(graph, arrays, lambda b, xs: ops.get(b.node.op).real(b, xs), visit)
 
 
 def reference(

@@ -19,12 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seed", type=int, action="append", help="run only this one; may be repeated")
     options = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         healthy = healthy_files(Path(folder) / "healthy")
         scratch = Path(folder) / "scratch"
-        seeds = range(options.first, options.first + options.count)
+        seeds = options.seed or range(options.first, options.first + options.count)
         verdicts = [
             run_case(s, healthy, scratch) for s in track(seeds, "damage", console=Console(stderr=True))
         ]
