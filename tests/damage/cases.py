@@ -139,8 +139,8 @@ def hostile_arrays(data: bytes, rng: random.Random) -> bytes:
     spoiled.reshape(-1)[rng.randrange(spoiled.size)] = rng.choice((np.nan, np.inf, -np.inf))
     choices: tuple[dict[str, Any], ...] = (
         {"x": spoiled}, {"x": x[:0]}, {"x": x[..., :0]}, {"x": x.reshape(-1)}, {"X": x}, {"x": x.astype("U4")},
-        {"x": np.array([{"a": 1}, None], object)}, {"x": x[:, 1:]}, {"x": np.float32(3)}, {}, {"x": np.full_like(x, 3e38)},
-        {"x": x.astype(np.complex64)},
+        {"x": np.array([{"a": 1}, None], object)}, {"x": x[:, 1:]}, {"x": np.float32(3)}, {},
+        {"x": np.full_like(x, 3e38)}, {"x": x.astype(np.complex64)},
     )  # fmt: skip
     out = io.BytesIO()
     np.savez(out, **rng.choice(choices))
