@@ -234,3 +234,14 @@ def test_clamp_far_beyond_int8_is_left_out() -> None:
     samples = inputs_of(graph, 3)
     (got,) = run_litert(export_tflite(graph), samples)
     np.testing.assert_array_equal(got, reference(graph, samples, Rounding.SINGLE)[0])
+
+
+def test_scales_with_which_tflite_overflows_are_refused() -> None:
+    """Values that cancel (x - x) or explode: the generated C saturates, TFLite's kernels are undefined."""
+    fine, coarse = QParams.per_tensor(1e-9, 0), QParams.per_tensor(1e4, 0)
+    for op, x, y in (("sub", INPUT, fine), ("add", INPUT, fine), ("mul", coarse, INPUT)):
+        b = GraphBuilder("overflow")
+        left = b.input("left", (3,), x)
+        graph = b.build((b.add(op, "result", (left, left), sub.Attrs(), y),))
+        with pytest.raises(ModelError, match=rf"layer 'result' \({op}\) cannot be exported: .* would overflow"):
+            export_tflite(graph)

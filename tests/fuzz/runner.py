@@ -170,7 +170,11 @@ def rare(state: State) -> dict[str, int]:
     for name in (*(f"int8 {op.name}" for op in ops.OPS), *(safety.supported_layers() - NOT_DRAWN)):
         seen.setdefault(name, 0)
     wanted = WANTED * state.models / WANTED_OVER
-    return {name: count for name, count in sorted(seen.items()) if count < wanted}
+    return {
+        name: count
+        for name, count in sorted(seen.items())
+        if count < wanted and not name.startswith("exported=")
+    }
 
 
 def table(state: State) -> str:

@@ -87,6 +87,11 @@ def params(b: BoundNode) -> Params:
     )
 
 
+def computable(b: BoundNode) -> bool:
+    """TFLite's add and sub need an output multiplier below 1 (without the limit that params sets)."""
+    return 2 * max(t.scale for t in b.inputs) < 2**LEFT_SHIFT * b.output.scale
+
+
 def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Array]:
     """Both inputs at the common scale."""
     first, second = binary.centred(b, arrays)
@@ -133,6 +138,6 @@ OP = Op(
     kernels=(Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),),
     constraints=(binary.one_activation,),
     keras={"Add": binary.chain("add", Attrs()), "Average": from_keras_average},
-    to_tflite=binary.export("ADD", "AddOptions"),
+    to_tflite=binary.export("ADD", "AddOptions", computable),
     from_tflite={"ADD": binary.import_as("add")},
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.errors import ModelError
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops.base import FREE, SAME, Scaling
 
@@ -209,10 +210,22 @@ def append_chain(op: str, attrs: Any, name: str, inputs: Sequence[str], builder:
 # ---- TFLite
 
 
-def export(builtin: str, options: str) -> Callable[[BoundNode, TfliteWriter], None]:
-    """to_tflite of an operator whose only option, if any, is the fused activation."""
+def export(
+    builtin: str, options: str, computable: Callable[[BoundNode], bool] | None = None
+) -> Callable[[BoundNode, TfliteWriter], None]:
+    """to_tflite of an operator whose only option, if any, is the fused activation.
+
+    computable: False where TFLite's own kernel would overflow; such a node is refused by name.
+    """
 
     def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
+        if computable is not None and not computable(b):
+            scales = " and ".join(f"{t.scale:.3g}" for t in b.inputs)
+            raise ModelError(
+                f"layer '{b.name}' ({b.node.op}) cannot be exported: its output's scale {b.output.scale:.3g} is so "
+                f"small beside its inputs' ({scales}) that TFLite's kernel would overflow\n"
+                "  the generated C computes it; look for a layer whose values cancel or explode"
+            )
         inputs = [writer.constant(t) if t.is_constant else writer.activation(t) for t in b.inputs]
         fused = getattr(b.attrs, "activation", None)
         fields = {} if fused is None else {"fusedActivationFunction": writer.fused(fused)}

@@ -50,6 +50,11 @@ def params(b: BoundNode) -> Params:
     return Params(loops, first.zero_point, second.zero_point, multiplier, shift, q.zero_point[0], *bounds)
 
 
+def computable(b: BoundNode) -> bool:
+    """TFLite's mul does not limit its factor."""
+    return b.inputs[0].scale * b.inputs[1].scale <= LARGEST_FACTOR * b.output.scale
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(zo + requant((a - za) * (b - zb))); LiteRT rounds doubly: `rounding` does not matter."""
     p = params(b)
@@ -79,6 +84,6 @@ OP = Op(
     kernels=(Kernel("tg_mul_s8", cost, constants=binary.constants, in_place=binary.in_place),),
     constraints=(binary.one_activation,),
     keras={"Multiply": binary.chain("mul", Attrs())},
-    to_tflite=binary.export("MUL", "MulOptions"),
+    to_tflite=binary.export("MUL", "MulOptions", computable),
     from_tflite={"MUL": binary.import_as("mul")},
 )
