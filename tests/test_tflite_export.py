@@ -243,5 +243,7 @@ def test_scales_with_which_tflite_overflows_are_refused() -> None:
         b = GraphBuilder("overflow")
         left = b.input("left", (3,), x)
         graph = b.build((b.add(op, "result", (left, left), sub.Attrs(), y),))
-        with pytest.raises(ModelError, match=rf"layer 'result' \({op}\) cannot be exported: .* would overflow"):
+        with pytest.raises(
+            ModelError, match=rf"layer 'result' \({op}\) cannot be exported: .* would overflow"
+        ):
             export_tflite(graph)
