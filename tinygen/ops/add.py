@@ -89,7 +89,7 @@ def params(b: BoundNode) -> Params:
 
 def computable(b: BoundNode) -> bool:
     """TFLite's add and sub need an output multiplier below 1 (without the limit that params sets)."""
-    return 2 * max(t.scale for t in b.inputs) < 2**LEFT_SHIFT * b.output.scale
+    return bool(2 * max(t.scale for t in b.inputs) < 2**LEFT_SHIFT * b.output.scale)
 
 
 def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Array]:
