@@ -22,6 +22,8 @@ from tinygen.errors import TinygenError
 from tinygen.frontend import safety
 
 BATCH = 30
+RENEWED = 15
+"""Batches that one process runs before another takes its place."""
 WANTED, WANTED_OVER = 50, 2000
 """Every operator and attribute should be met this often over so many models."""
 NOT_DRAWN = frozenset({"InputLayer", "Functional", "Sequential", "SpatialDropout3D", "ReLU6"})
@@ -152,13 +154,15 @@ def run(
 
 
 def _batches(todo: Sequence[tuple[int, range]], jobs: int) -> Iterator[Batch]:
-    """In this process, or in several: TensorFlow must not be forked."""
+    """In this process, or in several, renewed now and then as Keras grows: TensorFlow must not be forked."""
     if jobs == 1:
         yield from (run_batch(*task) for task in todo)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=20) as pool:
-        for done in as_completed([pool.submit(run_batch, *task) for task in todo]):
-            yield done.result()
+    for first in range(0, len(todo), RENEWED * jobs):
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            tasks = [pool.submit(run_batch, *task) for task in todo[first : first + RENEWED * jobs]]
+            for done in as_completed(tasks):
+                yield done.result()
 
 
 # ---- what was covered
