@@ -167,9 +167,9 @@ rounding of devices, which generated C equals in every element.
 
 ## How each model was quantized
 
-*Cost* is what the choices were judged by, on held-out calibration samples and without labels: relative entropy
-of the outputs against the float model's where a softmax ends the model, else squared error relative to the
-variance of the outputs.
+*Cost* is what the choices were judged by, on held-out calibration samples and without labels: squared
+distance of the probabilities from the float model's where a softmax ends the model, else squared error relative to
+the variance of the outputs.
 """
 
 

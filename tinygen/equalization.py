@@ -1,10 +1,9 @@
-"""Cross-layer equalization: a rewrite of the float graph (exact but for float rounding) that evens out the
-channels between two layers.
+"""Cross-layer equalization: the same function with channels of even sizes, so that each uses its tensor's whole int8.
 
-A layer's output channel i is divided by s_i > 0 and the next layer's weights for it multiplied by s_i: what
-stands between (relu, pooling, reshapes) commutes with positive factors per channel. Channels that used little
-of the shared int8 range then use more. Idea: Nagel et al., Data-Free Quantization (2019); here with observed
-activation ranges, since weights have scales per channel anyway.
+Channel i of an activation is divided by s_i > 0: in the weights and biases of the layers that write it; the weights
+of the layers that read it are multiplied by s_i. What stands between (relu, pooling, reshapes, residual additions)
+commutes with positive factors per channel and ties all its activations to the same factors. Idea: Nagel et al.,
+Data-Free Quantization (2019); here with observed activation ranges, and across residual additions.
 """
 
 from __future__ import annotations
@@ -18,121 +17,178 @@ from tinygen.calibration import Statistics
 from tinygen.calibrators import coarse
 from tinygen.graph import Array, BoundNode, Graph, Tensor
 
-PRODUCERS = {"conv2d": 0, "depthwise_conv2d": 2, "dense": 0, "affine": 0}
+WRITERS = {"conv2d": 0, "depthwise_conv2d": 2, "dense": 0, "affine": 0}
 """Operator -> axis of the output channels in its weights (input 1); its bias is input 2."""
 
-PASSING = frozenset({"max_pool2d", "average_pool2d", "mean", "reshape"})
-"""Operators that commute with a positive factor per channel (a reshape: if channels stay last)."""
+READERS = {"conv2d": 3, "depthwise_conv2d": 2, "dense": 1, "affine": 0}
+"""Operator -> axis of the input channels in its weights (a convolution in groups reads no factors)."""
+
+FREE_READERS = frozenset({"depthwise_conv2d", "affine"})
+"""Operators that take any factors into their weights' scales per channel, at no cost."""
+
+TYING = frozenset(
+    {"max_pool2d", "average_pool2d", "mean", "reshape", "resize_nearest", "resize_bilinear", "pad"}
+)
+"""Operators that commute with a factor per channel, as long as channels stay last."""
+
+ADDING = frozenset({"add", "sub", "maximum", "minimum"})
+"""Operators of two activations of one shape that commute with a common factor per channel."""
 
 LIMIT = 16.0
-"""Factors lie within 1/16 ... 16: a channel that was quiet during calibration keeps room for more."""
+"""Factors lie within 1/16 ... 1: a channel that was quiet during calibration keeps room for more."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two layers, node names, and the factors (channels of the first,) between them."""
+class Tie:
+    """Activations that must have the same factors, with the layers that write and read them.
 
-    first: str
-    second: str
-    factors: Array
+    channels: the period of the factors: the smallest number of channels of the activations.
+    """
+
+    members: tuple[str, ...]
+    writers: tuple[BoundNode, ...]
+    readers: tuple[BoundNode, ...]
+    channels: int
+
+    def __str__(self) -> str:
+        names = (", ".join(b.name for b in layers) for layers in (self.writers, self.readers))
+        return " -> ".join(names)
 
 
-def pairs(graph: Graph) -> tuple[tuple[BoundNode, BoundNode], ...]:
-    """Producer and consumer layers between which channels may be scaled."""
-    found = []
+def ties(graph: Graph) -> tuple[Tie, ...]:
+    """Sets of activations whose channels may be scaled."""
+    parent = {name: name for name, t in graph.tensors.items() if not t.is_constant}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
     for b in graph.bound():
-        if b.node.op in PRODUCERS and b.attrs.activation in ("none", "relu") and _owned(graph, b):
-            second = _consumer(graph, b)
-            if second is not None and _owned(graph, second):
-                found.append((b, second))
-    return tuple(found)
+        if _is_tying(b):
+            for tensor in b.activations:
+                parent[root(tensor.name)] = root(b.output.name)
+    sets: dict[str, list[str]] = {}
+    for name in parent:
+        sets.setdefault(root(name), []).append(name)
+    found = (_tie(graph, tuple(names)) for names in sets.values())
+    return tuple(tie for tie in found if tie is not None)
+
+
+def _is_tying(b: BoundNode) -> bool:
+    """True for nodes whose output must have the factors of their inputs."""
+    if getattr(b.attrs, "activation", "none") not in ("none", "relu"):
+        return False
+    if b.node.op in ADDING:
+        return len(b.activations) == 2 and all(t.shape == b.output.shape for t in b.activations)
+    if b.node.op == "pad":
+        return b.inputs[0].shape[-1] == b.output.shape[-1]
+    return b.node.op in TYING
+
+
+def _tie(graph: Graph, members: tuple[str, ...]) -> Tie | None:
+    """The tie of these activations, or None when something else writes, reads or sees one of them."""
+    if any(m in graph.inputs or m in graph.outputs or not graph.tensors[m].shape for m in members):
+        return None
+    nodes = [graph.bind(graph.producers[m]) for m in members]
+    writers = tuple(b for b in nodes if not _is_tying(b))
+    all_readers = {n.name: graph.bind(n) for m in members for n in graph.consumers[m]}
+    readers = tuple(b for b in all_readers.values() if not _is_tying(b))
+    sizes = [graph.tensors[m].shape[-1] for m in members]
+    fits = all(size % min(sizes) == 0 for size in sizes)
+    if (
+        fits
+        and readers
+        and all(_writes(graph, b) for b in writers)
+        and all(_reads(graph, b) for b in readers)
+    ):
+        return Tie(members, writers, readers, min(sizes))
+    return None
 
 
 def _owned(graph: Graph, b: BoundNode) -> bool:
-    """True when no other node reads the layer's constants."""
-    return all(len(graph.consumers[t.name]) == 1 for t in b.inputs if t.is_constant)
+    """True when the first input is the only activation and no other node reads the layer's constants."""
+    constants = b.inputs[1:]
+    return not b.inputs[0].is_constant and all(
+        t.is_constant and len(graph.consumers[t.name]) == 1 for t in constants
+    )
 
 
-def _consumer(graph: Graph, first: BoundNode) -> BoundNode | None:
-    """The only reader of the layer's output, through operators that pass factors on."""
-    tensor = first.output
-    while True:
-        readers = graph.consumers[tensor.name]
-        if len(readers) != 1 or tensor.name in graph.outputs:
-            return None
-        b = graph.bind(readers[0])
-        if b.node.op not in PASSING:
-            return b if _takes_factors(b, first) else None
-        if b.node.op == "reshape" and b.output.shape[-1] % first.output.shape[-1]:
-            return None
-        tensor = b.output
+def _writes(graph: Graph, b: BoundNode) -> bool:
+    return b.node.op in WRITERS and b.attrs.activation in ("none", "relu") and _owned(graph, b)
 
 
-def _takes_factors(b: BoundNode, first: BoundNode) -> bool:
-    """True for a layer whose weights have an axis of input channels."""
-    if b.inputs[0].is_constant or len(b.activations) != 1:
-        return False
-    whole = b.inputs[0].shape[-1] % first.output.shape[-1] == 0
-    plain = b.node.op in ("depthwise_conv2d", "dense") or (b.node.op == "conv2d" and b.attrs.groups == 1)
-    return whole and plain
+def _reads(graph: Graph, b: BoundNode) -> bool:
+    return b.node.op in READERS and getattr(b.attrs, "groups", 1) == 1 and _owned(graph, b)
 
 
-def equalize(graph: Graph, statistics: Mapping[str, Statistics]) -> tuple[Graph, tuple[Pair, ...]]:
-    """The rewritten float graph and what was scaled; equal to the given graph but for float rounding."""
+# ---- factors
+
+
+def equalize(
+    graph: Graph, statistics: Mapping[str, Statistics], strength: float = 1.0
+) -> tuple[Graph, tuple[Tie, ...]]:
+    """The rewritten float graph (equal but for float rounding), and the ties whose channels were scaled.
+
+    strength: 0 ... 1, the exponent of the factors.
+    """
     tensors = dict(graph.tensors)
     done = []
-    for first, second in pairs(graph):
-        factors = _factors(first, second, statistics[first.output.name].channels, tensors)
+    for tie in ties(graph):
+        factors = coarse(_factors(tie, statistics, tensors) ** strength, 8)
         if np.all(factors > 0.9):
             continue
-        for index in (1, 2):
-            axis = PRODUCERS[first.node.op] if index == 1 else 0
-            _scale(tensors, first.inputs[index], axis, 1 / factors)
-        axis, repeated = _input_axis(second, factors)
-        _scale(tensors, second.inputs[1], axis, repeated)
-        done.append(Pair(first.name, second.name, factors))
+        for b in tie.writers:
+            _scale(tensors, b.inputs[1], WRITERS[b.node.op], 1 / factors)
+            _scale(tensors, b.inputs[2], 0, 1 / factors)
+        for b in tie.readers:
+            _scale(tensors, b.inputs[1], READERS[b.node.op], factors)
+        done.append(tie)
     return graph.evolve(tensors=tensors), tuple(done)
 
 
-def _factors(first: BoundNode, second: BoundNode, activity: Array, tensors: Mapping[str, Tensor]) -> Array:
-    """Factors in 1 / LIMIT ... 1, 1 for channels that are always 0.
+def _factors(tie: Tie, statistics: Mapping[str, Statistics], tensors: Mapping[str, Tensor]) -> Array:
+    """Factors (channels,) in 1 / LIMIT ... 1; 1 for channels that are always 0.
 
-    activity: greatest |value| per channel. A depthwise layer takes any factor into its weight scales for
-    free; a layer that sums over channels shares the burden: the square root balances activations against
-    weights.
+    Readers that sum over channels share the burden: the square root balances their weights against activations.
     """
-    weights = tensors[second.inputs[1].name].data
-    assert weights is not None
-    if second.node.op == "depthwise_conv2d":
-        wanted = activity
-    else:
-        axis, _ = _input_axis(second, activity)
-        others = tuple(a for a in range(weights.ndim) if a != axis)
-        reach = np.abs(weights).max(axis=others).reshape(-1, len(activity)).max(axis=0)
-        wanted = np.sqrt(activity / np.maximum(reach, 1e-12))
+    activity = _together([_folded(statistics[m].channels, tie.channels) for m in tie.members])
+    summing = [b for b in tie.readers if b.node.op not in FREE_READERS]
+    wanted = activity
+    if summing:
+        reach = _together([_folded(_reach(b, tensors), tie.channels) for b in summing])
+        wanted = np.sqrt(activity / np.maximum(reach, 1e-9))
     usable = (activity > 0) & (wanted > 0)
     if not usable.any():
-        return np.ones(len(activity))
+        return np.ones(tie.channels)
     relative = np.where(usable, wanted / wanted[usable].max(), 1.0)
-    return coarse(np.clip(relative, 1 / LIMIT, 1.0), 8)
+    return np.clip(relative, 1 / LIMIT, 1.0)
 
 
-def _input_axis(b: BoundNode, factors: Array) -> tuple[int, Array]:
-    """Axis of the input channels in the layer's weights, and the factors along it."""
-    weights = b.inputs[1]
-    axis = 1 if b.node.op == "dense" else len(weights.shape) - 1
-    size = weights.shape[axis]
-    if b.node.op == "depthwise_conv2d":
-        return axis, np.repeat(factors, size // len(factors))
-    return axis, np.tile(factors, size // len(factors))
+def _together(sizes: list[Array]) -> Array:
+    """Sizes per channel, each array relative to its own greatest: the greatest over the arrays."""
+    relative = [size / max(float(size.max()), 1e-30) for size in sizes]
+    return np.asarray(np.maximum.reduce(relative))
+
+
+def _folded(sizes: Array, channels: int) -> Array:
+    """Greatest size of every channel, over all repetitions of the channels."""
+    return np.asarray(sizes.reshape(-1, channels).max(axis=0))
+
+
+def _reach(b: BoundNode, tensors: Mapping[str, Tensor]) -> Array:
+    """Greatest |weight| per input channel."""
+    weights = tensors[b.inputs[1].name].data
+    assert weights is not None
+    axis = READERS[b.node.op]
+    return np.asarray(np.abs(weights).max(axis=tuple(a for a in range(weights.ndim) if a != axis)))
 
 
 def _scale(tensors: dict[str, Tensor], tensor: Tensor, axis: int, factors: Array) -> None:
-    """Multiply a constant along one axis."""
+    """Multiply a constant along one axis: by the factors over and over, or (a depth multiplier) each repeated."""
     data = tensors[tensor.name].data
     assert data is not None
     shape = [1] * data.ndim
-    shape[axis] = len(factors)
-    tensors[tensor.name] = replace(
-        tensors[tensor.name], data=(data * factors.reshape(shape)).astype(np.float32)
-    )
+    shape[axis] = data.shape[axis]
+    along = np.tile(factors, data.shape[axis] // len(factors)).reshape(shape)
+    tensors[tensor.name] = replace(tensors[tensor.name], data=(data * along).astype(np.float32))

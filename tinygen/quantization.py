@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygen import bias_correction, ops, spec
 from tinygen.calibration import Calibration, Statistics, activation_bytes, recalibrate
-from tinygen.calibrators import CANDIDATES, Range, min_max
+from tinygen.calibrators import CANDIDATES, NAMED, Range, min_max
 from tinygen.decisions import (
     Options,
     QuantizationReport,
@@ -24,16 +24,19 @@ from tinygen.decisions import (
     RewriteDecision,
     Switch,
 )
-from tinygen.equalization import equalize
+from tinygen.equalization import equalize, ties
 from tinygen.graph import Array, Graph, Node, QParams, Tensor
 from tinygen.range_choice import Choice, Progress, choose, group_statistics, no_progress
-from tinygen.scales import Group, assign, groups, separate
+from tinygen.scales import Group, assign, groups, separate, widen
 from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
 
 CHOICE_MACS, DECISION_MACS = 800e6, 2e9
 """Multiply-accumulates that one measurement may take, of the many for ranges and the few for rewrites: they
 set how many held-out samples are judged."""
 
+
+STRENGTHS = (1.0, 0.5)
+"""Exponents of the factors that equalization tries."""
 
 STATE_BYTES = 300_000_000
 """Bytes that the activations of all judged samples may take."""
@@ -48,7 +51,7 @@ def quantize(
     """
     options = Options(options) if isinstance(options, str) else options
     exact = {n: g.qparams for n, g in zip(graph.inputs, calibration.grids, strict=True) if g is not None}
-    separated, copies = separate(graph, exact)
+    separated, copies = separate(widen(graph), exact)
     draft = _Draft(separated, _extended(calibration, copies), groups(separated, exact))
     draft, equalized = _equalize(draft, options)
     choices = _choose(draft, options, progress)
@@ -88,11 +91,11 @@ class _Draft:
 
 
 def _judge_samples(graph: Graph, calibration: Calibration, macs: float) -> tuple[Array, ...]:
-    """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 512, and as fit into memory."""
+    """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 1024, and as fit into memory."""
     each = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
     count = len(calibration.judge[0])
     room = max(4, STATE_BYTES // activation_bytes(graph))
-    size = int(min(count, room, max(32, min(512, macs / max(each, 1)))))
+    size = int(min(count, room, max(32, min(1024, macs / max(each, 1)))))
     chosen = (np.arange(size) * count) // size
     return tuple(a[chosen] for a in calibration.judge)
 
@@ -107,19 +110,28 @@ def _extended(calibration: Calibration, copies: Mapping[str, str]) -> Calibratio
 
 
 def _equalize(draft: _Draft, options: Options) -> tuple[_Draft, RewriteDecision]:
-    """Cross-layer equalization, if it lowers the cost under min-max ranges."""
+    """Cross-layer equalization, if it lowers the cost under plain ranges."""
     name = "cross-layer equalization"
     if options.equalization == "off":
         return draft, RewriteDecision(name, False, "switched off")
-    graph, done = equalize(draft.graph, draft.calibration.fitted)
+    equal = {strength: _equalized(draft, strength) for strength in STRENGTHS}
+    found = {strength: made for strength, made in equal.items() if made is not None}
+    if not found:
+        return draft, RewriteDecision(name, False, "no layers in a row with uneven channels between them")
+    errors = {strength: _rough_errors(made, options.bias_correction) for strength, made in found.items()}
+    best = min(errors, key=lambda strength: float(errors[strength].mean()))
+    comparison = compare(_rough_errors(draft, options.bias_correction), errors[best])
+    what = f"at {len(ties(draft.graph))} places, factors to the power {best:g}"
+    decision = _rewrite(name, options.equalization, what, comparison)
+    return (found[best] if decision.applied else draft), decision
+
+
+def _equalized(draft: _Draft, strength: float) -> _Draft | None:
+    """The draft with even channels; None when they are even already."""
+    graph, done = equalize(draft.graph, draft.calibration.fitted, strength)
     if not done:
-        return draft, RewriteDecision(
-            name, False, "no two layers stand in a row with uneven channels between them"
-        )
-    equal = replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
-    comparison = compare(*(_rough_errors(d, options.bias_correction) for d in (draft, equal)))
-    decision = _rewrite(name, options.equalization, f"{len(done)} pairs of layers", comparison)
-    return (equal if decision.applied else draft), decision
+        return None
+    return replace(draft, graph=graph, calibration=recalibrate(graph, draft.calibration))
 
 
 def _rewrite(name: str, switch: Switch, what: str, comparison: Comparison) -> RewriteDecision:
@@ -129,9 +141,11 @@ def _rewrite(name: str, switch: Switch, what: str, comparison: Comparison) -> Re
 
 
 def _rough_errors(draft: _Draft, correction: Switch) -> Array:
-    """Cost per sample under min-max ranges."""
-    qparams = draft.ranges(min_max)
-    return _fair(draft, draft.simulator(qparams), correction).errors(qparams)
+    """Cost per sample with one calibrator for all activations, the better of two."""
+    first = draft.ranges(min_max)
+    simulator = _fair(draft, draft.simulator(first), correction)
+    errors = [simulator.errors(qparams) for qparams in (first, draft.ranges(NAMED["percentile"]))]
+    return min(errors, key=lambda e: float(e.mean()))
 
 
 def _choose(draft: _Draft, options: Options, progress: Progress) -> dict[str, Choice]:

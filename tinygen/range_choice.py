@@ -151,16 +151,16 @@ class _Trial:
         if errors[first].mean() - before > WORTH_CHOOSING * before:
             promising = self.promising([options[name] for name in others], options[first])
             errors.update({name: self.errors(options[name]) for name in others if options[name] in promising})
-        costs = {name: float(e.mean()) for name, e in errors.items()}
-        best = min(costs, key=costs.__getitem__)
+        best = min(errors, key=lambda name: float(errors[name].mean()))
+        if not whole and errors[best].mean() - before > WORTH_SEARCHING * before:
+            found, least = self.search(options[best], errors[best], min_max(s))
+            if found != options[best]:
+                best, options["search"], errors["search"] = "search", found, least
         if not compare(errors[first], errors[best]).better:
             best = first
-        if not whole and costs[best] - before > WORTH_SEARCHING * before:
-            found, least = self.search(options[best], errors[best], Range.around(s.low, s.high))
-            if found != options[best]:
-                costs["search"] = float(least.mean())
-                return Choice("search", costs, found), found.qparams, least
-        return Choice(best, costs), options[best].qparams, errors[best]
+        costs = {name: float(e.mean()) for name, e in errors.items()}
+        choice = Choice(best, costs, options[best] if best == "search" else None)
+        return choice, options[best].qparams, errors[best]
 
     def promising(self, ranges: Sequence[Range], best: Range) -> list[Range]:
         """The ranges that a part of the samples finds about as good as the best one so far: saves most of the work."""
@@ -170,13 +170,10 @@ class _Trial:
         least = float(few.errors(best).mean())
         costs = {r: float(few.errors(r).mean()) for r in ranges}
         least = min(least, *costs.values()) if costs else least
-        return [r for r, cost in costs.items() if cost <= 1.2 * least]
+        return [r for r, cost in costs.items() if cost <= 2 * least]
 
     def search(self, start: Range, errors: Array, full: Range) -> tuple[Range, Array]:
-        """The range of least cost among those that `_steps` proposes; never wider than `full`.
-
-        It must beat `start` by more than the standard error, else `start` it is.
-        """
+        """The range of least cost among `start` and those that `_steps` proposes; never wider than `full`."""
         best, found = start, errors
         seen = {start}
         for step in _steps(self.tensor in self.simulator.graph.inputs):
@@ -186,7 +183,7 @@ class _Trial:
                 tried = self.errors(r)
                 if tried.mean() < found.mean():
                     best, found = r, tried
-        return (best, found) if compare(errors, found).better else (start, errors)
+        return best, found
 
 
 WORTH_CHOOSING, WORTH_SEARCHING = 0.04, 0.15
@@ -198,14 +195,16 @@ SCREENED = 4
 SHARES = tuple(0.8**i for i in range(7))
 """Shares of the full range that the search tries, 1 ... 0.26."""
 
-NEAR = (0.9, 1.1)
-"""Factors on an end of the best range so far."""
+NEAR, FINE = (0.9, 1.1), (0.94, 0.96, 0.98, 1.02, 1.04, 1.06)
+"""Factors on an end of the best range so far. Fine ones matter to inputs: sensors at rest stay at one value, which
+may lie on a step or between two."""
 
 
 def _steps(is_input: bool) -> tuple[str, ...]:
     """What the search does in turn. What rounding takes from an input nothing brings back: all pairs are
     tried."""
-    return ("grid", "near high", "near low") if is_input else ("both", "high", "low", "near high", "near low")
+    near = ("near high", "near low")
+    return ("grid", *near, "fine high", "fine low") if is_input else ("both", "high", "low", *near)
 
 
 def _moved(r: Range, full: Range, step: str) -> list[Range]:
@@ -216,9 +215,10 @@ def _moved(r: Range, full: Range, step: str) -> list[Range]:
         return [Range(low, high) for low in lows for high in highs]
     if step == "both":
         return [full.cut(f) for f in SHARES]
-    if step.startswith("near"):
-        highs = [min(r.high * f, full.high) for f in NEAR]
-        lows = [max(r.low * f, full.low) for f in NEAR]
+    factors = {"near": NEAR, "fine": FINE}.get(step.split()[0])
+    if factors:
+        highs, lows = ([end * f for f in factors] for end in (r.high, r.low))
+        highs, lows = [min(high, full.high) for high in highs], [max(low, full.low) for low in lows]
     return (
         [Range(r.low, high) for high in highs]
         if step.endswith("high")

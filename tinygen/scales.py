@@ -103,6 +103,26 @@ def separate(graph: Graph, exact: Mapping[str, QParams]) -> tuple[Graph, dict[st
     return graph.evolve(nodes=tuple(nodes), tensors=tensors), copies
 
 
+def widen(graph: Graph) -> Graph:
+    """The float graph with averages over the whole map as `mean`, which has a scale of its own.
+
+    An average_pool2d must keep its input's scale, though averages spread much less than what they average.
+    """
+    nodes = [_as_mean(graph.bind(node)) for node in graph.nodes]
+    return graph.evolve(nodes=tuple(nodes))
+
+
+def _as_mean(b: BoundNode) -> Node:
+    """`mean` for an average_pool2d over the whole map; other nodes as they are."""
+    from tinygen.ops import mean
+
+    if b.node.op != "average_pool2d" or b.attrs.activation != "none" or b.attrs.padding.any:
+        return b.node
+    if b.attrs.window != b.inputs[0].shape[:2] or b.output.shape[:2] != (1, 1):
+        return b.node
+    return Node("mean", b.name, b.node.inputs, b.node.output, mean.Attrs(keepdims=True))
+
+
 def _requantize(reader: Node, source: Tensor, tensors: dict[str, Tensor]) -> Node:
     """A requantize of `source` for one reader; its tensor is added to `tensors`."""
     from tinygen.ops import requantize
