@@ -132,7 +132,7 @@ def reshape(s: Sketch, x: Any) -> Any:
 
 def repeat(s: Sketch, x: Any) -> Any:
     s.needs(len(shape(x)) == 1)
-    return s.layer("RepeatVector", n=s.number(1, 4))(x)
+    return s.layer("RepeatVector", n=s.one((1, 1, 2, 3)))(x)
 
 
 def padding(s: Sketch, x: Any) -> Any:

@@ -34,6 +34,7 @@ FUSABLE = ("relu", "relu6", "hard_tanh", "linear")
 UNCOUNTED = (
     *("layer", "rate", "stddev", "l1", "mean", "variance", "target_shape", "dims", "shared_axes", "factor"),
     *("height_factor", "width_factor", "units", "epsilon", "kernel_size", "pool_size", "filters"),
+    *("output_padding", "cropping"),
 )
 ODD_NAMES = ("Schicht Ü{}", "a-b*c{}", "int{}", "%s%d{{}}{}", "{}x", "tg_main{}", "*? \\ {}", "q'\"{}")
 
@@ -81,7 +82,10 @@ class Sketch:
     def layer(self, kind: str, /, *notes: str, **attributes: Any) -> Any:
         """A Keras layer with a random name. notes: what it covers besides its class and attributes."""
         name = self.name(kind)
-        own = [_note(kind, key, value) for key, value in attributes.items() if key not in UNCOUNTED]
+        counted = {
+            k: v for k, v in attributes.items() if k not in UNCOUNTED and not (k == "padding" and _spans(v))
+        }
+        own = [_note(kind, key, value) for key, value in counted.items()]
         self.notes[name] = [kind, *own, *(f"{kind} {note}" for note in notes)]
         return getattr(self.keras.layers, kind)(**attributes, name=name)
 
@@ -126,6 +130,11 @@ def shape(tensor: Any) -> tuple[int, ...]:
 
 def elements(sizes: Sequence[int]) -> int:
     return int(np.prod(sizes, dtype=np.int64))
+
+
+def _spans(padding: Any) -> bool:
+    """True for the sizes that ZeroPadding takes, False for the names that convolutions take."""
+    return not isinstance(padding, str)
 
 
 def _note(kind: str, key: str, value: Any) -> str:

@@ -12,12 +12,12 @@ MAX_MACS = 120_000
 def _window(s: Sketch, sizes: tuple[int, ...], one_d: bool, paddings: tuple[str, ...]) -> dict[str, Any]:
     """kernel_size, strides, dilation_rate, padding for an input of these sizes (Keras: no stride with dilation)."""
     padding = s.one(paddings)
-    square = s.chance(0.5)
+    square = s.chance(0.4)
     kernel = [s.one((1, 1, 2, 3, 3, 4, 5)) for _ in sizes]
     stride, dilation = [1] * len(sizes), [1] * len(sizes)
-    if s.chance(0.5):
+    if s.chance(0.4):
         stride = [s.number(1, 3) for _ in sizes]
-    elif s.chance(0.6):
+    elif s.chance(0.7):
         dilation = [s.number(1, 3) for _ in sizes]
     if square:
         kernel, stride, dilation = (v[:1] * len(sizes) for v in (kernel, stride, dilation))
@@ -82,22 +82,26 @@ def transposed(s: Sketch, x: Any) -> Any:
     window = _window(s, tuple(sizes), one_d, ("valid", "same"))
     window["dilation_rate"] = 1 if one_d else (1, 1)
     if s.chance(0.5):
-        window["strides"] = s.number(1, 3) if one_d else s.pair(1, 3)
+        window["strides"] = s.number(2, 3) if one_d else s.pair(2, 3)
+        window["padding"] = s.one(("valid", "valid", "same"))
     filters = s.number(1, 5)
     strides = (window["strides"],) if one_d else window["strides"]
     _guard(s, x, window, filters, 2)
-    if window["padding"] == "valid" and min(strides) > 1 and s.chance(0.8):
+    if window["padding"] == "valid" and min(strides) > 1:
         padding = tuple(s.number(0, n - 1) for n in strides)
         window["output_padding"] = padding[0] if one_d else padding
     more = {"use_bias": s.chance(0.7), "activation": s.activation()}
-    return s.layer("Conv1DTranspose" if one_d else "Conv2DTranspose", filters=filters, **window, **more)(x)
+    note = f"output_padding={window.get('output_padding') is not None}"
+    return s.layer(
+        "Conv1DTranspose" if one_d else "Conv2DTranspose", note, filters=filters, **window, **more
+    )(x)
 
 
 def pooling(s: Sketch, x: Any, kind: str) -> Any:
     """MaxPooling or AveragePooling; sometimes with Keras's default stride."""
     one_d = s.is_1d(x)
     size = [s.number(1, min(4, n)) for n in shape(x)[:-1]]
-    stride = [s.number(1, 3) for _ in size]
+    stride = [s.one((1, 1, 2, 3)) for _ in size]
     form = (lambda v: v[0]) if one_d else tuple
     if s.chance(0.4):
         size, stride = [min(size)] * len(size), stride[:1] * len(size)
