@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.programs import Toy, random_toys, toy_program
+from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Graph, GraphBuilder
 from tinygen.lifetimes import Lifetime, aligned
 from tinygen.ops import add, concat, conv2d, reshape
@@ -21,6 +22,7 @@ from tinygen.plan_check import verify
 from tinygen.planning import plan
 from tinygen.program import Program, select
 from tinygen.scheduling import schedule
+from tinygen.simplification import simplify
 
 
 def planned(program: Program):
@@ -201,6 +203,14 @@ def test_a_deep_network_is_planned_in_a_second():
 
 def test_plans_are_deterministic():
     assert plan(random_toys(7, 30)) == plan(random_toys(7, 30))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["ad_autoencoder", "ic_resnet8", "kws_ds_cnn", "vww_mobilenet_v1_025_96"])
+def test_published_models_reach_the_lower_bound(name, shared_data):
+    graph = load_tflite(shared_data / "models" / f"{name}_int8.tflite")
+    result = planned(select(schedule(simplify(graph)), None))
+    assert result.arena_bytes == result.lower_bound and result.optimal
 
 
 # ---- the order of operators
