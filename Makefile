@@ -14,10 +14,10 @@ demo: setup  ## train a small CNN on digits, compile it, run it on an emulated C
 	@$(PYTHON) -m tinygen demo --out build/demo
 
 test: setup  ## the whole test suite (at most 15 minutes on 2 cores)
-	@TINYGEN_REQUIRE_TOOLS=1 $(PYTHON) -m pytest -n 2 -m "not slow"
+	@OMP_NUM_THREADS=1 TINYGEN_REQUIRE_TOOLS=1 $(PYTHON) -m pytest -n 2 -m "not slow"
 
 sweep: setup  ## the long sweeps too; run before an issue is closed
-	@TINYGEN_REQUIRE_TOOLS=1 $(PYTHON) -m pytest -n 2 -m slow
+	@OMP_NUM_THREADS=1 TINYGEN_REQUIRE_TOOLS=1 $(PYTHON) -m pytest -n 2 -m slow
 
 fuzz: setup  ## N random graphs, resumable (make fuzz N=10000)
 	@$(PYTHON) -m tests.fuzz --count $(N) --resume build/fuzz
