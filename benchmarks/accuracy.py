@@ -154,7 +154,7 @@ def page(rows: Sequence[Row]) -> str:
 HEAD = """# What int8 costs
 
 Written by `python -m benchmarks.accuracy`; do not edit. Calibrated on the training samples only, with default
-options; judged on evaluation samples that nothing was chosen by. 95 % intervals in brackets: Wilson for
+options; judged on evaluation samples that no calibration sees. 95 % intervals in brackets: Wilson for
 accuracy, DeLong for the AUC of the reconstruction error. *Loss* is in points (of 100), negative where int8 is
 better; *changed* counts samples whose class differs from the float model's (became wrong, became right).
 
