@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,7 +138,9 @@ def _keras(model: Any, x: Sequence[Array]) -> Iterator[list[Array]]:
     a bias for the axis of size 4 in the first (keras/src/backend/tensorflow/numpy.py, add).
     """
     for i in range(len(x[0])):
-        outputs = model([a[i : i + 1] for a in x], training=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's own advice about shapes is no finding
+            outputs = model([a[i : i + 1] for a in x], training=False)
         yield [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
