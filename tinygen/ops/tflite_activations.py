@@ -217,6 +217,10 @@ FIXED_OUTPUT: Mapping[str, QParams] = MappingProxyType(
 
 def equal_builtin(function: str, parameters: Parameters, x: QParams, y: QParams) -> str | None:
     """The name of an operator that computes the correctly rounded function for these QParams, or None."""
+    if function == "hard_tanh":
+        return (
+            None  # LiteRT's RELU_N1_TO_1 differed on a random graph (fuzz seed 1000042): the look-up is exact
+        )
     for name, builtin in BUILTINS.items():
         usable = builtin.exported and FIXED_OUTPUT.get(name, y) == y
         if usable and function == builtin.function and builtin.equals(function, parameters, x, y):
