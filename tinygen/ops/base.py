@@ -6,13 +6,14 @@ constraints, from_keras, infer, scaling and quantize, real, params, reference, m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tinygen.errors import UnsupportedLayerError
-from tinygen.fixedpoint import Rounding
+from tinygen.fixedpoint import INT32_MAX, Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -199,6 +200,12 @@ def clamp_bounds(activation: str, q: QParams) -> tuple[int, int]:
     activation_min = -128 if low == float("-inf") else max(-128, quantized(low))
     activation_max = 127 if high == float("inf") else min(127, quantized(high))
     return activation_min, activation_max
+
+
+def clamp_fits_int32(activation: str, q: QParams) -> bool:
+    """True when LiteRT, which computes the bounds of a clamp as int32, can compute those of this one."""
+    largest = max((abs(limit) for limit in FUSED[activation] if math.isfinite(limit)), default=0.0)
+    return largest / q.scale[0] < INT32_MAX - 256
 
 
 def round_half_away(x: float) -> float:

@@ -22,7 +22,7 @@ from tinygen.fixedpoint import (
     rounding_divide_by_pot,
 )
 from tinygen.graph import Array, QParams
-from tinygen.ops.base import clamp_bounds
+from tinygen.ops.base import clamp_bounds, clamp_fits_int32
 from tinygen.ops.functions import FUNCTIONS
 from tinygen.ops.table import distance_to_tie, exact_table
 
@@ -146,6 +146,7 @@ class Builtin:
     function: in functions.FUNCTIONS. fixed: the only parameters it knows, unless it has options.
     table: None for one that LiteRT fills in float32. options: class of the schema, "" for none.
     write: parameters -> fields of the options. version: of the operator.
+    clamp: the fused activation whose bounds LiteRT computes as int32.
     exported: False for EXP, whose float32 table can be further off, and for ELU, which LiteRT's reference
     resolver does not know.
     """
@@ -158,6 +159,7 @@ class Builtin:
     write: Callable[[Parameters], Mapping[str, Any]] = lambda parameters: {}
     version: int = 2
     exported: bool = True
+    clamp: str = "none"
 
     def fill(self, parameters: Parameters, x: QParams, y: QParams) -> Array:
         """What the operator computes for inputs -128 ... 127."""
@@ -170,7 +172,7 @@ class Builtin:
     def equals(self, function: str, parameters: Parameters, x: QParams, y: QParams) -> bool:
         """True when the operator computes the correctly rounded function for these scales."""
         known = self.parameters(lambda: SimpleNamespace(**self.write(parameters)))
-        if function != self.function or parameters != known:
+        if function != self.function or parameters != known or not clamp_fits_int32(self.clamp, y):
             return False
         if self.table is None:
             return distance_to_tie(function, parameters, x, y) > SAFE_DISTANCE
@@ -184,9 +186,9 @@ def _relu(limit: float) -> Parameters:
 BUILTINS: Mapping[str, Builtin] = MappingProxyType(
     {
         "RELU": Builtin("relu", clamped("relu"), _relu(math.inf)),
-        "RELU6": Builtin("relu", clamped("relu6"), _relu(6.0)),
-        "RELU_0_TO_1": Builtin("relu", clamped("relu_0_to_1"), _relu(1.0), version=1),
-        "RELU_N1_TO_1": Builtin("hard_tanh", clamped("relu_n1_to_1"), version=1),
+        "RELU6": Builtin("relu", clamped("relu6"), _relu(6.0), clamp="relu6"),
+        "RELU_0_TO_1": Builtin("relu", clamped("relu_0_to_1"), _relu(1.0), version=1, clamp="relu_0_to_1"),
+        "RELU_N1_TO_1": Builtin("hard_tanh", clamped("relu_n1_to_1"), version=1, clamp="relu_n1_to_1"),
         "LEAKY_RELU": Builtin(
             "relu",
             leaky_relu,
@@ -217,10 +219,6 @@ FIXED_OUTPUT: Mapping[str, QParams] = MappingProxyType(
 
 def equal_builtin(function: str, parameters: Parameters, x: QParams, y: QParams) -> str | None:
     """The name of an operator that computes the correctly rounded function for these QParams, or None."""
-    if function == "hard_tanh":
-        return (
-            None  # LiteRT's RELU_N1_TO_1 differed on a random graph (fuzz seed 1000042): the look-up is exact
-        )
     for name, builtin in BUILTINS.items():
         usable = builtin.exported and FIXED_OUTPUT.get(name, y) == y
         if usable and function == builtin.function and builtin.equals(function, parameters, x, y):

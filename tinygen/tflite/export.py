@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from tinygen import ops
 from tinygen.errors import ModelError
-from tinygen.fixedpoint import INT32_MAX
 from tinygen.graph import BoundNode, Graph
-from tinygen.ops.base import FUSED, clamp_bounds
+from tinygen.ops.base import FUSED, clamp_bounds, clamp_fits_int32
 from tinygen.tflite.writer import TfliteWriter
 
 
@@ -33,11 +31,9 @@ def export_tflite(graph: Graph) -> bytes:
 def _writable(b: BoundNode) -> BoundNode:
     """The node without a clamp so far beyond int8 that LiteRT, computing it as an int32, refuses the file."""
     activation = getattr(b.attrs, "activation", "none")
-    low, high = FUSED[activation]
-    largest = max((abs(limit) for limit in (low, high) if math.isfinite(limit)), default=0.0)
-    if largest / b.output.scale < INT32_MAX - 256:
+    if clamp_fits_int32(activation, b.output.q):
         return b
-    weaker = "none" if low < 0 else "relu"
+    weaker = "none" if FUSED[activation][0] < 0 else "relu"
     assert clamp_bounds(weaker, b.output.q) == clamp_bounds(activation, b.output.q)
     return replace(b, node=replace(b.node, attrs=replace(b.attrs, activation=weaker)))
 
