@@ -7,41 +7,87 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from tinygen.errors import BoardError, did_you_mean
 
 
 @dataclass(frozen=True)
 class BoardFile:
-    """Text and parsed content of one .toml file."""
+    """One .toml file. own: its content; data: the same on top of what it extends. base: the file it extends."""
 
     path: Path
     text: str
+    own: dict[str, Any]
     data: dict[str, Any]
+    base: BoardFile | None = None
 
     @classmethod
-    def read(cls, path: Path) -> BoardFile:
-        """Raises BoardError when the file cannot be read or is not TOML."""
+    def read(cls, path: Path, find: Callable[[str], Path], above: tuple[Path, ...] = ()) -> BoardFile:
+        """Read a file and those that it extends. find: board's name -> path. above: who asked, to end circles.
+
+        Raises BoardError when a file cannot be read or is not TOML.
+        """
+        text = _read_text(path)
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-            raise BoardError(f"{path}: cannot read this board: {reason}") from error
-        try:
-            return cls(path, text, tomllib.loads(text))
+            own = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BoardError(f"{path}: is not valid TOML: {error}") from error
+        alone = cls(path, text, own, own)
+        if "extends" not in own:
+            return alone
+        extended = find(alone.top().text("extends"))
+        extended = extended if extended.is_absolute() else path.parent / extended
+        if extended.resolve() in (*above, path.resolve()):
+            raise alone.top().wrong("extends", own["extends"], "a board cannot extend itself")
+        base = cls.read(extended, find, (*above, path.resolve()))
+        return cls(path, text, own, _merged(base.data, own), base)
 
     def top(self) -> Table:
         """The keys outside any table."""
         return Table(self, "", 0, self.data)
 
-    def line(self, table: str, index: int, key: str) -> int:
-        """1-based line of `key` in the index-th table of that name; without the key, of the header."""
+    def complete_text(self) -> str:
+        """TOML that says the same without extending anything."""
+        return self.text if self.base is None else tomli_w.dumps(self.data)
+
+    def where(self, table: str, index: int, key: str) -> str:
+        """path:line of `key` in the index-th table of that name; without the key, of the header."""
+        file, own_index = self, index
+        while file.base is not None:
+            found = file._own_index(table, self._name(table, index))
+            if found is not None and (not key or file._has(table, found, key)):
+                return f"{file.path}:{file._line(table, found, key)}"
+            file = file.base
+        if self.base is not None:
+            own_index = file._own_index(table, self._name(table, index)) or 0
+        return f"{file.path}:{file._line(table, own_index, key)}"
+
+    def _name(self, table: str, index: int) -> str | None:
+        """Name of the index-th [[table]]; None for a plain one."""
+        value = self.data.get(table)
+        return value[index].get("name") if isinstance(value, list) else None
+
+    def _own_index(self, table: str, name: str | None) -> int | None:
+        """Which of the file's own tables it is; None when the file has none such."""
+        if not table:
+            return 0
+        value = self.own.get(table)
+        if isinstance(value, list):
+            return next((i for i, item in enumerate(value) if item.get("name") == name), None)
+        return None if value is None else 0
+
+    def _has(self, table: str, index: int, key: str) -> bool:
+        value = self.own[table] if table else self.own
+        return key in (value[index] if isinstance(value, list) else value)
+
+    def _line(self, table: str, index: int, key: str) -> int:
+        """1-based line in this file."""
         current, seen, header = "", {table: -1}, 1
         for number, line in enumerate(self.text.splitlines(), start=1):
             if match := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
@@ -61,6 +107,33 @@ class BoardFile:
         return 1
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise BoardError(f"{path}: cannot read this board: {reason}") from error
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` on top of `base`: tables key by key, [[tables]] by their names, all else replaced."""
+    result = {**base, **{k: v for k, v in own.items() if k != "extends"}}
+    for key, value in own.items():
+        below = base.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            result[key] = {**below, **value}
+        elif isinstance(value, list) and isinstance(below, list) and _are_tables((*value, *below)):
+            named = {item.get("name"): item for item in below}
+            for item in value:
+                named[item.get("name")] = {**named.get(item.get("name"), {}), **item}
+            result[key] = list(named.values())
+    return result
+
+
+def _are_tables(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
 def _assigns(line: str, key: str) -> bool:
     return re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line) is not None
 
@@ -77,8 +150,8 @@ class Table:
 
     def error(self, key: str, what: str, allowed: str) -> BoardError:
         """A BoardError at the key's line."""
-        line = self.file.line(self.name, self.index, key)
-        return BoardError(f"{self.file.path}:{line}: {what}\n  {allowed}")
+        where = self.file.where(self.name, self.index, key)
+        return BoardError(f"{where}: {what}\n  {allowed}")
 
     def wrong(self, key: str, value: Any, allowed: str) -> BoardError:
         """A BoardError that shows the value."""
@@ -92,9 +165,11 @@ class Table:
                 known = f"known: {', '.join(sorted(self.asked))}"
                 raise self.error(key, f"unknown key '{key}'{where}{did_you_mean(key, self.asked)}", known)
 
-    def text(self, key: str) -> str:
-        """A string that is not empty, on one line."""
-        value = self._value(key, None)
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string that is not empty, on one line; or the default, which may be empty."""
+        value = self._value(key, default)
+        if default is not None and value == default:
+            return default
         if not isinstance(value, str) or not value.strip() or len(value.splitlines()) != 1:
             raise self.wrong(key, value, "it must be a string on one line, not empty")
         return value
@@ -106,9 +181,9 @@ class Table:
             raise self.wrong(key, value, "it must be lower-case letters, digits and _")
         return value
 
-    def choice(self, key: str, allowed: Iterable[str]) -> str:
+    def choice(self, key: str, allowed: Iterable[str], default: str | None = None) -> str:
         """One of the allowed strings."""
-        value, names = self.text(key), tuple(allowed)
+        value, names = self.text(key, default), tuple(allowed)
         if value not in names:
             near = did_you_mean(value, names)
             allowed = f"it must be one of {', '.join(names)}"
@@ -142,6 +217,22 @@ class Table:
             raise self.error(key, f"{self._label(key)} is {value:,} ({value:#x})", allowed)
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """true or false."""
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, value, "it must be true or false")
+        return value
+
+    def items(self, key: str, most: int) -> tuple[Table, ...]:
+        """The inline tables of a list; errors in them name the line of the list."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or len(value) > most or not _are_tables(value):
+            raise self.wrong(key, type(value).__name__, f"it must be a list of at most {most} inline tables")
+        return tuple(
+            Item(self.file, self.name, self.index, item, key=key, place=i) for i, item in enumerate(value)
+        )
+
     def table(self, key: str, again: bool = False) -> Table:
         """The table of that name; again: it was asked for before."""
         value = self._value(key, None) if not again else self.values[key]
@@ -172,3 +263,16 @@ class Table:
 
     def _label(self, key: str) -> str:
         return f"'{key}' of [{self.name}]" if self.name else f"'{key}'"
+
+
+@dataclass(frozen=True)
+class Item(Table):
+    """One inline table of a list: errors name the list's key and the place in it, counted from 1."""
+
+    key: str = ""
+    place: int = 0
+
+    def error(self, key: str, what: str, allowed: str) -> BoardError:
+        """A BoardError at the line of the list."""
+        where = self.file.where(self.name, self.index, self.key)
+        return BoardError(f"{where}: {self.key} {self.place + 1}: {what}\n  {allowed}")
