@@ -10,8 +10,9 @@ from typing import Any
 
 from tinygen import __version__, building, evaluate, firmware, metrics, pipeline, project, serialization
 from tinygen.boards import Board, load_board
+from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import RangeDecision
-from tinygen.emission import Arena, check_prefix, suggest_prefix
+from tinygen.emission import Arena
 from tinygen.emulators import find_emulator
 from tinygen.errors import DataError, ModelError, RunError, UsageError
 from tinygen.frontend import Loaded

@@ -184,14 +184,14 @@ COMPILER: tuple[Defect, ...] = (
     ),
     Defect(
         "emission: layers whose names are alike in C share a symbol",
-        "tinygen/emission.py",
+        "tinygen/ctext.py",
         "while name in self._taken:",
         "while name in self._taken and count > 9:",
         "tests/test_emission.py::test_layers_whose_names_are_alike_in_c",
     ),
     Defect(
         "emission: a comment can be ended by a layer's name",
-        "tinygen/emission.py",
+        "tinygen/ctext.py",
         '.replace("*/", "* /")',
         '.replace("*/ ", "* /")',
         "tests/test_emission.py::test_comments_cannot_be_ended_from_outside",
