@@ -245,5 +245,7 @@ OP = Op(
     },
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=lambda b: 0,
+    input_factors_free=True,
     absorb_input=folding.affine,
 )

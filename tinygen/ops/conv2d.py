@@ -84,6 +84,11 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return out_h, out_w, channels
 
 
+def input_axis(b: BoundNode) -> int | None:
+    """The last one; in groups one weight belongs to several input channels."""
+    return 3 if b.attrs.groups == 1 else None
+
+
 # ---- quantization
 
 
@@ -266,6 +271,7 @@ OP = Op(
     keras={"Conv1D": from_keras, "Conv2D": from_keras},
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=input_axis,
     absorb_input=folding.conv2d,
     pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},

@@ -182,6 +182,7 @@ OP = Op(
     keras={"Dense": from_keras},
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=lambda b: 1,
     absorb_input=folding.dense,
     from_tflite={"FULLY_CONNECTED": from_tflite},
 )

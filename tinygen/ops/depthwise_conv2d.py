@@ -294,6 +294,8 @@ OP = Op(
     },
     to_tflite=to_tflite,
     output_axis=2,
+    input_axis=lambda b: 2,
+    input_factors_free=True,
     absorb_input=folding.depthwise_conv2d,
     pads_with_zero=True,
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
