@@ -118,6 +118,8 @@ class Op:
     to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
     from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.
     keras: Keras class name -> handler.
+    keras_notes: Keras class name -> under which option, or for which part of the layer, it becomes this operator; also
+        for classes whose handler is another operator's.
     output_axis: set for operators that are linear in (inputs[1] weights, inputs[2] bias): the axis of the weights that
         is the output channel, so that a factor per output channel can be multiplied into weights and bias.
     input_axis: set beside output_axis for operators that equalization may rewrite: (bound node) -> the axis of the
@@ -147,6 +149,7 @@ class Op:
     kernels: tuple[Kernel, ...]
     constraints: tuple[Constraint, ...] = ()
     keras: Mapping[str, KerasHandler] = field(default_factory=dict)
+    keras_notes: Mapping[str, str] = field(default_factory=dict)
     to_tflite: Callable[[BoundNode, TfliteWriter], None] | None = None
     from_tflite: Mapping[str, Callable[[TfliteOperator, GraphBuilder], str]] = field(default_factory=dict)
     output_axis: int | None = None
@@ -169,6 +172,11 @@ class Op:
 def no_macs(b: BoundNode) -> int:
     """Nothing is multiplied."""
     return 0
+
+
+def free(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
 
 
 def no_quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:

@@ -193,6 +193,7 @@ OP = Op(
     macs=no_macs,
     kernels=KERNELS,
     constraints=(bounded_factor, one_scale),
+    keras_notes={"UpSampling2D": "interpolation='bilinear'"},
     passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"RESIZE_BILINEAR": from_tflite},

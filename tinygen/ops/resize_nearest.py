@@ -174,6 +174,7 @@ OP = Op(
     kernels=KERNELS,
     constraints=(at_least_once, one_scale),
     keras={"UpSampling1D": from_keras, "UpSampling2D": from_keras, "RepeatVector": repeat_vector},
+    keras_notes={"UpSampling2D": "interpolation='nearest'"},
     passes_factors=always,
     to_tflite=to_tflite,
     passes_clamp=True,
