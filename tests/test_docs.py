@@ -19,6 +19,14 @@ def test_ops_page_is_current() -> None:
     assert text == catalog.markdown(), "run: tinygen ops --markdown > docs/ops.md"
 
 
+def test_keras_layers_are_listed_at_every_operator_they_become() -> None:
+    handled = ops.keras_handlers()
+    assert all(kind in handled for op in ops.OPS for kind in op.keras_notes)
+    texts = {item["name"]: catalog.keras_text(item) for item in catalog.catalog()}
+    assert texts["resize_bilinear"] == "UpSampling2D (interpolation='bilinear')"
+    assert texts["resize_nearest"] == "RepeatVector, UpSampling1D, UpSampling2D (interpolation='nearest')"
+
+
 def test_every_operator_is_defined_in_numerics() -> None:
     text = (ROOT / "docs" / "numerics.md").read_text()
     assert [

@@ -16,16 +16,8 @@ from tests.support.graphs import int8_graph
 from tests.support.host import WARNINGS, HostLibrary, library_of, run_on_host, write_files
 from tests.support.nodes import random_inputs
 from tinygen import evaluate
-from tinygen.emission import (
-    Library,
-    c_comment,
-    c_float,
-    c_int,
-    c_string,
-    check_prefix,
-    emit_library,
-    suggest_prefix,
-)
+from tinygen.ctext import c_comment, c_float, c_int, c_string, check_prefix, suggest_prefix
+from tinygen.emission import Library, emit_library
 from tinygen.errors import UsageError
 from tinygen.graph import GraphBuilder, QParams
 from tinygen.ops import concat, crop, dense

@@ -212,6 +212,66 @@ def test_time_distributed_nested_model_and_single_step(keras: Any) -> None:
     assert_equal(randomize(model), load_keras_model(model))
 
 
+# ---- layers as activations
+
+
+def activation_layers(keras: Any) -> dict[str, Any]:
+    layers = keras.layers
+    return {
+        "LeakyReLU": layers.LeakyReLU(negative_slope=0.15),
+        "ReLU": layers.ReLU(max_value=0.7, negative_slope=0.1, threshold=0.2),
+        "ELU": layers.ELU(alpha=0.6),
+        "Softmax": layers.Softmax(),
+        "Softmax over columns": layers.Softmax(axis=2),
+        "Activation": layers.Activation("gelu"),
+        "Activation of a layer": layers.Activation(layers.LeakyReLU(negative_slope=0.4)),
+    }
+
+
+ACTIVATION_LAYERS = [
+    *("LeakyReLU", "ReLU", "ELU", "Softmax", "Softmax over columns"),
+    *("Activation", "Activation of a layer"),
+]
+
+
+@pytest.mark.parametrize("suffix", [None, ".keras", ".h5"])
+@pytest.mark.parametrize("kind", ACTIVATION_LAYERS)
+def test_layers_as_activations(keras: Any, tmp_path: Path, kind: str, suffix: str | None) -> None:
+    """The same object serves several layers, as Keras allows."""
+    layers, function = keras.layers, activation_layers(keras)[kind]
+    stack = [
+        layers.Conv2D(3, 2, activation=function),
+        layers.DepthwiseConv2D(2, activation=function),
+        layers.SeparableConv2D(4, 2, activation=function),
+        layers.Conv2DTranspose(2, 2, activation=function),
+        layers.Dense(5, activation=function, name="last"),
+    ]
+    model = randomize(keras.Sequential([keras.Input((6, 5, 2)), *stack]))
+    if suffix is None:
+        graph = load_keras_model(model)
+    else:
+        model.save(tmp_path / f"m{suffix}")
+        graph = load(tmp_path / f"m{suffix}").graph
+    assert_equal(model, graph)
+    assert graph.nodes[-1].name == f"last/{kind.split()[0]}"
+
+
+@pytest.mark.parametrize("kind", ["PReLU", "BatchNormalization", "LayerNormalization", "own"])
+def test_other_layers_as_activations_are_refused_by_name(keras: Any, tmp_path: Path, kind: str) -> None:
+    class ReLU(keras.layers.ReLU):  # type: ignore[misc, name-defined]
+        """Named like a built-in one."""
+
+    function = ReLU(name="culprit") if kind == "own" else getattr(keras.layers, kind)(name="culprit")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation=function, name="owner")])
+    with pytest.raises(UnsupportedLayerError) as caught:
+        load_keras_model(model)
+    assert (caught.value.layer, caught.value.kind) == ("owner", "Dense")
+    assert f"the layer 'culprit' of class {type(function).__name__}" in str(caught.value)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedLayerError, match="culprit"):
+        load(tmp_path / "m.keras")
+
+
 # ---- files
 
 

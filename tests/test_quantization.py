@@ -374,6 +374,49 @@ def test_no_tie_at_an_input_an_output_or_a_bounded_activation() -> None:
     assert all(not ties(graph_of(kind)) for kind in ("input", "softmax", "output", "relu6"))
 
 
+def test_ties_stop_where_factors_cannot_pass() -> None:
+    """Groups share their weights' input axis, padded channels have no factor, broadcasting mixes channels."""
+
+    def graph_of(kind: str) -> Graph:
+        b = GraphBuilder(kind)
+        x = b.input("x", (4, 4, 4))
+
+        def conv(name: str, source: str, depth: int, groups: int = 1) -> str:
+            weights = b.constant(f"{name}/w", rng(depth).normal(size=(4, 1, 1, depth)))
+            constants = weights, b.constant(f"{name}/b", np.zeros(4))
+            return add(b, "conv2d", name, (source, *constants), groups=groups)
+
+        first = conv("first", x, 4)
+        if kind == "groups":
+            return b.build((conv("last", first, 2, groups=2),))
+        if kind == "channels":
+            padded = add(b, "pad", "pad", (first,), ((0, 0), (0, 0), (0, 4)))
+            return b.build((conv("last", padded, 8),))
+        if kind == "rows":
+            padded = add(b, "pad", "pad", (first,), ((1, 0), (0, 0), (0, 0)))
+            return b.build((conv("last", padded, 4),))
+        pooled = add(b, "max_pool2d", "pool", (first,), window=(4, 4), stride=(4, 4))
+        return b.build((conv("last", add(b, "add", "sum", (first, pooled)), 4),))
+
+    assert [str(tie) for tie in ties(graph_of("rows"))] == ["first -> last"]
+    assert all(not ties(graph_of(kind)) for kind in ("groups", "channels", "broadcast"))
+
+
+def test_factors_reach_every_output_of_a_depth_multiplier() -> None:
+    """Weights (KH, KW, C * multiplier) hold the outputs of one input channel beside each other."""
+    b = GraphBuilder("multiplier")
+    x = b.input("x", (4, 4, 3))
+    sizes = 2.0 ** -np.arange(4)
+    w1 = b.constant("w1", rng(1).normal(size=(4, 1, 1, 3)) * sizes[:, None, None, None])
+    first = add(b, "conv2d", "first", (x, w1, b.constant("b1", 0.1 * sizes)), activation="relu")
+    w2, b2 = b.constant("w2", rng(2).normal(size=(3, 3, 12))), b.constant("b2", np.zeros(12))
+    graph = b.build((add(b, "depthwise_conv2d", "second", (first, w2, b2)),))
+    equal, done = equalize(graph, calibrate(graph, samples_for(graph)).fitted)
+    assert [str(tie) for tie in done] == ["first -> second"]
+    data = samples_for(graph, 16, seed=9).x
+    assert np.allclose(evaluate.real(graph, data)[0], evaluate.real(equal, data)[0], rtol=1e-4, atol=1e-4)
+
+
 # ---- bias correction
 
 

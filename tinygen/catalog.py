@@ -18,12 +18,19 @@ def entry(op: Op) -> dict[str, Any]:
     return {
         "name": op.name,
         "summary": op.summary,
-        "keras": sorted(op.keras),
+        "keras": sorted({*op.keras, *op.keras_notes}),
+        "keras_notes": dict(op.keras_notes),
         "tflite": sorted(op.from_tflite),
         "exports": op.to_tflite is not None,
         "kernels": [k.name for k in op.kernels],
         "constraints": [rule(c) for c in op.constraints],
     }
+
+
+def keras_text(item: dict[str, Any]) -> str:
+    """The Keras layers of an entry, each with its note: "Conv2D, SeparableConv2D (pointwise part)"."""
+    notes = item["keras_notes"]
+    return ", ".join(f"{kind} ({notes[kind]})" if kind in notes else kind for kind in item["keras"])
 
 
 def catalog() -> list[dict[str, Any]]:
@@ -49,7 +56,7 @@ def markdown() -> str:
     ]
     for item in catalog():
         lines += ["", f"## {item['name']}", "", f"{item['summary']}.", ""]
-        lines += [f"- Keras: {', '.join(item['keras']) or 'none of its own'}"]
+        lines += [f"- Keras: {keras_text(item) or 'none of its own'}"]
         lines += [f"- TFLite: {', '.join(item['tflite']) or 'not read'}"]
         lines += [f"- export to TFLite: {'yes' if item['exports'] else 'refused by name'}"]
         lines += [f"- kernels: {', '.join(item['kernels'])}"]

@@ -13,26 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinygen import ops
 from tinygen.calibration import Statistics
 from tinygen.calibrators import coarse
 from tinygen.graph import Array, BoundNode, Graph, Tensor
-
-WRITERS = {"conv2d": 0, "depthwise_conv2d": 2, "dense": 0, "affine": 0}
-"""Operator -> axis of the output channels in its weights (input 1); its bias is input 2."""
-
-READERS = {"conv2d": 3, "depthwise_conv2d": 2, "dense": 1, "affine": 0}
-"""Operator -> axis of the input channels in its weights (a convolution in groups reads no factors)."""
-
-FREE_READERS = frozenset({"depthwise_conv2d", "affine"})
-"""Operators that take any factors into their weights' scales per channel, at no cost."""
-
-TYING = frozenset(
-    {"max_pool2d", "average_pool2d", "mean", "reshape", "resize_nearest", "resize_bilinear", "pad"}
-)
-"""Operators that commute with a factor per channel, as long as channels stay last."""
-
-ADDING = frozenset({"add", "sub", "maximum", "minimum"})
-"""Operators of two activations of one shape that commute with a common factor per channel."""
 
 LIMIT = 16.0
 """Factors lie within 1/16 ... 1: a channel that was quiet during calibration keeps room for more."""
@@ -77,13 +61,12 @@ def ties(graph: Graph) -> tuple[Tie, ...]:
 
 def _is_tying(b: BoundNode) -> bool:
     """True for nodes whose output must have the factors of their inputs."""
-    if getattr(b.attrs, "activation", "none") not in ("none", "relu"):
-        return False
-    if b.node.op in ADDING:
-        return len(b.activations) == 2 and all(t.shape == b.output.shape for t in b.activations)
-    if b.node.op == "pad":
-        return b.inputs[0].shape[-1] == b.output.shape[-1]
-    return b.node.op in TYING
+    return _homogeneous(b) and ops.get(b.node.op).passes_factors(b)
+
+
+def _homogeneous(b: BoundNode) -> bool:
+    """True when a positive factor may stand before or behind the fused activation: it has no bound but 0."""
+    return getattr(b.attrs, "activation", "none") in ("none", "relu")
 
 
 def _tie(graph: Graph, members: tuple[str, ...]) -> Tie | None:
@@ -115,11 +98,17 @@ def _owned(graph: Graph, b: BoundNode) -> bool:
 
 
 def _writes(graph: Graph, b: BoundNode) -> bool:
-    return b.node.op in WRITERS and b.attrs.activation in ("none", "relu") and _owned(graph, b)
+    op = ops.get(b.node.op)
+    return op.output_axis is not None and op.input_axis is not None and _homogeneous(b) and _owned(graph, b)
 
 
 def _reads(graph: Graph, b: BoundNode) -> bool:
-    return b.node.op in READERS and getattr(b.attrs, "groups", 1) == 1 and _owned(graph, b)
+    return _input_axis(b) is not None and _owned(graph, b)
+
+
+def _input_axis(b: BoundNode) -> int | None:
+    axis = ops.get(b.node.op).input_axis
+    return None if axis is None else axis(b)
 
 
 # ---- factors
@@ -139,10 +128,12 @@ def equalize(
         if np.all(factors > 0.9):
             continue
         for b in tie.writers:
-            _scale(tensors, b.inputs[1], WRITERS[b.node.op], 1 / factors)
-            _scale(tensors, b.inputs[2], 0, 1 / factors)
+            of_outputs = np.tile(1 / factors, b.output.shape[-1] // tie.channels)
+            _scale(tensors, b.inputs[1], ops.get(b.node.op).output_axis, of_outputs)
+            _scale(tensors, b.inputs[2], 0, of_outputs)
         for b in tie.readers:
-            _scale(tensors, b.inputs[1], READERS[b.node.op], factors)
+            of_inputs = np.tile(factors, b.inputs[0].shape[-1] // tie.channels)
+            _scale(tensors, b.inputs[1], _input_axis(b), of_inputs)
         done.append(tie)
     return graph.evolve(tensors=tensors), tuple(done)
 
@@ -153,7 +144,7 @@ def _factors(tie: Tie, statistics: Mapping[str, Statistics], tensors: Mapping[st
     Readers that sum over channels share the burden: the square root balances their weights against activations.
     """
     activity = _together([_folded(statistics[m].channels, tie.channels) for m in tie.members])
-    summing = [b for b in tie.readers if b.node.op not in FREE_READERS]
+    summing = [b for b in tie.readers if not ops.get(b.node.op).input_factors_free]
     wanted = activity
     if summing:
         reach = _together([_folded(_reach(b, tensors), tie.channels) for b in summing])
@@ -180,15 +171,15 @@ def _reach(b: BoundNode, tensors: Mapping[str, Tensor]) -> Array:
     """Greatest |weight| per input channel."""
     weights = tensors[b.inputs[1].name].data
     assert weights is not None
-    axis = READERS[b.node.op]
+    axis = _input_axis(b)
     return np.asarray(np.abs(weights).max(axis=tuple(a for a in range(weights.ndim) if a != axis)))
 
 
-def _scale(tensors: dict[str, Tensor], tensor: Tensor, axis: int, factors: Array) -> None:
-    """Multiply a constant along one axis: by the factors over and over, or (a depth multiplier) each repeated."""
+def _scale(tensors: dict[str, Tensor], tensor: Tensor, axis: int | None, factors: Array) -> None:
+    """Multiply a constant along one axis; with a depth multiplier each factor is for several in a row."""
     data = tensors[tensor.name].data
-    assert data is not None
+    assert data is not None and axis is not None
     shape = [1] * data.ndim
     shape[axis] = data.shape[axis]
-    along = np.tile(factors, data.shape[axis] // len(factors)).reshape(shape)
+    along = np.repeat(factors, data.shape[axis] // len(factors)).reshape(shape)
     tensors[tensor.name] = replace(tensors[tensor.name], data=(data * along).astype(np.float32))

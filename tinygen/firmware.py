@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from tinygen.boards import Board
-from tinygen.emission import environment
+from tinygen.ctext import environment
 from tinygen.errors import BoardError
 
 HANDLER_STACK_BYTES = 512

@@ -106,7 +106,7 @@ def ops_command(name: str | None, markdown: bool, as_json: bool) -> None:
         return
     table = Table("operator", "Keras layers", "TFLite", box=None, header_style="bold")
     for e in entries:
-        table.add_row(e["name"], ", ".join(e["keras"]), ", ".join(e["tflite"]))
+        table.add_row(e["name"], catalog.keras_text(e), ", ".join(e["tflite"]))
     stdout.print(table)
     stdout.print(f"wrap others or vanish: {', '.join(catalog.structural_layers())}")
     stdout.print("constraints: tinygen ops NAME", highlight=False)
@@ -117,7 +117,7 @@ def _show_operators(entries: list[dict[str, Any]]) -> None:
     for e in entries:
         stdout.print(f"[bold]{e['name']}[/bold]  {e['summary']}")
         table = Table(show_header=False, box=None)
-        table.add_row("Keras", ", ".join(e["keras"]))
+        table.add_row("Keras", catalog.keras_text(e))
         table.add_row("TFLite", ", ".join(e["tflite"]))
         table.add_row("export", "yes" if e["exports"] else "refused by name")
         table.add_row("kernels", ", ".join(e["kernels"]))

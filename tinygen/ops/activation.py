@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +98,11 @@ def append_keras(layer: Any, tensor: str, builder: GraphBuilder) -> str:
 
 
 def append_function(layer: Any, function: Any, name: str, tensor: str, builder: GraphBuilder) -> str:
-    """Append a function of keras.activations under the node name `name`."""
+    """Append a function of keras.activations, or an activation layer, under the node name `name`."""
     from tinygen.ops import softmax
 
+    if isinstance(function, import_keras().layers.Layer):
+        return _append_layer(layer, function, name, tensor, builder)
     _check_own(layer, function)
     kind = _name(function)
     if kind == "linear":
@@ -109,6 +111,32 @@ def append_function(layer: Any, function: Any, name: str, tensor: str, builder: 
         return softmax.append(layer, -1, name, tensor, builder)
     attrs = attrs_of(_KERAS_NAMES.get(kind, kind), **_KERAS_PARAMETERS.get(kind, {}))
     return append(attrs, name, tensor, builder)
+
+
+def _append_layer(owner: Any, layer: Any, name: str, tensor: str, builder: GraphBuilder) -> str:
+    """Append the layer object that stands as `activation=` of its owner; it must be one without weights."""
+    from tinygen.ops import softmax
+
+    kind = _own_layer(owner, layer)
+    if kind == "Activation":
+        return append_function(owner, layer.activation, name, tensor, builder)
+    if kind == "Softmax":
+        return softmax.append(owner, layer.axis, name, tensor, builder)
+    return append(_LAYERS[kind](layer), name, tensor, builder)
+
+
+def _own_layer(owner: Any, layer: Any) -> str:
+    """The class name of a layer that can stand as `activation=`; refuses every other, and classes not of Keras."""
+    kind = type(layer).__name__
+    known = ("Activation", "Softmax", *_LAYERS)
+    if kind not in known or getattr(import_keras().layers, kind, None) is not type(layer):
+        raise UnsupportedLayerError(
+            owner.name,
+            type(owner).__name__,
+            f"its activation is the layer '{layer.name}' of class {kind}",
+            f"put it behind '{owner.name}' as a layer of its own; {', '.join(known)} can be given as activation",
+        )
+    return kind
 
 
 def _name(function: Any) -> str:
@@ -132,28 +160,24 @@ def from_keras_activation(layer: Any, inputs: Sequence[str], builder: GraphBuild
     return append_function(layer, layer.activation, layer.name, inputs[0], builder)
 
 
-def from_keras_relu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """ReLU(max_value, negative_slope, threshold)."""
+def _relu(layer: Any) -> Attrs:
     limit = math.inf if layer.max_value is None else float(layer.max_value)
     slope, threshold = float(layer.negative_slope), float(layer.threshold)
-    attrs = attrs_of("relu", negative_slope=slope, max_value=limit, threshold=threshold)
-    return append(attrs, layer.name, inputs[0], builder)
+    return attrs_of("relu", negative_slope=slope, max_value=limit, threshold=threshold)
 
 
-def from_keras_relu6(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """ReLU6 has no parameters."""
-    return append(attrs_of("relu", max_value=6.0), layer.name, inputs[0], builder)
+_LAYERS: Mapping[str, Callable[[Any], Attrs]] = {
+    "ReLU": _relu,
+    "ReLU6": lambda layer: attrs_of("relu", max_value=6.0),
+    "LeakyReLU": lambda layer: attrs_of("relu", negative_slope=float(layer.negative_slope)),
+    "ELU": lambda layer: attrs_of("elu", alpha=float(layer.alpha)),
+}
+"""Keras layers that are one function -> its attributes."""
 
 
-def from_keras_leaky_relu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """LeakyReLU(negative_slope)."""
-    attrs = attrs_of("relu", negative_slope=float(layer.negative_slope))
-    return append(attrs, layer.name, inputs[0], builder)
-
-
-def from_keras_elu(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """ELU(alpha)."""
-    return append(attrs_of("elu", alpha=float(layer.alpha)), layer.name, inputs[0], builder)
+def from_keras_layer(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+    """ReLU(max_value, negative_slope, threshold), ReLU6(), LeakyReLU(negative_slope), ELU(alpha)."""
+    return append(_LAYERS[type(layer).__name__](layer), layer.name, inputs[0], builder)
 
 
 # ---- shapes and scales
@@ -281,13 +305,7 @@ OP = Op(
     macs=no_macs,
     kernels=KERNELS,
     constraints=(finite_parameters, usable_parameters),
-    keras={
-        "Activation": from_keras_activation,
-        "ReLU": from_keras_relu,
-        "ReLU6": from_keras_relu6,
-        "LeakyReLU": from_keras_leaky_relu,
-        "ELU": from_keras_elu,
-    },
+    keras={"Activation": from_keras_activation, **dict.fromkeys(_LAYERS, from_keras_layer)},
     to_tflite=to_tflite,
     from_tflite=dict.fromkeys(BUILTINS, from_tflite),
     elementwise=True,

@@ -138,6 +138,8 @@ OP = Op(
     kernels=(Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),),
     constraints=(binary.one_activation,),
     keras={"Add": binary.chain("add", Attrs()), "Average": from_keras_average},
+    keras_notes={"Average": "sum"},
+    passes_factors=binary.alike,
     to_tflite=binary.export("ADD", "AddOptions", computable),
     from_tflite={"ADD": binary.import_as("add")},
 )

@@ -15,10 +15,10 @@ import numpy as np
 
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
 
 if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
@@ -110,19 +110,6 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return shapes[0]
 
 
-# ---- quantization
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """Factors become +-127 (or 0) at a scale per channel, offsets a bias at input scale * that scale."""
-    return quantize_weights_and_bias(b, 0, inputs[0], output)
-
-
 # ---- float evaluation
 
 
@@ -149,9 +136,7 @@ def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     x, weights, _ = b.inputs
     channels = weights.shape[0]
-    bounds = clamp_bounds(b.attrs.activation, b.output.q)
-    scaled = requant(x.scale, weights.q, b.output.q, channels, bounds)
-    return Params(x.elements // channels, channels, x.zero_point, scaled)
+    return Params(x.elements // channels, channels, x.zero_point, requant_of(b))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -209,7 +194,7 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     """Factors, offsets and requantization per channel."""
     scale, offset = b.inputs[1].data, b.inputs[2].data
     assert scale is not None and offset is not None
-    return {"scale": scale, "offset": offset, **params(b).requant.arrays()}
+    return {"scale": scale, "offset": offset, **requant_of(b).arrays()}
 
 
 def cost_portable(b: BoundNode) -> float:
@@ -231,8 +216,8 @@ OP = Op(
     inputs=("input", "scale", "offset"),
     infer=infer,
     real=real,
-    scaling=scaling,
-    quantize=quantize,
+    scaling=free,
+    quantize=per_output_channel(0),
     params=params,
     reference=reference,
     macs=macs,
@@ -245,5 +230,7 @@ OP = Op(
     },
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=lambda b: 0,
+    input_factors_free=True,
     absorb_input=folding.affine,
 )

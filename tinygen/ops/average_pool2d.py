@@ -9,7 +9,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import pooling
-from tinygen.ops.base import Kernel, Op, clamp_real, no_macs, no_quantize
+from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
 
@@ -64,6 +64,7 @@ OP = Op(
         "AveragePooling1D": pooling.keras_handler("average_pool2d"),
         "AveragePooling2D": pooling.keras_handler("average_pool2d"),
     },
+    passes_factors=always,
     to_tflite=pooling.tflite_writer("AVERAGE_POOL_2D"),
     from_tflite={"AVERAGE_POOL_2D": pooling.tflite_reader("average_pool2d")},
 )

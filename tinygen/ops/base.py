@@ -65,6 +65,16 @@ def never_in_place(b: BoundNode) -> tuple[int, ...]:
     return ()
 
 
+def always(b: BoundNode) -> bool:
+    """Every node."""
+    return True
+
+
+def never(b: BoundNode) -> bool:
+    """No node."""
+    return False
+
+
 def everything(b: BoundNode, board: Board | None) -> bool:
     """Every node, on every core."""
     return True
@@ -108,8 +118,16 @@ class Op:
     to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
     from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.
     keras: Keras class name -> handler.
+    keras_notes: Keras class name -> under which option, or for which part of the layer, it becomes this operator; also
+        for classes whose handler is another operator's.
     output_axis: set for operators that are linear in (inputs[1] weights, inputs[2] bias): the axis of the weights that
         is the output channel, so that a factor per output channel can be multiplied into weights and bias.
+    input_axis: set beside output_axis for operators that equalization may rewrite: (bound node) -> the axis of the
+        weights that is the input channel, so that a factor per input channel can be taken into them; None where the
+        node cannot take one.
+    input_factors_free: factors per input channel only change the scales of the weights, at no cost of precision.
+    passes_factors: (bound node) -> True when positive factors per channel (the last axis) on every activation input
+        come out of the node as the same factors on its output, but for a fused activation.
     absorb_input: (bound node, scale, offset per input channel) -> (weights, bias) with which the node computes from x
         what it computed from x * scale + offset, or None where that is not exact. See folding.py.
     pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
@@ -131,9 +149,13 @@ class Op:
     kernels: tuple[Kernel, ...]
     constraints: tuple[Constraint, ...] = ()
     keras: Mapping[str, KerasHandler] = field(default_factory=dict)
+    keras_notes: Mapping[str, str] = field(default_factory=dict)
     to_tflite: Callable[[BoundNode, TfliteWriter], None] | None = None
     from_tflite: Mapping[str, Callable[[TfliteOperator, GraphBuilder], str]] = field(default_factory=dict)
     output_axis: int | None = None
+    input_axis: Callable[[BoundNode], int | None] | None = None
+    input_factors_free: bool = False
+    passes_factors: Callable[[BoundNode], bool] = never
     absorb_input: Callable[[BoundNode, Array, Array], tuple[Array, Array] | None] | None = None
     pads_with_zero: bool = False
     elementwise: bool = False
@@ -150,6 +172,11 @@ class Op:
 def no_macs(b: BoundNode) -> int:
     """Nothing is multiplied."""
     return 0
+
+
+def free(b: BoundNode) -> Scaling:
+    """The output has its own range."""
+    return FREE
 
 
 def no_quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:

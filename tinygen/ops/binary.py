@@ -82,6 +82,11 @@ def broadcast(b: BoundNode) -> Broadcast:
     return Broadcast(sizes, _index(strides1), _index(strides2), arguments)
 
 
+def alike(b: BoundNode) -> bool:
+    """Two activations of the output's shape: a factor of the channels of both is one of the output's."""
+    return len(b.activations) == 2 and all(t.shape == b.output.shape for t in b.activations)
+
+
 def _strides(shape: Shape, rank: int) -> list[int]:
     """Elements from one index to the next along each output axis; 0 where the input repeats."""
     full = (1,) * (rank - len(shape)) + shape

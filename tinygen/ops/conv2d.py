@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
-from tinygen.ops import folding
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops import convolution, folding
+from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.requant import bounded_accumulator, constants, per_output_channel
 from tinygen.ops.windows import (
     VALID,
     Padding,
     Pair,
     keras_padding,
     output_size,
-    overhang,
-    tflite_padding,
     windows,
 )
 
@@ -41,11 +39,6 @@ class Attrs:
 
 
 # ---- constraints
-
-
-def window_fits(b: BoundNode) -> bool:
-    """the dilated kernel must not be larger than the padded input"""
-    return min(b.output.shape) > 0
 
 
 def whole_groups(b: BoundNode) -> bool:
@@ -77,24 +70,14 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """(H, W, I), weights (O, KH, KW, I / groups), bias (O,) -> (OH, OW, O)."""
-    (height, width, _), (channels, kernel_h, kernel_w, _) = shapes[0], shapes[1]
-    pad = attrs.padding
-    out_h = output_size(height, pad.vertical, kernel_h, attrs.stride[0], attrs.dilation[0])
-    out_w = output_size(width, pad.horizontal, kernel_w, attrs.stride[1], attrs.dilation[1])
-    return out_h, out_w, channels
+    channels, kernel_h, kernel_w, _ = shapes[1]
+    kernel = kernel_h, kernel_w
+    return *output_size(shapes[0], kernel, attrs.stride, attrs.dilation, attrs.padding), channels
 
 
-# ---- quantization
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """Weights per output channel, bias at input scale * weight scale."""
-    return quantize_weights_and_bias(b, 0, inputs[0], output)
+def input_axis(b: BoundNode) -> int | None:
+    """The last one; in groups one weight belongs to several input channels."""
+    return 3 if b.attrs.groups == 1 else None
 
 
 # ---- float evaluation
@@ -122,62 +105,10 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 # ---- int8 definition
 
 
-@dataclass(frozen=True)
-class Params:
-    """The numbers that the template and the reference both use. A group has in_c / groups input channels."""
-
-    in_h: int
-    in_w: int
-    in_c: int
-    out_h: int
-    out_w: int
-    out_c: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    dilation_h: int
-    dilation_w: int
-    pad_top: int
-    pad_left: int
-    overhang: Padding
-    groups: int
-    input_zero_point: int
-    requant: Requant
-
-
-def params(b: BoundNode) -> Params:
+def params(b: BoundNode) -> convolution.Params:
     """Numbers of one quantized node."""
-    attrs, (x, weights, _) = b.attrs, b.inputs
-    in_h, in_w, in_c = x.shape
-    out_h, out_w, out_c = b.output.shape
-    return Params(
-        in_h=in_h,
-        in_w=in_w,
-        in_c=in_c,
-        out_h=out_h,
-        out_w=out_w,
-        out_c=out_c,
-        kernel_h=weights.shape[1],
-        kernel_w=weights.shape[2],
-        stride_h=attrs.stride[0],
-        stride_w=attrs.stride[1],
-        dilation_h=attrs.dilation[0],
-        dilation_w=attrs.dilation[1],
-        pad_top=attrs.padding.top,
-        pad_left=attrs.padding.left,
-        overhang=overhang(
-            attrs.padding,
-            x.shape,
-            b.output.shape,
-            (weights.shape[1], weights.shape[2]),
-            attrs.stride,
-            attrs.dilation,
-        ),
-        groups=attrs.groups,
-        input_zero_point=x.zero_point,
-        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
-    )
+    weights = b.inputs[1]
+    return convolution.params(b, (weights.shape[1], weights.shape[2]), b.attrs.groups)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -202,18 +133,8 @@ def macs(b: BoundNode) -> int:
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     """CONV_2D; padding that TFLite has no name for becomes a PAD in front."""
-    attrs, (x, weights, bias) = b.attrs, b.inputs
-    kernel: Pair = (weights.shape[1], weights.shape[2])
-    name = tflite_padding(attrs.padding, x.shape, kernel, attrs.stride, attrs.dilation)
-    source = writer.activation(x) if name else writer.pad(x, attrs.padding)
-    options = {
-        "padding": writer.padding(name or "VALID"),
-        "strideH": attrs.stride[0],
-        "strideW": attrs.stride[1],
-        "dilationHFactor": attrs.dilation[0],
-        "dilationWFactor": attrs.dilation[1],
-        "fusedActivationFunction": writer.fused(attrs.activation),
-    }
+    _, weights, bias = b.inputs
+    source, options = convolution.export_window(b, (weights.shape[1], weights.shape[2]), writer)
     inputs = [source, writer.constant(weights), writer.constant(bias)]
     writer.add("CONV_2D", inputs, writer.activation(b.output), "Conv2DOptions", options, version=3)
 
@@ -221,25 +142,15 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """CONV_2D with its own quantization."""
     x, weights = op.activation(0), op.tensor(1)
-    options = op.options
-    stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
     shape = builder.shape(x)
-    kernel: Pair = (weights.shape[1], weights.shape[2])
-    padding = keras_padding(op.padding(options.padding), shape, kernel, stride, dilation)
+    window = convolution.import_window(op, shape, (weights.shape[1], weights.shape[2]))
     groups = shape[2] // weights.shape[3]
-    attrs = Attrs(stride, dilation, padding, groups, op.fused(options.fusedActivationFunction))
+    attrs = Attrs(*window, groups, op.fused(op.options.fusedActivationFunction))
     inputs = (x, op.constant(1), op.bias(2, weights.shape[0]))
     return builder.add("conv2d", op.name, inputs, attrs, op.output_qparams())
 
 
 # ---- kernels
-
-
-def constants(b: BoundNode) -> Mapping[str, Array]:
-    """Weights (O, KH, KW, I / groups), bias and requantization per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
 
 
 def cost_portable(b: BoundNode) -> float:
@@ -256,16 +167,18 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
-    scaling=scaling,
-    quantize=quantize,
+    scaling=free,
+    quantize=per_output_channel(0),
     params=params,
     reference=reference,
     macs=macs,
     kernels=KERNELS,
-    constraints=(window_fits, whole_groups, bounded_accumulator),
+    constraints=(convolution.window_fits, whole_groups, bounded_accumulator),
     keras={"Conv1D": from_keras, "Conv2D": from_keras},
+    keras_notes={"SeparableConv1D": "pointwise part", "SeparableConv2D": "pointwise part"},
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=input_axis,
     absorb_input=folding.conv2d,
     pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},

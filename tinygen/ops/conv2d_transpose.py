@@ -5,7 +5,7 @@ Dilation is expressed in the weights (zeros between the taps), as TFLite's TRANS
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.requant import Requant, bounded_accumulator, constants, per_output_channel, requant_of
 from tinygen.ops.windows import Pair, dilated, full_size, same_size, tf_offset
 
 if TYPE_CHECKING:
@@ -99,19 +99,6 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return (*attrs.output, shapes[1][0])
 
 
-# ---- quantization
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """Weights per output channel, bias at input scale * weight scale."""
-    return quantize_weights_and_bias(b, 0, inputs[0], output)
-
-
 # ---- float evaluation
 
 
@@ -178,7 +165,7 @@ def params(b: BoundNode) -> Params:
         offset_y=attrs.offset[0],
         offset_x=attrs.offset[1],
         input_zero_point=x.zero_point,
-        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
+        requant=requant_of(b),
     )
 
 
@@ -261,13 +248,6 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
 # ---- kernels
 
 
-def constants(b: BoundNode) -> Mapping[str, Array]:
-    """Weights (O, KH, KW, I), bias and requantization per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
-
-
 def cost_portable(b: BoundNode) -> float:
     """Plain C: about 9 cycles a multiply-accumulate, 60 an output."""
     return 9.0 * macs(b) + 60.0 * b.output.elements
@@ -282,8 +262,8 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
-    scaling=scaling,
-    quantize=quantize,
+    scaling=free,
+    quantize=per_output_channel(0),
     params=params,
     reference=reference,
     macs=macs,

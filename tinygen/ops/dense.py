@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.requant import Requant, bounded_accumulator, constants, per_output_channel, requant_of
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -56,19 +56,6 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return (*shapes[0][:-1], shapes[1][0])
 
 
-# ---- quantization
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """Weights per output channel, bias at input scale * weight scale."""
-    return quantize_weights_and_bias(b, 0, inputs[0], output)
-
-
 # ---- float evaluation
 
 
@@ -96,10 +83,7 @@ def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     x, weights, _ = b.inputs
     out_c, in_c = weights.shape
-    bounds = clamp_bounds(b.attrs.activation, b.output.q)
-    return Params(
-        x.elements // in_c, in_c, out_c, x.zero_point, requant(x.scale, weights.q, b.output.q, out_c, bounds)
-    )
+    return Params(x.elements // in_c, in_c, out_c, x.zero_point, requant_of(b))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -151,13 +135,6 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
 # ---- kernels
 
 
-def constants(b: BoundNode) -> Mapping[str, Array]:
-    """Weights (N, K), bias and requantization per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
-
-
 def cost_portable(b: BoundNode) -> float:
     """Plain C: about 8 cycles a multiply-accumulate, 40 an output."""
     return 8.0 * macs(b) + 40.0 * b.output.elements
@@ -172,8 +149,8 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
-    scaling=scaling,
-    quantize=quantize,
+    scaling=free,
+    quantize=per_output_channel(0),
     params=params,
     reference=reference,
     macs=macs,
@@ -182,6 +159,7 @@ OP = Op(
     keras={"Dense": from_keras},
     to_tflite=to_tflite,
     output_axis=0,
+    input_axis=lambda b: 1,
     absorb_input=folding.dense,
     from_tflite={"FULLY_CONNECTED": from_tflite},
 )

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
-from tinygen.ops import conv2d, folding
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real
-from tinygen.ops.requant import Requant, bounded_accumulator, quantize_weights_and_bias, requant
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
+from tinygen.ops import conv2d, convolution, folding
+from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.requant import bounded_accumulator, constants, per_output_channel
 from tinygen.ops.windows import (
     VALID,
     Padding,
     Pair,
     keras_padding,
     output_size,
-    overhang,
-    tflite_padding,
     windows,
 )
 
@@ -40,11 +38,6 @@ class Attrs:
 
 
 # ---- constraints
-
-
-def window_fits(b: BoundNode) -> bool:
-    """the dilated kernel must not be larger than the padded input"""
-    return min(b.output.shape) > 0
 
 
 def whole_multiplier(b: BoundNode) -> bool:
@@ -100,24 +93,9 @@ def keras_kernel(kernel: Array) -> Array:
 
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """(H, W, C), weights (KH, KW, C * M), bias (C * M,) -> (OH, OW, C * M)."""
-    (height, width, _), (kernel_h, kernel_w, channels) = shapes[0], shapes[1]
-    pad = attrs.padding
-    out_h = output_size(height, pad.vertical, kernel_h, attrs.stride[0], attrs.dilation[0])
-    out_w = output_size(width, pad.horizontal, kernel_w, attrs.stride[1], attrs.dilation[1])
-    return out_h, out_w, channels
-
-
-# ---- quantization
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """Weights per output channel, bias at input scale * weight scale."""
-    return quantize_weights_and_bias(b, 2, inputs[0], output)
+    kernel_h, kernel_w, channels = shapes[1]
+    kernel = kernel_h, kernel_w
+    return *output_size(shapes[0], kernel, attrs.stride, attrs.dilation, attrs.padding), channels
 
 
 # ---- float evaluation
@@ -143,62 +121,10 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 # ---- int8 definition
 
 
-@dataclass(frozen=True)
-class Params:
-    """The numbers that the template and the reference both use. out_c is in_c * depth_multiplier."""
-
-    in_h: int
-    in_w: int
-    in_c: int
-    out_h: int
-    out_w: int
-    out_c: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    dilation_h: int
-    dilation_w: int
-    pad_top: int
-    pad_left: int
-    overhang: Padding
-    depth_multiplier: int
-    input_zero_point: int
-    requant: Requant
-
-
-def params(b: BoundNode) -> Params:
-    """Numbers of one quantized node."""
-    attrs, (x, weights, _) = b.attrs, b.inputs
-    in_h, in_w, in_c = x.shape
-    out_h, out_w, out_c = b.output.shape
-    return Params(
-        in_h=in_h,
-        in_w=in_w,
-        in_c=in_c,
-        out_h=out_h,
-        out_w=out_w,
-        out_c=out_c,
-        kernel_h=weights.shape[0],
-        kernel_w=weights.shape[1],
-        stride_h=attrs.stride[0],
-        stride_w=attrs.stride[1],
-        dilation_h=attrs.dilation[0],
-        dilation_w=attrs.dilation[1],
-        pad_top=attrs.padding.top,
-        pad_left=attrs.padding.left,
-        overhang=overhang(
-            attrs.padding,
-            x.shape,
-            b.output.shape,
-            (weights.shape[0], weights.shape[1]),
-            attrs.stride,
-            attrs.dilation,
-        ),
-        depth_multiplier=out_c // in_c,
-        input_zero_point=x.zero_point,
-        requant=requant(x.scale, weights.q, b.output.q, out_c, clamp_bounds(attrs.activation, b.output.q)),
-    )
+def params(b: BoundNode) -> convolution.Params:
+    """Numbers of one quantized node: a convolution with a group for each input channel."""
+    weights = b.inputs[1]
+    return convolution.params(b, (weights.shape[0], weights.shape[1]), b.inputs[0].shape[2])
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -222,19 +148,9 @@ def macs(b: BoundNode) -> int:
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     """DEPTHWISE_CONV_2D; padding that TFLite has no name for becomes a PAD in front."""
-    attrs, (x, weights, bias) = b.attrs, b.inputs
-    kernel: Pair = (weights.shape[0], weights.shape[1])
-    name = tflite_padding(attrs.padding, x.shape, kernel, attrs.stride, attrs.dilation)
-    source = writer.activation(x) if name else writer.pad(x, attrs.padding)
-    options = {
-        "padding": writer.padding(name or "VALID"),
-        "strideH": attrs.stride[0],
-        "strideW": attrs.stride[1],
-        "depthMultiplier": weights.shape[2] // x.shape[2],
-        "dilationHFactor": attrs.dilation[0],
-        "dilationWFactor": attrs.dilation[1],
-        "fusedActivationFunction": writer.fused(attrs.activation),
-    }
+    x, weights, bias = b.inputs
+    source, options = convolution.export_window(b, (weights.shape[0], weights.shape[1]), writer)
+    options["depthMultiplier"] = weights.shape[2] // x.shape[2]
     stored = writer.constant(weights, shape=(1, *weights.shape), axis=3)
     inputs = [source, stored, writer.constant(bias)]
     output = writer.activation(b.output)
@@ -243,26 +159,17 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """DEPTHWISE_CONV_2D with its own quantization; its weights are (1, KH, KW, C * M)."""
-    x, stored, options = op.activation(0), op.tensor(1), op.options
+    x, stored = op.activation(0), op.tensor(1)
     assert stored.data is not None
-    stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
-    kernel: Pair = (stored.shape[1], stored.shape[2])
-    padding = keras_padding(op.padding(options.padding), builder.shape(x), kernel, stride, dilation)
+    window = convolution.import_window(op, builder.shape(x), (stored.shape[1], stored.shape[2]))
     q = stored.q if stored.q.axis is None else QParams(stored.q.scale, stored.q.zero_point, 2)
     weights = builder.constant(stored.name, stored.data.reshape(stored.shape[1:]), q)
-    attrs = Attrs(stride, dilation, padding, op.fused(options.fusedActivationFunction))
+    attrs = Attrs(*window, op.fused(op.options.fusedActivationFunction))
     inputs = (x, weights, op.bias(2, stored.shape[3]))
     return builder.add("depthwise_conv2d", op.name, inputs, attrs, op.output_qparams())
 
 
 # ---- kernels
-
-
-def constants(b: BoundNode) -> Mapping[str, Array]:
-    """Weights (KH, KW, C * M), bias and requantization per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return {"weights": weights, "bias": bias, **params(b).requant.arrays()}
 
 
 def cost_portable(b: BoundNode) -> float:
@@ -279,21 +186,24 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
-    scaling=scaling,
-    quantize=quantize,
+    scaling=free,
+    quantize=per_output_channel(2),
     params=params,
     reference=reference,
     macs=macs,
     kernels=KERNELS,
-    constraints=(window_fits, whole_multiplier, bounded_accumulator),
+    constraints=(convolution.window_fits, whole_multiplier, bounded_accumulator),
     keras={
         "DepthwiseConv1D": from_keras,
         "DepthwiseConv2D": from_keras,
         "SeparableConv1D": from_keras_separable,
         "SeparableConv2D": from_keras_separable,
     },
+    keras_notes={"SeparableConv1D": "depthwise part", "SeparableConv2D": "depthwise part"},
     to_tflite=to_tflite,
     output_axis=2,
+    input_axis=lambda b: 2,
+    input_factors_free=True,
     absorb_input=folding.depthwise_conv2d,
     pads_with_zero=True,
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},

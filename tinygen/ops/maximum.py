@@ -56,6 +56,7 @@ OP = Op(
     ),
     constraints=(binary.one_activation,),
     keras={"Maximum": binary.chain("maximum", NoAttrs())},
+    passes_factors=binary.alike,
     to_tflite=binary.export("MAXIMUM", "MaximumMinimumOptions"),
     from_tflite={"MAXIMUM": from_tflite},
 )

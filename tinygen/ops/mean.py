@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import FREE, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import axis_of, constant_ints
 
@@ -172,6 +172,7 @@ OP = Op(
     kernels=KERNELS,
     constraints=(bounded_sum,),
     keras={"GlobalAveragePooling1D": from_keras, "GlobalAveragePooling2D": from_keras},
+    passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"MEAN": from_tflite},
 )

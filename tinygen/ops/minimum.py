@@ -56,6 +56,7 @@ OP = Op(
     ),
     constraints=(binary.one_activation,),
     keras={"Minimum": binary.chain("minimum", NoAttrs())},
+    passes_factors=binary.alike,
     to_tflite=binary.export("MINIMUM", "MaximumMinimumOptions"),
     from_tflite={"MINIMUM": from_tflite},
 )

@@ -67,6 +67,11 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     )
 
 
+def keeps_channels(b: BoundNode) -> bool:
+    """No channels are added: each keeps its place."""
+    return b.inputs[0].shape[-1] == b.output.shape[-1]
+
+
 def scaling(b: BoundNode) -> Scaling:
     """The bytes only move; every zero point is a real 0."""
     return SAME
@@ -135,6 +140,7 @@ OP = Op(
     kernels=KERNELS,
     constraints=(nothing_negative, few_axes, one_scale),
     keras={"ZeroPadding1D": from_keras, "ZeroPadding2D": from_keras},
+    passes_factors=keeps_channels,
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"PAD": from_tflite},

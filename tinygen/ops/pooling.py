@@ -64,10 +64,7 @@ def keras_handler(op: str) -> KerasHandler:
 
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """(H, W, C) -> (OH, OW, C)."""
-    height, width, channels = shapes[0]
-    out_h = output_size(height, attrs.padding.vertical, attrs.window[0], attrs.stride[0])
-    out_w = output_size(width, attrs.padding.horizontal, attrs.window[1], attrs.stride[1])
-    return out_h, out_w, channels
+    return *output_size(shapes[0], attrs.window, attrs.stride, (1, 1), attrs.padding), shapes[0][2]
 
 
 def scaling(b: BoundNode) -> Scaling:

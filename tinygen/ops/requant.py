@@ -7,12 +7,14 @@ accumulator shifted left by its requantization, leaves int32, for any input and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, QParams, Tensor
+from tinygen.ops.base import clamp_bounds
 
 INPUT_REACH = 256
 """More than any |input - zero_point|; also bounds kernels that fold the zero_point into the bias."""
@@ -65,6 +67,20 @@ def requant(
     return Requant(real, multiplier, shift, output.zero_point[0], *activation)
 
 
+def requant_of(b: BoundNode) -> Requant:
+    """That of a quantized node with inputs (input, weights, bias), its fused activation included."""
+    x, weights, bias = b.inputs
+    bounds = clamp_bounds(b.attrs.activation, b.output.q)
+    return requant(x.scale, weights.q, b.output.q, bias.shape[0], bounds)
+
+
+def constants(b: BoundNode) -> Mapping[str, Array]:
+    """What the kernels of such a node read: weights, bias, and requantization per output channel."""
+    weights, bias = b.inputs[1].data, b.inputs[2].data
+    assert weights is not None and bias is not None
+    return {"weights": weights, "bias": bias, **requant_of(b).arrays()}
+
+
 # ---- constraint
 
 
@@ -106,6 +122,17 @@ def quantize_weights(tensor: Tensor, name: str, axis: int | None) -> Tensor:
     q = round_half_away(data / scale, 127).astype(np.int8)
     flat = tuple(scale.reshape(-1).tolist())
     return Tensor(name, tensor.shape, "int8", QParams(flat, (0,) * len(flat), axis), q)
+
+
+def per_output_channel(
+    axis: int,
+) -> Callable[[BoundNode, tuple[QParams, ...], QParams], tuple[Tensor, ...]]:
+    """The `quantize` of an operator whose output channel is this axis of its weights."""
+
+    def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
+        return quantize_weights_and_bias(b, axis, inputs[0], output)
+
+    return quantize
 
 
 def quantize_weights_and_bias(

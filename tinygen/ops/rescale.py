@@ -88,6 +88,7 @@ OP = Op(
     macs=no_macs,
     kernels=(Kernel("tg_rescale_s8", lambda b: 0.0, alias=True),),
     constraints=(usable_factor,),
+    keras_notes={"Average": "division of the sum"},
     to_tflite=to_tflite,
     elementwise=True,
 )

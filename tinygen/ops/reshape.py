@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -125,6 +125,7 @@ OP = Op(
     kernels=KERNELS,
     constraints=(same_elements,),
     keras={"Flatten": flatten, "Reshape": from_keras},
+    passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
 )

@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import resize_nearest
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.movement import of_rank, one_scale, tflite_factor
 from tinygen.ops.windows import Pair
 
@@ -193,6 +193,8 @@ OP = Op(
     macs=no_macs,
     kernels=KERNELS,
     constraints=(bounded_factor, one_scale),
+    keras_notes={"UpSampling2D": "interpolation='bilinear'"},
+    passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"RESIZE_BILINEAR": from_tflite},
 )

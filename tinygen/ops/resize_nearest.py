@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, from_2d, pair, reshape
 from tinygen.ops.movement import (
     Copied,
@@ -174,6 +174,8 @@ OP = Op(
     kernels=KERNELS,
     constraints=(at_least_once, one_scale),
     keras={"UpSampling1D": from_keras, "UpSampling2D": from_keras, "RepeatVector": repeat_vector},
+    keras_notes={"UpSampling2D": "interpolation='nearest'"},
+    passes_factors=always,
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite, "TILE": tile_from_tflite},

@@ -197,6 +197,7 @@ OP = Op(
     kernels=(Kernel("tg_softmax_s8", cost, in_place=lambda b: (0,)),),
     constraints=(bounded_sum, usable_beta),
     keras={"Softmax": from_keras},
+    keras_notes={"Activation": "activation='softmax'"},
     to_tflite=to_tflite,
     from_tflite={"SOFTMAX": from_tflite},
 )

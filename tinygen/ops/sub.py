@@ -39,6 +39,7 @@ OP = Op(
     kernels=(Kernel("tg_sub_s8", add.cost, constants=binary.constants, in_place=binary.in_place),),
     constraints=(binary.one_activation,),
     keras={"Subtract": binary.chain("sub", Attrs())},
+    passes_factors=binary.alike,
     to_tflite=binary.export("SUB", "SubOptions", add.computable),
     from_tflite={"SUB": binary.import_as("sub")},
 )

@@ -72,9 +72,15 @@ def tflite_padding(
     return "SAME" if padding == same_padding((shape[0], shape[1]), kernel, stride, dilation) else None
 
 
-def output_size(size: int, pad: int, kernel: int, stride: int, dilation: int = 1) -> int:
-    """Output elements along one axis (0 or less: the window does not fit)."""
-    return (size + pad - (kernel - 1) * dilation - 1) // stride + 1
+def output_size(shape: Shape, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding) -> Pair:
+    """(height, width) of the output (0 or less: the window does not fit)."""
+    height, width = (
+        (size + pad - (taps - 1) * gap - 1) // step + 1
+        for size, pad, taps, step, gap in zip(
+            shape[:2], (padding.vertical, padding.horizontal), kernel, stride, dilation, strict=True
+        )
+    )
+    return height, width
 
 
 def overhang(
