@@ -95,7 +95,7 @@ def _region(table: Table) -> Region:
         origin=table.number("origin", 0, ADDRESS_SPACE - 1, multiple=32),
         length=table.number("length", 256, ADDRESS_SPACE, multiple=32),
         width=table.number("width", 1, 64, default=4),
-        wait_states=table.number("wait_states", 0, 255, default=0),
+        wait_states=table.number("wait_states", 0, 1023, default=0),
         executable=table.flag("executable", default=True),
         dma=table.flag("dma", default=kind != "tcm"),
         caches=table.texts("caches", default=()),
@@ -227,11 +227,13 @@ def _check_reserved(board: Board, top: Table) -> None:
 
 
 def _console(table: Table) -> Console:
+    kind = table.choice("kind", CONSOLE_KINDS)
     console = Console(
-        kind=table.choice("kind", CONSOLE_KINDS),
+        kind=kind,
         base=_address(table, "base"),
         clock_hz=table.number("clock_hz", 0, 10**10, default=0),
         baud=table.number("baud", 0, 10**8, default=115200),
+        tx_pin=table.number("tx_pin", 0, 63) if kind == "nrf51_uart" else 0,
         source=table.text("source"),
     )
     table.finish()

@@ -122,12 +122,16 @@ class Reserved:
 
 @dataclass(frozen=True)
 class Console:
-    """The UART on which the firmware prints. clock_hz: that its divider gets; 0 where the baud rate is fixed."""
+    """The UART on which the firmware prints. clock_hz: that its divider gets; 0 where the baud rate is fixed.
+
+    tx_pin: where the UART itself selects its transmit pin (nrf51_uart), else 0.
+    """
 
     kind: str
     base: int
     clock_hz: int
     baud: int
+    tx_pin: int
     source: str
 
 

@@ -40,7 +40,10 @@ class Symbol(NamedTuple):
 
 @dataclass(frozen=True)
 class Firmware:
-    """A built image. target: "board" or "host". sections: allocated bytes by name; symbols by name."""
+    """A built image. target: "board" or "host". sections: allocated bytes by name; symbols by name.
+
+    code_ranges: (address, bytes) of every section with instructions.
+    """
 
     project: Path
     elf: Path
@@ -49,18 +52,19 @@ class Firmware:
     compiler: str
     sections: Mapping[str, int]
     symbols: Mapping[str, Symbol]
+    code_ranges: tuple[tuple[int, int], ...] = ()
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the code region: vectors, code, constants and the initial values of data."""
-        return sum(
-            self.sections.get(name, 0) for name in (".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
-        )
+        """Bytes of the code region: vectors, code, constants, initial values of data and of what is pinned."""
+        fixed = (".boot_header", ".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
+        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of SRAM besides the input block: both stacks, data and zeroed data with the arena."""
-        return sum(self.sections.get(name, 0) for name in (".stack", ".data", ".bss"))
+        """Bytes of SRAM besides the input block: both stacks, arena, variables and what is pinned."""
+        fixed = (".stack", ".data", ".bss", ".arena")
+        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,18 @@ def load_firmware(project: Path, elf: Path, target: str = "board", compiler: str
             sections = {
                 s.name: s["sh_size"] for s in image.iter_sections() if s["sh_flags"] & 2 and s["sh_size"]
             }
+            code = tuple(
+                (s["sh_addr"], s["sh_size"])
+                for s in image.iter_sections()
+                if s["sh_flags"] & 4 and s["sh_size"]
+            )
             table = image.get_section_by_name(".symtab")
             assert isinstance(table, SymbolTableSection)
             symbols = {s.name: Symbol(s["st_value"], s["st_size"]) for s in table.iter_symbols() if s.name}
     except Exception as problem:  # pyelftools raises whatever a damaged file makes it stumble over
         kind = type(problem).__name__
         raise ToolError(f"'{elf}' cannot be read as an ELF image ({kind})\n  build it again") from problem
-    return Firmware(project, elf, target, read_description(project), compiler, sections, symbols)
+    return Firmware(project, elf, target, read_description(project), compiler, sections, symbols, code)
 
 
 def load_segments(elf: Path) -> tuple[tuple[int, bytes], ...]:

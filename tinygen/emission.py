@@ -6,14 +6,18 @@ Same program and plan give byte-identical text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tinygen import ops
+from tinygen.access import Traffic
+from tinygen.code_size import executed_bytes, function_bytes
 from tinygen.ctext import C_TYPES, Symbols, check_prefix, environment
 from tinygen.errors import UsageError
 from tinygen.graph import Array, Graph, Tensor
+from tinygen.placement import Movable
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 
@@ -31,16 +35,33 @@ class Library:
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
     constant_bytes: int
+    movables: tuple[Movable, ...]
+    arena_traffic: Traffic
 
 
 @dataclass(frozen=True)
 class ConstantArray:
-    """A constant C array; equal contents are emitted once."""
+    """A constant C array; equal contents are emitted once. layer, role: of its first use."""
 
     symbol: str
     c_type: str
     values: Array
-    comment: str
+    layer: str
+    role: str
+
+    @property
+    def comment(self) -> str:
+        """What it is, for the reader of the C."""
+        return f"{self.layer}: {self.role}, {' x '.join(map(str, self.values.shape))}"
+
+
+@dataclass(frozen=True)
+class KernelFunction:
+    """A kernel as C. layer: the first that it executes."""
+
+    symbol: str
+    text: str
+    layer: str
 
 
 @dataclass(frozen=True)
@@ -53,33 +74,54 @@ class Call:
 
 
 class _Emitter:
-    """Collects constant arrays and kernel functions of one model, each distinct one once."""
+    """Collects constant arrays and kernel functions of one model, each distinct one once, and what is read of them."""
 
     def __init__(self, prefix: str) -> None:
         self.symbols = Symbols(prefix)
-        self.arrays: list[ConstantArray] = []
-        self.functions: dict[str, tuple[str, str]] = {}  # body with a placeholder -> (name, text)
-        self._by_content: dict[tuple[str, bytes], str] = {}
+        self.arrays: dict[tuple[str, bytes], ConstantArray] = {}
+        self.functions: dict[str, KernelFunction] = {}  # body with a placeholder -> function
+        self.read: Counter[str] = Counter()  # symbol -> bytes read in one inference
 
     def array(self, step: Step, role: str, values: Array) -> str:
         """Symbol of the array that holds these values."""
-        key = (values.dtype.name, values.tobytes())
-        if key not in self._by_content:
-            symbol = self.symbols.make(step.bound.name, role)
-            comment = f"{step.bound.name}: {role}, {' x '.join(map(str, values.shape))}"
-            self.arrays.append(ConstantArray(symbol, C_TYPES[values.dtype.name], values, comment))
-            self._by_content[key] = symbol
-        return self._by_content[key]
+        b, key = step.bound, (values.dtype.name, values.tobytes())
+        if key not in self.arrays:
+            symbol = self.symbols.make(b.name, role)
+            self.arrays[key] = ConstantArray(symbol, C_TYPES[values.dtype.name], values, b.name, role)
+        array = self.arrays[key]
+        self.read[array.symbol] += step.kernel.reads(b, role, values, ops.get(b.node.op).macs(b))
+        return array.symbol
 
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
-        kernel = step.kernel.name
-        template = environment().get_template(f"kernels/{kernel}.c.j2")
-        body = template.render(fn="@FN@", p=ops.get(step.bound.node.op).params(step.bound))
+        kernel, b = step.kernel, step.bound
+        template = environment().get_template(f"kernels/{kernel.name}.c.j2")
+        body = template.render(fn="@FN@", p=ops.get(b.node.op).params(b))
         if body not in self.functions:
-            name = self.symbols.make(kernel.removeprefix("tg_"), str(len(self.functions)))
-            self.functions[body] = (name, body.replace("@FN@", name))
-        return self.functions[body][0]
+            name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
+            self.functions[body] = KernelFunction(name, body.replace("@FN@", name), b.name)
+        function = self.functions[body]
+        self.read[function.symbol] += executed_bytes(kernel.cost(b))
+        return function.symbol
+
+    def movables(self) -> tuple[Movable, ...]:
+        """What placement may pin: every array and every kernel."""
+        arrays = tuple(
+            Movable(
+                a.symbol, a.layer, a.role, Traffic(a.values.nbytes, self.read[a.symbol], a.values.itemsize)
+            )
+            for a in self.arrays.values()
+        )
+        functions = tuple(
+            Movable(
+                f.symbol,
+                f.layer,
+                "code",
+                Traffic(function_bytes(f.text), self.read[f.symbol], 4, "instructions"),
+            )
+            for f in self.functions.values()
+        )
+        return (*arrays, *functions)
 
     def call(self, index: int, step: Step, plan: MemoryPlan) -> Call:
         """The step as a C call."""
@@ -93,6 +135,17 @@ class _Emitter:
         scratch = [f"base + {plan.scratch_offset(index)}"] if step.scratch_bytes else []
         arguments = (*inputs, *constants, f"base + {plan.offset(b.output.name)}", *scratch)
         return Call(comment, self.function(step), arguments)
+
+
+def arena_traffic(program: Program, plan: MemoryPlan) -> Traffic:
+    """What one inference reads and writes in the arena: an input byte per multiply-accumulate, every output once."""
+    touched = 0
+    for step in program.steps:
+        b = step.bound
+        if not step.kernel.alias:
+            read = max(ops.get(b.node.op).macs(b), sum(t.elements for t in b.activations))
+            touched += read + b.output.elements
+    return Traffic(plan.arena_bytes, touched, 1)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -131,10 +184,10 @@ def emit_library(
         "own_arena": arena == "library",
         "labels": list(labels),
         "class_count": _class_count(graph, labels),
-        "arrays": emitter.arrays,
-        "functions": [text for _, text in emitter.functions.values()],
+        "arrays": list(emitter.arrays.values()),
+        "functions": [f.text for f in emitter.functions.values()],
         "calls": calls,
-        "uses_memory_functions": any("mem" in text for _, text in emitter.functions.values()),
+        "uses_memory_functions": any("mem" in f.text for f in emitter.functions.values()),
     }
     folder = f"lib/{name}"
     files = {
@@ -149,5 +202,7 @@ def emit_library(
         arena_bytes=plan.arena_bytes,
         input_sizes=tuple(t.elements for t in graph.input_tensors),
         output_sizes=tuple(t.elements for t in graph.output_tensors),
-        constant_bytes=sum(a.values.nbytes for a in emitter.arrays),
+        constant_bytes=sum(a.values.nbytes for a in emitter.arrays.values()),
+        movables=emitter.movables(),
+        arena_traffic=arena_traffic(program, plan),
     )

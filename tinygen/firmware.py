@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from tinygen.access import Traffic
 from tinygen.boards import Board
 from tinygen.ctext import environment
 from tinygen.errors import BoardError
+from tinygen.placement import HANDLER_STACK_BYTES, Movable, Needs, Placement, place
 
-HANDLER_STACK_BYTES = 512
-"""Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
 GUARD_BYTES = 64 * 1024
 """Below SRAM, made inaccessible: a stack frame would have to be larger than this to jump over it."""
 BLOCK_LIMIT = 1024 * 1024
 """The input block takes what SRAM is left, at most this many bytes: more would only slow loading down."""
+HEADER_BYTES = {"rp2040_boot2": 0x100, "imxrt_flexspi": 0x2000}
+"""Bytes of the boot header in front of the vectors."""
 DESCRIPTION = "firmware.json"
 MAGIC = 0x31474E54  # "TNG1", first word of the input block
 
@@ -35,6 +37,10 @@ class ModelLibrary(Protocol):
     def input_sizes(self) -> tuple[int, ...]: ...
     @property
     def output_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def movables(self) -> tuple[Movable, ...]: ...
+    @property
+    def arena_traffic(self) -> Traffic: ...
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,30 @@ class Description:
         return cls(str(data["run_id"]), str(data["board"]), models)
 
 
-def firmware_files(libraries: Sequence[ModelLibrary], board: Board, run_id: str) -> Mapping[str, str]:
+def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
+    """What an image of these libraries needs of memory: one arena for all, the largest record, everything movable."""
+    models = _models(libraries)
+    traffics = [library.arena_traffic for library in libraries]
+    arena = max(m.arena_bytes for m in models)
+    return Needs(
+        arena=arena,
+        record=_record_bytes(models),
+        arena_traffic=Traffic(arena, sum(t.read for t in traffics), 1),
+        movables=tuple(m for library in libraries for m in library.movables),
+    )
+
+
+def firmware_files(
+    libraries: Sequence[ModelLibrary], board: Board, run_id: str, placement: Placement | None = None
+) -> Mapping[str, str]:
     """Path below the project -> text, for an image of these libraries (in this order, names distinct).
 
-    run_id comes back in the log. Raises BoardError when the stack cannot be guarded on this board.
+    run_id comes back in the log. placement None: place() decides. Raises BoardError when the models do not fit the
+    board or the stack cannot be guarded on it.
     """
-    models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
-    assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
+    models = _models(libraries)
     check_guard(board)
-    context = _context(models, board, run_id)
+    context = _context(models, board, run_id, placement or place(needs_of(libraries), board))
     paths = {
         "src/main.c": "main.c.j2",
         "src/tg_harness.c": "tg_harness.c",
@@ -102,14 +123,34 @@ def firmware_files(libraries: Sequence[ModelLibrary], board: Board, run_id: str)
     return {**files, DESCRIPTION: json.dumps(description, indent=2) + "\n"}
 
 
-def _context(models: tuple[FirmwareModel, ...], board: Board, run_id: str) -> dict[str, Any]:
+def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
+    models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
+    assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
+    return models
+
+
+def _record_bytes(models: Sequence[FirmwareModel]) -> int:
+    """The smallest input block: its header and one record."""
+    return 8 + max(m.record_bytes for m in models)
+
+
+def _context(
+    models: tuple[FirmwareModel, ...], board: Board, run_id: str, placement: Placement
+) -> dict[str, Any]:
     """What the templates see."""
     return {
         "board": board,
+        "code": board.code,
+        "data": board.ram,
+        "writable": board.writable,
+        "placement": placement,
+        "copied": [r.name for r in board.writable if placement.of(r.name)],
+        "core_caches": [c for c in board.caches if c.owner == "core"],
+        "header_bytes": HEADER_BYTES.get(board.layout.header, 0),
         "models": models,
         "run_id": run_id,
         "arena_bytes": max(m.arena_bytes for m in models),
-        "record_bytes": 8 + max(m.record_bytes for m in models),
+        "record_bytes": _record_bytes(models),
         "stack_bytes": board.reserved.stack,
         "handler_stack_bytes": HANDLER_STACK_BYTES,
         "block_limit": BLOCK_LIMIT,

@@ -6,6 +6,15 @@
 
 #include <stdint.h>
 
+/* A kernel stays a function of its own, so that the linker script can place it and a profile can name it. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define TG_KERNEL __attribute__((noinline, noclone)) static
+#elif defined(__clang__)
+#define TG_KERNEL __attribute__((noinline)) static
+#else
+#define TG_KERNEL static
+#endif
+
 /* round(a * b / 2^31), halves as gemmlowp nudges them; overflows only if both are -2^31, which no caller passes. */
 static inline int32_t tg_doubling_high_mul(int32_t a, int32_t b)
 {

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygen.access import Traffic
 from tinygen.boards import Board
 from tinygen.firmware import FirmwareModel, firmware_files
 from tinygen.graph import Array
+from tinygen.placement import Movable
 
 RUN_ID = "0123456789abcdef"
 
@@ -55,9 +57,16 @@ INPUT_SIZES = (100, 3)
 OUTPUT_SIZES = (100, 1)
 
 
-def model(name: str = "toy", arena_bytes: int = 244) -> FirmwareModel:
+class Toy(FirmwareModel):
+    """A library by hand: nothing in it can be moved."""
+
+    movables: tuple[Movable, ...] = ()
+    arena_traffic = Traffic(244, 0, 1)
+
+
+def model(name: str = "toy", arena_bytes: int = 244) -> Toy:
     """Two inputs of 100 and 3 bytes, two outputs of 100 and 1."""
-    return FirmwareModel(name, arena_bytes, INPUT_SIZES, OUTPUT_SIZES)
+    return Toy(name, arena_bytes, INPUT_SIZES, OUTPUT_SIZES)
 
 
 def library_files(name: str = "toy", body: str = "", declarations: str = "") -> dict[str, str]:

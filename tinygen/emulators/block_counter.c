@@ -8,10 +8,15 @@ typedef struct {
     const uint8_t *code; /* bytes at address `base`, `size` of them */
     uint64_t base;
     uint64_t size;
+} tg_range;
+
+typedef struct {
+    const tg_range *ranges; /* where the image has code */
+    uint64_t range_count;
     uint64_t mark;
     uint64_t mark_size; /* bytes of the block at `mark`, which is not counted */
     uint64_t count;
-    uint64_t outside; /* blocks that do not lie in `code`: the caller must refuse the count */
+    uint64_t outside; /* blocks that lie in no range: the caller must refuse the count */
 } tg_counter;
 
 void tg_count_block(void *core, uint64_t address, uint32_t size, void *data)
@@ -22,11 +27,16 @@ void tg_count_block(void *core, uint64_t address, uint32_t size, void *data)
         counter->mark_size = size;
         return;
     }
-    if (address < counter->base || address - counter->base + size > counter->size) {
+    const tg_range *range = counter->ranges;
+    const tg_range *const end_of_ranges = range + counter->range_count;
+    while (range < end_of_ranges && (address < range->base || address - range->base + size > range->size)) {
+        ++range;
+    }
+    if (range == end_of_ranges) {
         ++counter->outside;
         return;
     }
-    const uint8_t *at = counter->code + (address - counter->base);
+    const uint8_t *at = range->code + (address - range->base);
     const uint8_t *const end = at + size;
     while (at < end) {
         at += at[1] >= 0xE8U ? 4 : 2;

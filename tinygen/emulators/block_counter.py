@@ -9,6 +9,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ from tinygen.emulators.thumb import count_instructions
 SOURCE = Path(__file__).with_name("block_counter.c")
 
 
+class Range(ctypes.Structure):
+    """tg_range of block_counter.c."""
+
+    _fields_ = (("code", ctypes.c_char_p), ("base", ctypes.c_uint64), ("size", ctypes.c_uint64))
+
+
 class Counter(ctypes.Structure):
     """tg_counter of block_counter.c."""
 
     _fields_ = (
-        ("code", ctypes.c_char_p),
-        ("base", ctypes.c_uint64),
-        ("size", ctypes.c_uint64),
+        ("ranges", ctypes.c_void_p),
+        ("range_count", ctypes.c_uint64),
         ("mark", ctypes.c_uint64),
         ("mark_size", ctypes.c_uint64),
         ("count", ctypes.c_uint64),
@@ -49,17 +55,18 @@ def library() -> ctypes.CDLL | None:
 class NativeHook:
     """A block hook on one core, installed from construction to `remove`.
 
-    code: the bytes at address base; mark: address of the block that is entered at both ends and counted once.
+    ranges: (address, bytes) of the code; mark: address of the block that is entered at both ends and counted once.
     """
 
-    def __init__(self, core: Any, code: bytes, base: int, mark: int) -> None:
+    def __init__(self, core: Any, ranges: Sequence[tuple[int, bytes]], mark: int) -> None:
         from unicorn.unicorn_py3 import unicorn as binding
 
         native = library()
         assert native is not None
         self._core, self._native = core, binding.uclib
-        self._code, self._base = code, base  # the structure holds only the address of the bytes
-        self._counter = Counter(code, base, len(code), mark, 0, 0, 0)
+        self._ranges = tuple(ranges)  # the structures hold only the addresses of the bytes
+        self._table = (Range * len(ranges))(*(Range(code, base, len(code)) for base, code in ranges))
+        self._counter = Counter(ctypes.addressof(self._table), len(ranges), mark, 0, 0, 0)
         self._handle = ctypes.c_ulong()
         callback = ctypes.cast(native.tg_count_block, ctypes.c_void_p)
         # UC_HOOK_BLOCK over all addresses: begin 1 > end 0.
@@ -70,9 +77,10 @@ class NativeHook:
     def count(self) -> int:
         """Instructions since the hook was installed, the block at `mark` counted once."""
         counter = self._counter
-        assert counter.outside == 0, f"{counter.outside} blocks outside the code region"
-        at = counter.mark - self._base
-        return int(counter.count) + count_instructions(self._code[at : at + counter.mark_size])
+        assert counter.outside == 0, f"{counter.outside} blocks outside the image's code"
+        base, code = next(r for r in self._ranges if r[0] <= counter.mark < r[0] + len(r[1]))
+        at = counter.mark - base
+        return int(counter.count) + count_instructions(code[at : at + counter.mark_size])
 
     def remove(self) -> None:
         """Take the hook away."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import unicorn as uc
@@ -13,14 +12,8 @@ from tinygen.boards import Board, Region
 from tinygen.building import Firmware, load_segments
 from tinygen.emulators import block_counter
 from tinygen.emulators.block_counter import NativeHook
-from tinygen.emulators.peripherals import (
-    CONSOLES,
-    PAGE,
-    SYSTEM_CONTROL,
-    SYSTEM_CONTROL_SPACE,
-    TIMERS,
-    Registers,
-)
+from tinygen.emulators.devices import Bus
+from tinygen.emulators.peripherals import PAGE
 from tinygen.emulators.process import Console
 from tinygen.emulators.thumb import count_instructions
 
@@ -93,9 +86,9 @@ class Machine:
         for region in board.regions:
             self._map(region)
         self._load(firmware, inputs)
-        self._device(board.console.base, CONSOLES[board.console.kind])
-        self._device(board.timer.base, TIMERS[board.timer.kind])
-        self._device(SYSTEM_CONTROL_SPACE, SYSTEM_CONTROL)
+        self._bus = Bus(board, self._print, lambda: self._timer)
+        for page in self._bus.pages():
+            self._map_page(page)
         self._core.hook_add(uc.UC_HOOK_MEM_INVALID, self._refuse)
         self._core.hook_add(uc.UC_HOOK_INTR, self._exception)
         self._core.hook_add(uc.UC_HOOK_CODE, self._mark, begin=self._mark_address, end=self._mark_address)
@@ -124,8 +117,10 @@ class Machine:
         return self._fault
 
     def _map(self, region: Region) -> None:
-        """Code readable and executable, all else readable and writable."""
-        rights = uc.UC_PROT_READ | (uc.UC_PROT_EXEC if region.kind == "flash" else uc.UC_PROT_WRITE)
+        """Flash read-only, SRAM writable; executable only where the image has code."""
+        rights = uc.UC_PROT_READ | (uc.UC_PROT_WRITE if region.writable else 0)
+        if any(region.origin <= address < region.end for address, _ in self._firmware.code_ranges):
+            rights |= uc.UC_PROT_EXEC
         self._core.mem_map(region.origin, region.length, rights)
         self._core.mem_write(region.origin, bytes([JUNK]) * region.length)
 
@@ -134,34 +129,20 @@ class Machine:
             self._core.mem_write(address, data)
         self._core.mem_write(firmware.symbols["__tg_input_start"].address, inputs)
 
-    def _device(self, base: int, registers: Registers) -> None:
-        """Map the page of a device; registers count from `base`, which starts a page."""
-        page, first = base & -PAGE, base & (PAGE - 1)
-        read = self._reader(page, first, registers)
-        self._core.mmio_map(page, PAGE, read, None, self._writer(page, first, registers), None)
+    def _map_page(self, page: int) -> None:
+        """Registers: the bus answers, or the access is a fault."""
 
-    def _reader(self, page: int, first: int, registers: Registers) -> Callable[..., int]:
         def read(core: Any, offset: int, size: int, data: Any) -> int:
-            register = offset - first
-            if register == registers.counter:
-                return 0xFFFFFFFF - self._timer if registers.counts_down else self._timer
-            if register in registers.constant:
-                return registers.constant[register]
-            if register not in registers.plain:
+            value = self._bus.read(page + offset)
+            if value is None:
                 self._stop_with(f"access=read address={page + offset:08x}")
-            return 0
+            return value or 0
 
-        return read
-
-    def _writer(self, page: int, first: int, registers: Registers) -> Callable[..., None]:
         def write(core: Any, offset: int, size: int, value: int, data: Any) -> None:
-            register = offset - first
-            if register == registers.data:
-                self._print(value)
-            elif register not in registers.plain and register not in (*registers.constant, registers.counter):
+            if not self._bus.write(page + offset, value):
                 self._stop_with(f"access=write address={page + offset:08x}")
 
-        return write
+        self._core.mmio_map(page, PAGE, read, None, write, None)
 
     def _print(self, value: int) -> None:
         self.console.add(bytes([value & 0xFF]))
@@ -175,6 +156,9 @@ class Machine:
         """
         if self._stands_at_mark:
             self._stands_at_mark = False
+            return
+        if (step := self._bus.pending()) is not None:
+            self._stop_with(f"kind=startup address={step.address:08x}")
             return
         sample, end = divmod(self._marks, 2)
         self._marks += 1
@@ -196,10 +180,8 @@ class Machine:
     def _make_hook(self) -> NativeHook | PythonHook:
         if block_counter.library() is None:
             return PythonHook(self._core, self._mark_address)
-        code = self._board.code
-        return NativeHook(
-            self._core, bytes(self._core.mem_read(code.origin, code.length)), code.origin, self._mark_address
-        )
+        ranges = [(at, bytes(self._core.mem_read(at, size))) for at, size in self._firmware.code_ranges]
+        return NativeHook(self._core, ranges, self._mark_address)
 
     def _refuse(self, core: Any, access: int, address: int, size: int, value: int, data: Any) -> bool:
         self._fault = self._fault or self._fields(

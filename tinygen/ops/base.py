@@ -80,17 +80,25 @@ def everything(b: BoundNode, board: Board | None) -> bool:
     return True
 
 
+def reads_portable(b: BoundNode, role: str, values: Array, macs: int) -> int:
+    """Bytes of a constant that a plain kernel reads in one inference: weights at every multiply-accumulate, all else
+    once per output element."""
+    times = macs if role == "weights" else b.output.elements
+    return times * int(values.itemsize)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One C implementation of an operator.
 
     name: `tg_<op>_s8[_<variant>]`; templates/kernels/<name>.c.j2 renders it. The template sees `p` (the operator's
-    params), `fn` (the C function's name) and defines `static void {{ fn }}(activation inputs in order as const
+    params), `fn` (the C function's name) and defines `TG_KERNEL void {{ fn }}(activation inputs in order as const
     int8_t *, then one const pointer per entry of `constants` in its order, then int8_t *output[, scratch])`.
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
     scratch: bytes of working memory for the node, planned like a tensor (void *scratch is the last argument if > 0).
     in_place: indices into the node's activation inputs whose buffer the output may overwrite.
     alias: the output IS the first input's bytes (reshape): no function is emitted or called.
+    reads: (bound node, role of a constant, its values, multiply-accumulates) -> bytes of it read in one inference.
     """
 
     name: str
@@ -100,6 +108,7 @@ class Kernel:
     scratch: Callable[[BoundNode], int] = no_scratch
     in_place: Callable[[BoundNode], tuple[int, ...]] = never_in_place
     alias: bool = False
+    reads: Callable[[BoundNode, str, Array, int], int] = reads_portable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,269 @@
+"""Placement: which region holds the arena, the input block and each pinned array or function.
+
+Every object has a home in the code region. Pinning copies it at start-up into memory that the core reads faster.
+Choosing objects and regions under the room that arena and stack leave is a multiple knapsack: it is solved exactly by
+integer programming (HiGHS, through SciPy); greedy_saving() is kept to say how far a greedy choice would be off.
+placement_check.py proves the result on the linked image without sharing code with this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tinygen.access import Traffic, waiting
+from tinygen.boards import Board, Region
+from tinygen.errors import BoardError, UsageError, did_you_mean
+
+Pin = Literal["auto", "all", "none"]
+HANDLER_STACK_BYTES = 512
+"""Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
+OWN_DATA_BYTES = 64
+"""Initialised and zeroed variables of the firmware besides the arena."""
+ALIGNMENT = 8
+SECONDS = 5.0
+"""The solver's time limit; what it has found by then is taken, and its bound says how good it is."""
+
+
+@dataclass(frozen=True)
+class Movable:
+    """An array or function that can be pinned. symbol: of the C object; layer, role: what it is to the user."""
+
+    symbol: str
+    layer: str
+    role: str
+    traffic: Traffic
+
+    @property
+    def bytes(self) -> int:
+        """Room that it takes, aligned."""
+        return -(-self.traffic.footprint // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def is_code(self) -> bool:
+        """A function: it needs an executable region."""
+        return self.traffic.kind == "instructions"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an image needs. arena, record (inputs of one sample): bytes; arena_traffic: reads and writes of it."""
+
+    arena: int
+    record: int
+    arena_traffic: Traffic
+    movables: tuple[Movable, ...]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said. pin, pin_code: for all; layers: layer name -> region's name, "flash" or "auto".
+
+    budget_sram: bytes of writable memory in all, None for what the board has.
+    """
+
+    pin: Pin = "auto"
+    pin_code: Pin = "auto"
+    layers: Mapping[str, str] = field(default_factory=dict)
+    budget_sram: int | None = None
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """One object in a region; saved: modelled cycles per inference."""
+
+    movable: Movable
+    region: str
+    saved: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where everything goes. inputs: region of the input block (test firmware). saved, bound: modelled cycles saved per
+    inference, and the most that any placement could save."""
+
+    arena: str
+    inputs: str
+    pins: tuple[Pinned, ...]
+    saved: float
+    bound: float
+
+    def of(self, region: str) -> tuple[Pinned, ...]:
+        """What is pinned in that region."""
+        return tuple(p for p in self.pins if p.region == region)
+
+
+def rooms(board: Board) -> dict[str, int]:
+    """Bytes of every writable region that arena, inputs and pinned objects may take."""
+    kept = board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES + board.reserved.application
+    return {r.name: r.length - (kept if r.name == board.layout.data else 0) for r in board.writable}
+
+
+def place(needs: Needs, board: Board, wishes: Wishes = Wishes()) -> Placement:
+    """The placement that saves most. Raises BoardError when the model does not fit, UsageError for unknown layers."""
+    _check_layers(needs, board, wishes)
+    room = rooms(board)
+    _check_fits(needs, board, room, wishes)
+    chosen = _Problem(needs, board, wishes, room).solve()
+    if chosen is None:
+        raise _does_not_fit(needs, board, room, wishes)
+    return chosen
+
+
+class _Problem:
+    """Binary variables x[object, region]: the arena and the record first, then the movables."""
+
+    def __init__(self, needs: Needs, board: Board, wishes: Wishes, room: Mapping[str, int]) -> None:
+        self.needs, self.board, self.wishes, self.room = needs, board, wishes, room
+        self.regions = [board.region(name) for name in room]
+        arena = Movable("", "", "arena", needs.arena_traffic)
+        record = Movable("", "", "inputs", Traffic(needs.record, 0, 4))
+        self.objects = [arena, record, *needs.movables]
+        self.value = np.array([[self._saved(i, r) for r in self.regions] for i in range(len(self.objects))])
+
+    def _saved(self, index: int, region: Region) -> float:
+        """Cycles saved by the object in this region: against its home, for the arena against the slowest."""
+        movable = self.objects[index]
+        here = waiting(self.board, region, movable.traffic)
+        if index < 2:
+            return max(waiting(self.board, r, movable.traffic) for r in self.regions) - here
+        return waiting(self.board, self.board.code, movable.traffic) - here
+
+    def _allowed(self, index: int, region: Region) -> tuple[int, int]:
+        """(fewest, most) copies of the object in the region."""
+        if index < 2:
+            return 0, 1
+        movable = self.objects[index]
+        if movable.is_code and not region.executable:
+            return 0, 0
+        wish = self.wishes.layers.get(movable.layer) if not movable.is_code else None
+        if wish is not None and wish != "auto":
+            return (1, 1) if wish == region.name else (0, 0)
+        general = self.wishes.pin_code if movable.is_code else self.wishes.pin
+        return (0, 0) if general == "none" else (0, 1)
+
+    def _must(self, index: int) -> bool:
+        """True for objects that must be in one of the regions."""
+        if index < 2:
+            return True
+        movable = self.objects[index]
+        wish = self.wishes.layers.get(movable.layer) if not movable.is_code else None
+        general = self.wishes.pin_code if movable.is_code else self.wishes.pin
+        return wish is None and general == "all"
+
+    def solve(self) -> Placement | None:
+        """The best choice, or None when there is none."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        count, regions = len(self.objects), len(self.regions)
+        limits = np.array([[self._allowed(i, r) for r in self.regions] for i in range(count)]).reshape(-1, 2)
+        once = np.kron(np.eye(count), np.ones(regions))
+        must = np.array([float(self._must(i)) for i in range(count)])
+        sizes = np.array([m.bytes for m in self.objects], dtype=float)
+        fill = np.kron(sizes, np.eye(regions))
+        capacity = np.array(list(self.room.values()), dtype=float)
+        constraints = [LinearConstraint(once, must, 1.0), LinearConstraint(fill, -np.inf, capacity)]
+        if self.wishes.budget_sram is not None:
+            budget = self.wishes.budget_sram - fixed_bytes(self.board)
+            paying = np.repeat(sizes * (np.arange(count) != 1), regions)
+            constraints.append(LinearConstraint(paying, -np.inf, float(budget)))
+        cost = np.where(limits[:, 1] > 0, -self._preference(), 0.0)
+        answer = milp(
+            cost,
+            integrality=np.ones(count * regions),
+            bounds=Bounds(limits[:, 0], limits[:, 1]),
+            constraints=constraints,
+            options={"time_limit": SECONDS, "mip_rel_gap": 0.0},
+        )
+        if answer.x is None:
+            return None
+        taken = np.round(answer.x).reshape(count, regions).astype(bool)
+        bound = -float(answer.mip_dual_bound) if answer.mip_dual_bound is not None else float("inf")
+        return self._placement(taken, bound)
+
+    def _preference(self) -> np.ndarray:
+        """Value of every choice. What saves nothing stays at home: a tiny price per byte moved."""
+        sizes = np.array([m.bytes for m in self.objects], dtype=float)
+        price = 1e-6 * np.repeat(sizes * (np.arange(len(sizes)) >= 2), len(self.regions))
+        return np.asarray(self.value.reshape(-1) - price)
+
+    def _placement(self, taken: np.ndarray, bound: float) -> Placement:
+        where = {i: self.regions[int(np.argmax(row))].name for i, row in enumerate(taken) if row.any()}
+        pins = tuple(
+            Pinned(self.objects[i], name, float(self.value[i][taken[i]].sum()))
+            for i, name in where.items()
+            if i >= 2
+        )
+        saved = float(self.value[taken].sum())
+        return Placement(where[0], where[1], pins, saved, max(bound, saved))
+
+
+def fixed_bytes(board: Board) -> int:
+    """Bytes of SRAM that every image takes: both stacks and the firmware's own variables."""
+    return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES
+
+
+def greedy_saving(needs: Needs, board: Board, placement: Placement) -> float:
+    """Cycles that a greedy choice saves (most per byte first) beside the same arena and inputs."""
+    room = rooms(board)
+    room[placement.arena] -= -(-needs.arena // ALIGNMENT) * ALIGNMENT
+    room[placement.inputs] -= -(-needs.record // ALIGNMENT) * ALIGNMENT
+    offers = [
+        (waiting(board, board.code, m.traffic) - waiting(board, r, m.traffic), m, r)
+        for m in needs.movables
+        for r in board.writable
+        if r.executable or not m.is_code
+    ]
+    taken: set[str] = set()
+    total = 0.0
+    for saved, movable, region in sorted(offers, key=lambda o: -o[0] / max(o[1].bytes, 1)):
+        if saved > 0 and movable.symbol not in taken and movable.bytes <= room[region.name]:
+            room[region.name] -= movable.bytes
+            taken.add(movable.symbol)
+            total += saved
+    return total
+
+
+def _check_layers(needs: Needs, board: Board, wishes: Wishes) -> None:
+    known = {m.layer for m in needs.movables if not m.is_code}
+    regions = [r.name for r in board.writable]
+    for layer, wish in wishes.layers.items():
+        if layer not in known:
+            raise UsageError(
+                f"--pin names layer '{layer}', the model has none such with weights{did_you_mean(layer, known)}\n"
+                "  'tinygen inspect' lists the layers"
+            )
+        if wish not in (*regions, "flash", "auto"):
+            raise UsageError(
+                f"--pin puts layer '{layer}' into '{wish}'{did_you_mean(wish, regions)}\n"
+                f"  board '{board.name}' has {', '.join(regions)}; or say flash or auto"
+            )
+
+
+def _check_fits(needs: Needs, board: Board, room: Mapping[str, int], wishes: Wishes) -> None:
+    """Arena and inputs must fit before anything is pinned."""
+    budget = wishes.budget_sram
+    if budget is not None and needs.arena + fixed_bytes(board) > budget:
+        raise BoardError(
+            f"the model does not fit --budget-sram {budget:,}: arena {needs.arena:,} + stacks and variables "
+            f"{fixed_bytes(board):,} are {needs.arena + fixed_bytes(board):,} bytes\n  prune it, or raise the budget"
+        )
+    if max(needs.arena, needs.record) > max(room.values()) or needs.arena + needs.record > sum(room.values()):
+        raise _does_not_fit(needs, board, room, wishes)
+
+
+def _does_not_fit(needs: Needs, board: Board, room: Mapping[str, int], wishes: Wishes) -> BoardError:
+    rows = [f"  {name:<10} {free:>10,} bytes free" for name, free in room.items()]
+    pinned = [m for m in needs.movables if (wishes.pin_code if m.is_code else wishes.pin) == "all"]
+    pinned += [m for m in needs.movables if wishes.layers.get(m.layer) in room]
+    asked = sum(m.bytes for m in pinned)
+    first = f" + pinned {asked:,} (largest: {max(pinned, key=lambda m: m.bytes).layer})" if pinned else ""
+    return BoardError(
+        f"the model does not fit '{board.name}': it needs arena {needs.arena:,} + inputs of one sample "
+        f"{needs.record:,}{first}\n"
+        + "\n".join(rows)
+        + f"\n  try {'--pin auto, ' if pinned else ''}a smaller model, or a board with more SRAM (tinygen fit MODEL)"
+    )
