@@ -63,9 +63,9 @@ def cost_copy(b: BoundNode) -> float:
     return 3.0 * b.output.elements
 
 
-def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int) -> str:
-    """The first input of a TFLite operator, refused unless it has `rank` dimensions besides the batch."""
-    tensor = op.activation(0)
+def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int, index: int = 0) -> str:
+    """Input `index` of a TFLite operator, refused unless it has `rank` dimensions besides the batch."""
+    tensor = op.activation(index)
     if len(builder.shape(tensor)) != rank:
         raise op.error(f"its input has {len(builder.shape(tensor)) + 1} dimensions, {rank + 1} are allowed")
     return tensor
