@@ -16,7 +16,10 @@ from tests.support.tflite_files import small_file, tampered, tensor_named
 from tinygen.errors import ModelError, UnsupportedLayerError
 from tinygen.evaluate import reference
 from tinygen.frontend.tflite import load_tflite, read_tflite
+from tinygen.ops.activation import attrs_of
 from tinygen.spec import check
+from tinygen.tflite import walk
+from tinygen.tflite.guard import guard
 from tinygen.tflite.schema import schema
 
 # ---- refusals: each names the tensor or the layer and the value
@@ -177,6 +180,77 @@ def code(name: str, custom: bytes | None = None) -> Callable[[Any], None]:
 )  # fmt: skip
 def test_unsupported_operators(change: Callable[[Any], None], kind: str) -> None:
     refuse(change, rf"'first' \({kind}\) is not supported", UnsupportedLayerError)
+
+
+# ---- options and operands of another operator; our own bugs
+
+
+def exchange_options(model: Any) -> None:
+    """The convolution gets the options of the RESHAPE."""
+    first, flat = model.subgraphs[0].operators[0], model.subgraphs[0].operators[2]
+    first.builtinOptionsType, first.builtinOptions = flat.builtinOptionsType, flat.builtinOptions
+
+
+OPERANDS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "options": (exchange_options, r"'first' .*those of another operator \(ReshapeOptions\)"),
+    "weights are an activation": (
+        edit(lambda g: g.operators[1].inputs.__setitem__(1, g.operators[1].inputs[0])),
+        "'second' .*its weights are not in the file",
+    ),
+    "dense weights of a convolution": (
+        edit(lambda g: g.operators[3].inputs.__setitem__(1, g.operators[0].inputs[1])),
+        r"'last' .*its weights are of shape \[4, 3, 3, 3\]",
+    ),
+    "vector into a convolution": (
+        set_field("image", shape=np.array([1, 90], np.int32)),
+        "'first' .*its input has 2 dimensions, 4 are allowed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERANDS)
+def test_options_and_operands_of_another_operator(case: str) -> None:
+    refuse(*OPERANDS[case], UnsupportedLayerError)
+
+
+def test_concatenation_of_nothing() -> None:
+    def change(model: Any) -> None:
+        code("CONCATENATION")(model)
+        model.subgraphs[0].operators[0].inputs = None
+
+    refuse(change, "its input 0 is missing", UnsupportedLayerError)
+
+
+def test_output_of_a_transposed_convolution_is_an_image() -> None:
+    def change(model: Any) -> None:
+        code("TRANSPOSE_CONV")(model)
+        options = schema().TransposeConvOptionsT()
+        options.strideH = options.strideW = 1
+        operator = model.subgraphs[0].operators[0]
+        operator.builtinOptions = options
+        operator.builtinOptionsType = schema().BuiltinOptions.TransposeConvOptions
+        image, weights = operator.inputs[:2]
+        operator.inputs = np.array([weights, weights, image], np.int32)
+        tensor_named(model, "first").shape = np.array([1, 120], np.int32)
+
+    refuse(change, r"its output is \[120\], it must be \(height, width, channels\)", UnsupportedLayerError)
+
+
+@pytest.mark.parametrize("bug", [AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError])
+def test_a_bug_of_ours_is_not_called_damage(bug: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(op: Any, builder: Any) -> str:
+        raise bug("ours")
+
+    monkeypatch.setattr(walk, "handlers", lambda: {"CONV_2D": handler})
+    with pytest.raises(bug, match="ours"):
+        read_tflite(small_file())
+
+
+def test_only_what_the_parser_raises_is_damage() -> None:
+    with pytest.raises(AssertionError), guard("'x'"):
+        attrs_of("relu", nonsense=1.0)
+    with pytest.raises(ModelError, match="'x' is damaged: a part of it points outside"), guard("'x'"):
+        schema().Model.GetRootAs(b"1234567890", 2**31).Version()
 
 
 # ---- not a file

@@ -33,6 +33,20 @@ MODELS: tuple[Defect, ...] = (
         "tests/test_hostile_tflite.py::test_refusals[weights axis of the input]",
     ),
     Defect(
+        "tflite reader: a bug of tinygen is called damage to the file",
+        "tinygen/tflite/guard.py",
+        '.startswith("tinygen.")',
+        '.startswith("flatbuffers.")',
+        "tests/test_hostile_tflite.py::test_only_what_the_parser_raises_is_damage",
+    ),
+    Defect(
+        "tflite reader: options of another operator are taken",
+        "tinygen/tflite/reader.py",
+        "if type(options).__name__ != schema.options_name(self.kind):",
+        "if schema.options_name(self.kind) is None:",
+        "tests/test_hostile_tflite.py::test_options_and_operands_of_another_operator[options]",
+    ),
+    Defect(
         "tflite reader: scales of 0 are taken",
         "tinygen/tflite/parsing.py",
         "if not (np.isfinite(scale).all() and (scale > 0).all()):",

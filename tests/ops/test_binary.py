@@ -24,7 +24,8 @@ from tinygen import evaluate, ops
 from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import Graph, Node, QParams, Shape, Tensor
 from tinygen.ops import binary
-from tinygen.ops.binary import Attrs, NoAttrs
+from tinygen.ops.binary import Attrs
+from tinygen.ops.comparison import NoAttrs
 from tinygen.tflite.writer import TfliteWriter
 
 FREE = ("add", "sub", "mul")

@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder
 from tinygen.ops import binary
-from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, no_macs
+from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 
 LEFT_SHIFT = 20
@@ -130,7 +130,7 @@ OP = Op(
     inputs=("input1", "input2"),
     infer=binary.infer,
     real=real,
-    scaling=binary.free,
+    scaling=free,
     quantize=binary.quantize,
     params=params,
     reference=reference,

@@ -14,7 +14,6 @@ import numpy as np
 
 from tinygen.errors import ModelError
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
-from tinygen.ops.base import FREE, SAME, Scaling
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -26,11 +25,6 @@ class Attrs:
     """activation: a name in base.FUSED, applied by clamping the output."""
 
     activation: str = "none"
-
-
-@dataclass(frozen=True)
-class NoAttrs:
-    """maximum and minimum have nothing to set."""
 
 
 # ---- constraints
@@ -114,29 +108,7 @@ def _index(strides: Shape) -> str:
     return " + ".join(terms) or "0"
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Params of maximum and minimum."""
-
-    loops: Broadcast
-
-
-def cost_compare(b: BoundNode) -> float:
-    """Two loads, a comparison, a store."""
-    return 10.0 * b.output.elements
-
-
 # ---- quantization
-
-
-def free(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
-
-
-def same(b: BoundNode) -> Scaling:
-    """Inputs and output share one QParams, so that the integers themselves are compared."""
-    return SAME
 
 
 def constant_qparams(data: Array) -> QParams:
@@ -162,11 +134,6 @@ def _quantized(tensor: Tensor, name: str, qparams: QParams | None) -> Tensor:
 def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
     """A constant gets the QParams of its own range."""
     return quantized_constants(b)
-
-
-def quantize_same(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
-    """A constant is quantized as the activations are."""
-    return quantized_constants(b, output)
 
 
 def centred(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
@@ -273,11 +240,3 @@ def import_as(name: str) -> Callable[[TfliteOperator, GraphBuilder], str]:
         return builder.add(name, op.name, operands(op, builder), attrs, op.output_qparams())
 
     return from_tflite
-
-
-def import_same(name: str, op: TfliteOperator, builder: GraphBuilder) -> str:
-    """maximum or minimum from TFLite; refused when the tensors' quantizations differ."""
-    output = op.output_qparams()
-    if any(op.tensor(i).qparams != output for i in (0, 1)):
-        raise op.error("its inputs and its output must have the same scale and zero point")
-    return builder.add(name, op.name, operands(op, builder), NoAttrs(), output)

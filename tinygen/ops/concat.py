@@ -100,7 +100,7 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """CONCATENATION of activations."""
-    inputs = tuple(op.activation(i) for i in range(op.inputs))
+    inputs = tuple(op.activation(i) for i in range(max(op.inputs, 1)))
     rank = len(builder.shape(inputs[0])) + 1
     axis = axis_of(op, op.options.axis, rank)
     if axis == 0 or any(len(builder.shape(i)) + 1 != rank for i in inputs):

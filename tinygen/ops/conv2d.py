@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, per_output_channel
 from tinygen.ops.windows import (
     VALID,
@@ -141,7 +142,7 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """CONV_2D with its own quantization."""
-    x, weights = op.activation(0), op.tensor(1)
+    x, weights = of_rank(op, builder, 3), op.tensor(1)
     shape = builder.shape(x)
     window = convolution.import_window(op, shape, (weights.shape[1], weights.shape[2]))
     groups = shape[2] // weights.shape[3]

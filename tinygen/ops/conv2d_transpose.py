@@ -16,6 +16,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import Requant, bounded_accumulator, constants, per_output_channel, requant_of
 from tinygen.ops.windows import Pair, dilated, full_size, same_size, tf_offset
 
@@ -235,7 +236,9 @@ def _uncut(b: BoundNode) -> Pair:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """TRANSPOSE_CONV with its own quantization: the inputs are output shape, weights, activation, bias."""
-    weights, x, options = op.tensor(1), op.activation(2), op.options
+    weights, x, options = op.tensor(1), of_rank(op, builder, 3, index=2), op.options
+    if len(op.output_shape()) != 3:
+        raise op.error(f"its output is {list(op.output_shape())}, it must be (height, width, channels)")
     stride: Pair = (options.strideH, options.strideW)
     output: Pair = (op.output_shape()[0], op.output_shape()[1])
     size = same_size(output, stride)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
-from tinygen.ops.keras_common import as_2d, from_2d
 from tinygen.ops.movement import (
     Copied,
-    Span,
+    Spans,
     box_copy,
     constant_ints,
     cost_copy,
     few_axes,
-    height_width_spans,
+    keras_spans,
     one_scale,
     strides,
 )
@@ -29,11 +27,7 @@ if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
 
 
-@dataclass(frozen=True)
-class Attrs:
-    """spans: (before, behind) in elements, for each axis without the batch."""
-
-    spans: tuple[Span, ...]
+Attrs = Spans
 
 
 # ---- constraints
@@ -42,18 +36,6 @@ class Attrs:
 def something_left(b: BoundNode) -> bool:
     """the cropping must be 0 or more on each side, and leave at least one element along each axis"""
     return min(b.output.shape) > 0 and min(min(span) for span in b.attrs.spans) >= 0
-
-
-# ---- Keras
-
-
-def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """Cropping1D, Cropping2D. Cropping by nothing adds nothing."""
-    spans = height_width_spans(layer.cropping)
-    if not any(map(any, spans)):
-        return inputs[0]
-    two_d = as_2d(layer, inputs[0], builder)
-    return from_2d(layer, builder.add("crop", layer.name, (two_d.tensor,), Attrs(spans)), builder)
 
 
 # ---- shapes, evaluation
@@ -164,7 +146,7 @@ OP = Op(
     macs=no_macs,
     kernels=KERNELS,
     constraints=(something_left, few_axes, one_scale),
-    keras={"Cropping1D": from_keras, "Cropping2D": from_keras},
+    keras={"Cropping1D": keras_spans("crop", "cropping"), "Cropping2D": keras_spans("crop", "cropping")},
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"SLICE": from_slice, "STRIDED_SLICE": from_strided_slice},

@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import conv2d, convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, per_output_channel
 from tinygen.ops.windows import (
     VALID,
@@ -159,7 +160,7 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """DEPTHWISE_CONV_2D with its own quantization; its weights are (1, KH, KW, C * M)."""
-    x, stored = op.activation(0), op.tensor(1)
+    x, stored = of_rank(op, builder, 3), op.tensor(1)
     assert stored.data is not None
     window = convolution.import_window(op, builder.shape(x), (stored.shape[1], stored.shape[2]))
     q = stored.q if stored.q.axis is None else QParams(stored.q.scale, stored.q.zero_point, 2)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygen.graph import BoundNode, GraphBuilder, Shape
+from tinygen.ops.base import KerasHandler
+from tinygen.ops.keras_common import as_2d, from_2d
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -28,7 +30,27 @@ def few_axes(b: BoundNode) -> bool:
     return len(b.inputs[0].shape) <= 4
 
 
-def height_width_spans(value: Any) -> tuple[Span, Span, Span]:
+@dataclass(frozen=True)
+class Spans:
+    """Attrs of crop and pad. spans: (before, behind) in elements, for each axis without the batch."""
+
+    spans: tuple[Span, ...]
+
+
+def keras_spans(op: str, field: str) -> KerasHandler:
+    """Handler of Keras's 1D and 2D layers that cut off or add what their `field` says; nothing adds no node."""
+
+    def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
+        spans = _height_width_spans(getattr(layer, field))
+        if not any(map(any, spans)):
+            return inputs[0]
+        two_d = as_2d(layer, inputs[0], builder)
+        return from_2d(layer, builder.add(op, layer.name, (two_d.tensor,), Spans(spans)), builder)
+
+    return from_keras
+
+
+def _height_width_spans(value: Any) -> tuple[Span, Span, Span]:
     """Keras's `padding` or `cropping` of a 1D layer, (left, right), or 2D layer, per axis of (H, W, C)."""
     first, second = value
     if isinstance(first, int):
@@ -41,9 +63,9 @@ def cost_copy(b: BoundNode) -> float:
     return 3.0 * b.output.elements
 
 
-def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int) -> str:
-    """The first input of a TFLite operator, refused unless it has `rank` dimensions besides the batch."""
-    tensor = op.activation(0)
+def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int, index: int = 0) -> str:
+    """Input `index` of a TFLite operator, refused unless it has `rank` dimensions besides the batch."""
+    tensor = op.activation(index)
     if len(builder.shape(tensor)) != rank:
         raise op.error(f"its input has {len(builder.shape(tensor)) + 1} dimensions, {rank + 1} are allowed")
     return tensor

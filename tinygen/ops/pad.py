@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
-from tinygen.ops.keras_common import as_2d, from_2d
 from tinygen.ops.movement import (
     Copy,
-    Span,
+    Spans,
     box_copy,
     constant_ints,
     cost_copy,
     few_axes,
-    height_width_spans,
+    keras_spans,
     one_scale,
     strides,
 )
@@ -29,11 +28,7 @@ if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
 
 
-@dataclass(frozen=True)
-class Attrs:
-    """spans: (before, behind) in elements, for each axis without the batch."""
-
-    spans: tuple[Span, ...]
+Attrs = Spans
 
 
 # ---- constraints
@@ -43,18 +38,6 @@ def nothing_negative(b: BoundNode) -> bool:
     """the padding must be 0 or more on each side"""
     attrs: Attrs = b.attrs
     return min(min(span) for span in attrs.spans) >= 0
-
-
-# ---- Keras
-
-
-def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
-    """ZeroPadding1D, ZeroPadding2D. Padding by nothing adds nothing."""
-    spans = height_width_spans(layer.padding)
-    if not any(map(any, spans)):
-        return inputs[0]
-    two_d = as_2d(layer, inputs[0], builder)
-    return from_2d(layer, builder.add("pad", layer.name, (two_d.tensor,), Attrs(spans)), builder)
 
 
 # ---- shapes, evaluation
@@ -139,7 +122,7 @@ OP = Op(
     macs=no_macs,
     kernels=KERNELS,
     constraints=(nothing_negative, few_axes, one_scale),
-    keras={"ZeroPadding1D": from_keras, "ZeroPadding2D": from_keras},
+    keras={"ZeroPadding1D": keras_spans("pad", "padding"), "ZeroPadding2D": keras_spans("pad", "padding")},
     passes_factors=keeps_channels,
     to_tflite=to_tflite,
     passes_clamp=True,

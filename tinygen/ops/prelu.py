@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import binary
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, no_macs
+from tinygen.ops.base import Kernel, Op, free, no_macs
 from tinygen.ops.binary import Broadcast
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """The input's shape."""
     return shapes[0]
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
 
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
@@ -150,7 +145,7 @@ OP = Op(
     inputs=("input", "alpha"),
     infer=infer,
     real=real,
-    scaling=scaling,
+    scaling=free,
     quantize=binary.quantize,
     params=params,
     reference=reference,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import FREE, Kernel, Op, Scaling, clamp_bounds, clamp_real, no_macs, no_quantize
+from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs, no_quantize
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -30,11 +30,6 @@ class Attrs:
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """The input's shape."""
     return shapes[0]
-
-
-def scaling(b: BoundNode) -> Scaling:
-    """The output has its own range."""
-    return FREE
 
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
@@ -109,7 +104,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
-    scaling=scaling,
+    scaling=free,
     quantize=no_quantize,
     params=params,
     reference=reference,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import add, binary
-from tinygen.ops.base import Kernel, Op, clamp_real, no_macs
+from tinygen.ops.base import Kernel, Op, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs
 
 
@@ -31,7 +31,7 @@ OP = Op(
     inputs=("input1", "input2"),
     infer=binary.infer,
     real=real,
-    scaling=binary.free,
+    scaling=free,
     quantize=binary.quantize,
     params=add.params,
     reference=reference,

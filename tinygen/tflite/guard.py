@@ -1,33 +1,34 @@
-"""What a damaged file makes Python raise becomes one ModelError."""
+"""What a damaged file makes the parser of FlatBuffers raise becomes one ModelError."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tinygen.errors import ModelError, TinygenError
+from tinygen.errors import ModelError
 
 
 @contextmanager
 def guard(where: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes Python raise into a ModelError that says where it happened."""
+    """Around code that reads the file: a ModelError says where it is damaged.
+
+    Offsets that lead out of the file make the parser raise all sorts of exceptions, so who raised it decides: what
+    tinygen's own code raises, it raises on purpose or by a bug, and passes as it is.
+    """
     try:
         yield
-    except TinygenError:
-        raise
     except Exception as error:
+        if _is_ours(error):
+            raise
         raise ModelError(
-            f"{where} is damaged: {_cause(error)}\n"
+            f"{where} is damaged: a part of it points outside the file\n"
             "  export the model again, or check that the file was copied completely"
         ) from error
 
 
-def _cause(error: BaseException) -> str:
-    """What a user can make of an exception while parsing: mostly an offset that leads out of the file."""
-    why = " ".join(str(error).split())[:120]
-    if isinstance(error, (struct.error, IndexError, TypeError)) or "buffer" in why:
-        return "a part of it points outside the file"
-    if isinstance(error, AttributeError):
-        return "its attributes are those of another operator"
-    return f"{type(error).__name__}: {why}" if why else type(error).__name__
+def _is_ours(error: Exception) -> bool:
+    """True when the innermost Python code that raised belongs to tinygen."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("tinygen.")

@@ -16,8 +16,13 @@ from tinygen.tflite.writer import FUSED_NAMES
 if TYPE_CHECKING:
     from tinygen.tflite.walk import Reading
 
-WEIGHTS_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}
-"""Kinds whose input 1 holds weights -> the axis of their output channels."""
+WEIGHTS = {
+    "CONV_2D": (4, 0),
+    "DEPTHWISE_CONV_2D": (4, 3),
+    "TRANSPOSE_CONV": (4, 0),
+    "FULLY_CONNECTED": (2, 0),
+}
+"""Kinds whose input 1 holds weights -> how many dimensions these have, which one is the output channels."""
 
 GEOMETRY = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "filterHeight", "filterWidth")
 """Options that count elements."""
@@ -43,6 +48,8 @@ class TfliteOperator:
         options = self._reading.file.options(self._record)
         if options is None:
             raise self.error("its attributes are missing in the file")
+        if type(options).__name__ != schema.options_name(self.kind):
+            raise self.error(f"its attributes are those of another operator ({type(options).__name__[:-1]})")
         for field in GEOMETRY:
             value = getattr(options, field, 1)
             if not 1 <= value <= MAX_GEOMETRY:
@@ -63,6 +70,8 @@ class TfliteOperator:
     def tensor(self, i: int) -> Tensor:
         """Input i: an activation of the builder (without batch), or a constant as stored."""
         record = self._input(i)
+        if i == 1 and self.kind in WEIGHTS:
+            self._check_weights(record)
         if record.data is None:
             return self._reading.builder.tensor(self._reading.activation(record, self))
         if record.kind not in ("int8", "int32"):
@@ -71,8 +80,6 @@ class TfliteOperator:
             )
         if record.kind == "int8" and record.qparams is None:
             raise self.error(f"its int8 input {i} has no scale")
-        if i == 1 and self.kind in WEIGHTS_AXIS:
-            self._check_weights(record)
         data = record.data.astype(record.data.dtype.newbyteorder("="), copy=False)
         return Tensor(self._constant_name(i), data.shape, record.kind, record.qparams, data)  # type: ignore[arg-type]
 
@@ -141,11 +148,14 @@ class TfliteOperator:
         return self._reading.file.tensor(self._record.inputs[i])
 
     def _constant_name(self, i: int) -> str:
-        return f"{self.name}/{'weights' if i == 1 and self.kind in WEIGHTS_AXIS else f'constant_{i}'}"
+        return f"{self.name}/{'weights' if i == 1 and self.kind in WEIGHTS else f'constant_{i}'}"
 
     def _check_weights(self, record: TensorRecord) -> None:
-        """int8 weights, symmetric, per tensor or per output channel."""
-        axis, q = WEIGHTS_AXIS[self.kind], record.qparams
+        """Constant int8 weights, symmetric, per tensor or per output channel."""
+        (rank, axis), q = WEIGHTS[self.kind], record.qparams
+        if record.data is None or len(record.shape) != rank:
+            what = "not in the file" if record.data is None else f"of shape {list(record.shape)}"
+            raise self.error(f"its weights are {what}: they must be constants of {rank} dimensions")
         if record.kind != "int8" or q is None:
             raise self.error(f"its weights are {record.kind}, they must be int8 with a scale")
         if any(q.zero_point):

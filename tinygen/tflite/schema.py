@@ -48,5 +48,13 @@ def activation_names() -> Mapping[int, str]:
     return _inverted(schema().ActivationFunctionType)
 
 
+@cache
+def options_name(kind: str) -> str | None:
+    """Name of the class that holds the options of an operator, such as CONV_2D -> Conv2DOptionsT; None: has none."""
+    wanted = {"AVERAGE_POOL_2D": "POOL_2D", "MAX_POOL_2D": "POOL_2D"}.get(kind, kind)
+    lower = f"{wanted.replace('_', '')}OptionsT".lower()
+    return next((name for name in vars(schema()) if name.lower() == lower), None)
+
+
 def _inverted(enum: type) -> Mapping[int, str]:
     return MappingProxyType({v: k for k, v in vars(enum).items() if not k.startswith("_")})

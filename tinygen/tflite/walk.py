@@ -11,7 +11,6 @@ from tinygen.errors import ModelError, bytes_text, did_you_mean
 from tinygen.graph import Graph, GraphBuilder, QParams, Shape, Tensor
 from tinygen.tflite import names
 from tinygen.tflite.checks import check_scaling, checked_qparams, checked_shape, shifted
-from tinygen.tflite.guard import guard
 from tinygen.tflite.parsing import MAX_TOTAL_BYTES, OperatorRecord, TensorRecord, TfliteFile
 from tinygen.tflite.reader import TfliteOperator
 
@@ -111,9 +110,8 @@ class Reading:
         handler = handlers().get(record.kind)
         if handler is None:
             raise operator.error(_why_unknown(record.kind))
-        with guard(f"'{self.file.name}': operator '{operator.name}' ({record.kind})"):
-            output = handler(operator, self.builder)
-            self._check_output(operator, self.builder.tensor(output))
+        output = handler(operator, self.builder)
+        self._check_output(operator, self.builder.tensor(output))
         self._known[record.outputs[0]] = output
 
     def _check_operands(self, record: OperatorRecord) -> None:
