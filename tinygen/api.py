@@ -19,6 +19,7 @@ from tinygen.graph import Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
+from tinygen.placement import read_wishes
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.project import Project
@@ -85,16 +86,22 @@ def compile(
     calibration: str = "auto",
     arena: Arena = "caller",
     labels: Sequence[str] = (),
+    pin: str = "auto",
+    pin_code: str = "auto",
+    budget_sram: int | None = None,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for a board; written to `out` when given, whole or not at all.
 
+    pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
+
     representative: calibration samples (needed for float models). eval: labelled samples; with max_drop (points for
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels))
+    wishes = read_wishes(pin, pin_code, budget_sram)
+    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes)
     target = load_board(board)
     loaded = load(model, input_shape)
     calibrating = _representative(loaded.graph, model, representative, samples)

@@ -65,7 +65,7 @@ def make_project(compiled: Compiled, board: Board, manifest: Mapping[str, Any]) 
     manifest = {**manifest, "quantization": quantization_of(compiled)}
     files = {**compiled.library.files, GRAPH_FILE: serialization.graph_to_json(compiled.graph)}
     run_id = project.run_id_of(manifest, files)
-    files |= firmware.firmware_files([compiled.library], board, run_id)
+    files |= firmware.firmware_files([compiled.library], board, run_id, compiled.placement)
     board_text = {"board.toml": board.text}
     return project.with_manifest(manifest, {**files, **board_text}, run_id)
 

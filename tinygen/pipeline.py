@@ -1,6 +1,6 @@
 """The compiler in one function: start reading here.
 
-    load -> fuse -> calibrate -> quantize -> simplify -> schedule -> select -> plan -> verify -> emit
+    load -> fuse -> calibrate -> quantize -> simplify -> schedule -> select -> plan -> verify -> emit -> place
 
 Every stage is a pure function from frozen data to frozen data; loading and writing stand around this (api.py).
 """
@@ -8,15 +8,17 @@ Every stage is a pure function from frozen data to frozen data; loading and writ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinygen import spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.decisions import Decision
 from tinygen.emission import Arena, Library, emit_library
+from tinygen.firmware import needs_of
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
+from tinygen.placement import Placement, Wishes, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -35,17 +37,21 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose. name: C prefix. labels: class names of output 0."""
+    """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where."""
 
     name: str = "model"
     calibration: str = "auto"
     arena: Arena = "caller"
     labels: tuple[str, ...] = ()
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Everything that compiling made. fused: the float graph that was quantized (None for an int8 model)."""
+    """Everything that compiling made. fused: the float graph that was quantized (None for an int8 model).
+
+    placement: None without a board.
+    """
 
     graph: Graph
     fused: Graph | None
@@ -53,6 +59,7 @@ class Compiled:
     program: Program
     plan: MemoryPlan
     library: Library
+    placement: Placement | None
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -76,8 +83,20 @@ def compile_graph(
         quantized = quantize(fused, calibration, options.calibration, lambda d, t: report("quantize", d, t))
         graph, decisions = quantized.graph, quantized.decisions
     graph = spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
+    return lower(graph, board, options, fused, decisions)
+
+
+def lower(
+    graph: Graph,
+    board: Board | None,
+    options: Options,
+    fused: Graph | None = None,
+    decisions: tuple[Decision, ...] = (),
+) -> Compiled:
+    """From the final int8 graph to C and its places in the board's memory. Raises BoardError when it does not fit."""
     program = select(graph, board)
     memory = plan(program)
     verify(program, memory)
     library = emit_library(program, memory, options.name, options.arena, options.labels)
-    return Compiled(graph, fused, decisions, program, memory, library)
+    placement = place(needs_of([library]), board, options.wishes) if board else None
+    return Compiled(graph, fused, decisions, program, memory, library, placement)

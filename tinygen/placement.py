@@ -8,8 +8,10 @@ placement_check.py proves the result on the linked image without sharing code wi
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from tinygen.boards import Board, Region
 from tinygen.errors import BoardError, UsageError, did_you_mean
 
 Pin = Literal["auto", "all", "none"]
+PINS: tuple[Pin, ...] = ("auto", "all", "none")
 HANDLER_STACK_BYTES = 512
 """Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
 OWN_DATA_BYTES = 64
@@ -69,6 +72,32 @@ class Wishes:
     pin_code: Pin = "auto"
     layers: Mapping[str, str] = field(default_factory=dict)
     budget_sram: int | None = None
+
+
+def read_wishes(pin: str, pin_code: str = "auto", budget_sram: int | None = None) -> Wishes:
+    """Wishes from the command line's words. pin: one of PINS, or a .toml file with layers. Raises UsageError."""
+    code = _pin("--pin-code", pin_code, ", or leave it out")
+    if not pin.endswith(".toml"):
+        return Wishes(_pin("--pin", pin, " or a .toml file"), code, {}, budget_sram)
+    try:
+        data = tomllib.loads(Path(pin).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise UsageError(f"--pin '{pin}' cannot be read: {problem}") from None
+    layers = data.pop("layers", {})
+    general = data.pop("default", "auto")
+    if data or not isinstance(layers, dict) or not all(isinstance(v, str) for v in layers.values()):
+        raise UsageError(
+            f"--pin '{pin}' is not understood{f': unknown key {next(iter(data))!r}' if data else ''}\n"
+            '  it may hold default = "auto" (or "all", "none") and a table [layers] with lines like conv2d_3 = "sram"'
+        )
+    return Wishes(_pin(f"default of '{pin}'", str(general), ""), code, layers, budget_sram)
+
+
+def _pin(what: str, value: str, more: str) -> Pin:
+    for known in PINS:
+        if value == known:
+            return known
+    raise UsageError(f"{what} is '{value}'{did_you_mean(value, PINS)}\n  allowed: {', '.join(PINS)}{more}")
 
 
 @dataclass(frozen=True)
