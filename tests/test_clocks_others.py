@@ -205,6 +205,16 @@ def test_external_flash_of_the_nrf52840_dk() -> None:
     assert board.region("qspi").wait_states + 1 == chip.external_cycles == 304
 
 
+def test_pins_and_debug_port_of_the_nrf52840_dk() -> None:
+    chip, steps = Nrf52840(), load_board("nrf52840_dk").startup.steps
+    chip.play(steps)
+    assert chip.words[0x40000558] == 0x5A and chip.words[0x4001E540] == 1, "debug port and instruction cache"
+    chip = Nrf52840()
+    chip.play(changed(steps, "P0 OUTSET", value=0x00C00000))
+    with pytest.raises(StartError, match=r"P0\.06 floats"):
+        _ = chip.console_hz
+
+
 def test_flexram_of_the_teensy41_is_split_as_described() -> None:
     chip, board = Imxrt1062(), load_board("teensy41")
     chip.play(board.startup.steps)

@@ -7,7 +7,9 @@ from typing import ClassVar
 from tests.support.clock_trees.playing import Chip, require
 
 HFCLKSTART, HFCLKSTAT = 0x40000000, 0x4000040C
+APPROTECT_DISABLE = 0x40000558
 ICACHECNF = 0x4001E540
+TX_PIN = 6
 OUTSET, DIRSET = 0x50000508, 0x50000518
 QSPI = 0x40029000
 ACTIVATE, READY, ENABLE = QSPI, QSPI + 0x100, QSPI + 0x500
@@ -24,7 +26,9 @@ class Nrf52840(Chip):
     """64 MHz always: from the RC oscillator, or from the crystal when that was started and waited for."""
 
     RESET: ClassVar[dict[int, int]] = {
-        **dict.fromkeys((HFCLKSTART, ICACHECNF, OUTSET, DIRSET, ACTIVATE, READY, ENABLE), 0),
+        **dict.fromkeys(
+            (APPROTECT_DISABLE, HFCLKSTART, ICACHECNF, OUTSET, DIRSET, ACTIVATE, READY, ENABLE), 0
+        ),
         **dict.fromkeys((SCK, CSN, IO0, IO1, IO2, IO3), DISCONNECTED),
         HFCLKSTAT: 0x00010000,
         XIPOFFSET: 0,
@@ -68,7 +72,8 @@ class Nrf52840(Chip):
 
     @property
     def console_hz(self) -> int:
-        """PCLK16M."""
+        """PCLK16M, when the pin idles high while the UART does not drive it."""
+        require(self.words[OUTSET] & self.words[DIRSET] & 1 << TX_PIN != 0, "P0.06 floats")
         return 16_000_000
 
     @property
