@@ -80,6 +80,21 @@ def test_the_serial_flash_of_the_disco_is_mapped() -> None:
     assert -(-line * prescaler // (32 // region.width)) - 1 == region.wait_states
 
 
+def test_the_disco_forbids_reads_beyond_its_serial_flash() -> None:
+    """Armv7-M Architecture Reference Manual, B3.5: the region of the higher number wins; size is 2 << SIZE."""
+    board = load_board("disco_f746ng")
+    written = [(s.address, s.value) for s in board.startup.steps if s.kind == "write"]
+    mpu = [(a, v) for a, v in written if 0xE000ED90 <= a < 0xE000EDC0]
+    assert [a & 0xFF for a, _ in mpu] == [0x98, 0x9C, 0xA0, 0x98, 0x9C, 0xA0, 0x94]
+    (_, first), (_, base), (_, forbidden), (_, second), (_, chip), (_, allowed), (_, control) = mpu
+    region = board.region("qspi")
+    assert 0 < first < second and control == 5 and base == chip == region.origin
+    assert (forbidden >> 24 & 7, forbidden >> 28 & 1, 2 << (forbidden >> 1 & 31)) == (0, 1, 256 << 20)
+    assert (allowed >> 24 & 7, allowed >> 28 & 1, 2 << (allowed >> 1 & 31)) == (6, 0, region.length)
+    assert forbidden & allowed & 1 and allowed >> 16 & 3 == 2
+    assert written.index(mpu[-1]) < written.index((stm32f7.QUADSPI + 0x14, 0x0E20253B))
+
+
 def without(steps: Steps, why: str) -> Steps:
     left = [s for s in steps if why not in s.why]
     assert len(left) == len(steps) - 1
