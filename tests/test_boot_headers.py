@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from tests.support import tinyfw
+from tinygen import building
 from tinygen.boards import Board, load_board
 from tinygen.ctext import environment
 
@@ -154,3 +156,17 @@ def test_image_vector_table_of_the_teensy41(tmp_path: Path) -> None:
     start, length, plugin = struct.unpack_from("<3I", data, boot_data - base)
     assert (start, plugin) == (base, 0)
     assert 0x2000 < length <= board.code.length
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize(("name", "size"), [("pico", 0x100), ("teensy41", 0x2000)])
+def test_a_whole_image_starts_with_its_boot_header(tmp_path: Path, name: str, size: int) -> None:
+    board = load_board(name)
+    image = building.build(tinyfw.project(tmp_path / "project", board), board)
+    with image.elf.open("rb") as file:
+        elf = ELFFile(file)
+        found, vectors = (elf.get_section_by_name(n) for n in (".boot_header", ".vectors"))
+        assert (found["sh_addr"], vectors["sh_addr"]) == (board.code.origin, board.code.origin + size)
+        assert found.data() == header(board, tmp_path)
+        stack, reset = struct.unpack_from("<II", vectors.data())
+    assert board.ram.origin < stack <= board.ram.end and board.code.origin < reset < board.code.end
