@@ -202,7 +202,7 @@ def test_external_flash_of_the_nrf52840_dk() -> None:
     chip, board = Nrf52840(), load_board("nrf52840_dk")
     chip.play(board.startup.steps)
     assert chip.external_ready and chip.qspi_hz == 16_000_000
-    assert board.region("qspi").wait_states + 1 == chip.external_cycles == 304
+    assert board.region("qspi").wait_states + 1 == chip.external_cycles == 292
 
 
 def test_pins_and_debug_port_of_the_nrf52840_dk() -> None:
