@@ -83,5 +83,5 @@ class Nrf52840(Chip):
 
     @property
     def external_cycles(self) -> int:
-        """Core cycles of one word: command, 24 address bits, 8 dummy bits, 32 data bits, then chip select high (in 62.5 ns)."""
+        """Core cycles of one word: command, address, dummy and data bits, chip select high (in 62.5 ns)."""
         return (8 + 24 + 8 + 32) * self.cpu_hz // self.qspi_hz + 4 * self.field(IFCONFIG1, 0, 8)
