@@ -20,6 +20,7 @@ from typing import NamedTuple
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from tinygen import placement_check
 from tinygen.boards import Board
 from tinygen.errors import BoardError, OutputError, ToolError
 from tinygen.firmware import DESCRIPTION, Description
@@ -81,12 +82,16 @@ class Toolchain:
 def build(project: Path, board: Board) -> Firmware:
     """Build the project for its board into build/<board>/firmware.elf.
 
-    Raises ToolError: no compiler, or it refuses the sources; BoardError: the image does not fit the board.
+    Raises ToolError: no compiler, or it refuses the sources; BoardError: the image does not fit the board, or is not
+    laid out as firmware.json plans it.
     """
     sources = _sources(project, ("src", "lib"))
     link = ("-nostartfiles", f"-T{project / 'board.ld'}", "-Wl,--gc-sections", "-specs=nano.specs")
     flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE)
-    return _build(project, Toolchain("board", "arm-none-eabi-gcc", flags, link, sources), board.name)
+    firmware = _build(project, Toolchain("board", "arm-none-eabi-gcc", flags, link, sources), board.name)
+    if (table := placement_check.read_table(project / DESCRIPTION)) is not None:
+        placement_check.check(firmware.elf, board, table, placement_check.read_arrays(project / "lib"))
+    return firmware
 
 
 def build_host(project: Path, sanitize: bool = False) -> Firmware:

@@ -105,7 +105,8 @@ def firmware_files(
     """
     models = _models(libraries)
     check_guard(board)
-    context = _context(models, board, run_id, placement or place(needs_of(libraries), board))
+    placement = placement or place(needs_of(libraries), board)
+    context = _context(models, board, run_id, placement)
     paths = {
         "src/main.c": "main.c.j2",
         "src/tg_harness.c": "tg_harness.c",
@@ -119,8 +120,17 @@ def firmware_files(
     files = {
         path: environment().get_template(f"firmware/{name}").render(context) for path, name in paths.items()
     }
-    description = asdict(Description(run_id, board.name, models))
+    description = {**asdict(Description(run_id, board.name, models)), "placement": placement_table(placement)}
     return {**files, DESCRIPTION: json.dumps(description, indent=2) + "\n"}
+
+
+def placement_table(placement: Placement) -> dict[str, Any]:
+    """The part of firmware.json that placement_check.py holds the linked image to."""
+    pins = [
+        {"symbol": p.movable.symbol, "layer": p.movable.layer, "role": p.movable.role, "region": p.region}
+        for p in placement.pins
+    ]
+    return {"arena": placement.arena, "inputs": placement.inputs, "pins": pins}
 
 
 def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
