@@ -1,19 +1,106 @@
-"""What code weighs before a compiler has seen it."""
+"""What code weighs before a compiler has seen it: sizes measured once, kept in code_sizes.json, looked up by kernel.
+
+A kernel's size is linear in what its C looks like: its tokens (branches that the template left out are missing) and
+how many of its numbers are 0 and 1 (loops of one turn and additions of nothing vanish). The coefficients come from
+arm-none-eabi-gcc with the flags of building.py; `python -m benchmarks.code_sizes --write` measures them anew.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
-BYTES_PER_TOKEN = 1.6
-"""Thumb-2 bytes per identifier, number or operator of a kernel's C at -O2; see benchmarks and docs."""
+from tinygen.boards import Board
+
+Encoding = Literal["thumb1", "thumb2", "helium"]
+"""Instruction sets that differ in size: ARMv6-M, ARMv7-M and ARMv8-M, ARMv8.1-M with Helium."""
+ENCODINGS: tuple[Encoding, ...] = ("thumb1", "thumb2", "helium")
+
+TABLE = Path(__file__).with_name("code_sizes.json")
+ANY = "*"
+"""Entry of the table for kernels that it does not know."""
+VECTORS = 192
+"""Bytes of the vector table."""
+STEP_BYTES = 16
+"""Bytes of one start-up step: address, mask, value, kind."""
 BYTES_PER_CYCLE = 2.6
 """Bytes of code fetched per cycle of the kernels' cost: an instruction has 2 or 4 bytes and takes a cycle or more."""
 
 
-def function_bytes(text: str) -> int:
-    """Estimated bytes of a kernel's code from its C."""
-    code = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
-    return int(BYTES_PER_TOKEN * len(re.findall(r"\w+|[^\w\s]", code)))
+@dataclass(frozen=True)
+class Features:
+    """What a kernel's C looks like: tokens without comments, and how many of them are the numbers 1 and 0."""
+
+    tokens: int
+    ones: int
+    zeros: int
+
+    @classmethod
+    def of(cls, text: str) -> Features:
+        """Those of a C function."""
+        tokens = re.findall(r"\w+|[^\w\s]", re.sub(r"/\*.*?\*/", " ", text, flags=re.S))
+        return cls(len(tokens), tokens.count("1"), tokens.count("0"))
+
+
+def encoding_of(cpu: str) -> Encoding:
+    """The instruction set of a core, as far as sizes differ."""
+    if cpu in ("cortex-m0", "cortex-m0plus"):
+        return "thumb1"
+    return "helium" if cpu == "cortex-m55" else "thumb2"
+
+
+@cache
+def table() -> Mapping[str, Any]:
+    """code_sizes.json: per encoding kernels -> coefficients, the entry function, the firmware around it."""
+    data: Mapping[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return data
+
+
+def function_bytes(kernel: str, text: str, encoding: Encoding = "thumb2") -> int:
+    """Estimated bytes of a kernel's code. kernel: name of its template; text: its C."""
+    known = table()[encoding]["kernels"]
+    entry, f = known.get(kernel, known[ANY]), Features.of(text)
+    constant, token, one, zero = entry["linear"]
+    low, high = entry["range"]
+    size = constant + token * f.tokens + one * f.ones + zero * f.zeros
+    return int(min(max(size, low), high) + 0.5)
+
+
+def entry_bytes(calls: int, arguments: int, encoding: Encoding = "thumb2") -> int:
+    """Estimated bytes of name_invoke(), name_input() and name_output(). arguments: of all calls together."""
+    constant, call, argument = table()[encoding]["entry"]
+    return int(constant + call * calls + argument * arguments + 0.5)
+
+
+def helper_bytes(kernels: Iterable[str], encoding: Encoding = "thumb2") -> int:
+    """Bytes of the compiler's own functions that these kernels call (signed division on ARMv6-M)."""
+    helpers = table()[encoding]["helpers"]
+    return int(helpers["bytes"]) if set(kernels) & set(helpers["kernels"]) else 0
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What every image of a board carries besides a model. text: code; data: vectors, boot header, texts and steps."""
+
+    text: int
+    data: int
+
+    @property
+    def bytes(self) -> int:
+        """Both."""
+        return self.text + self.data
+
+
+def firmware_bytes(board: Board, header: int = 0) -> Fixed:
+    """Estimated bytes of the firmware around a model. header: those of the boot header."""
+    entry = table()[encoding_of(board.cpu)]["firmware"]
+    data = VECTORS + header + int(entry["rodata"]) + STEP_BYTES * len(board.startup.steps)
+    return Fixed(int(entry["text"]), data)
 
 
 def executed_bytes(cycles: float) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tinygen import ops
 from tinygen.access import Traffic
-from tinygen.code_size import executed_bytes, function_bytes
+from tinygen.code_size import Encoding, entry_bytes, executed_bytes, function_bytes, helper_bytes
 from tinygen.ctext import C_TYPES, Symbols, check_prefix, environment
 from tinygen.errors import UsageError
 from tinygen.graph import Array, Graph, Tensor
@@ -26,7 +26,7 @@ Arena = Literal["caller", "library"]
 
 @dataclass(frozen=True)
 class Library:
-    """The C library of one model. files: path below the project folder -> text. Sizes in bytes."""
+    """The C library of one model. files: path below the project folder -> text. Bytes; code_bytes: estimated."""
 
     name: str
     files: Mapping[str, str]
@@ -35,6 +35,7 @@ class Library:
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
     constant_bytes: int
+    code_bytes: int
     movables: tuple[Movable, ...]
     arena_traffic: Traffic
 
@@ -57,9 +58,10 @@ class ConstantArray:
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """A kernel as C. layer: the first that it executes."""
+    """A kernel as C. kernel: name of its template; layer: the first that it executes."""
 
     symbol: str
+    kernel: str
     text: str
     layer: str
 
@@ -76,8 +78,8 @@ class Call:
 class _Emitter:
     """Collects constant arrays and kernel functions of one model, each distinct one once, and what is read of them."""
 
-    def __init__(self, prefix: str) -> None:
-        self.symbols = Symbols(prefix)
+    def __init__(self, prefix: str, encoding: Encoding) -> None:
+        self.symbols, self.encoding = Symbols(prefix), encoding
         self.arrays: dict[tuple[str, bytes], ConstantArray] = {}
         self.functions: dict[str, KernelFunction] = {}  # body with a placeholder -> function
         self.read: Counter[str] = Counter()  # symbol -> bytes read in one inference
@@ -99,7 +101,7 @@ class _Emitter:
         body = template.render(fn="@FN@", p=ops.get(b.node.op).params(b))
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
-            self.functions[body] = KernelFunction(name, body.replace("@FN@", name), b.name)
+            self.functions[body] = KernelFunction(name, kernel.name, body.replace("@FN@", name), b.name)
         function = self.functions[body]
         self.read[function.symbol] += executed_bytes(kernel.cost(b))
         return function.symbol
@@ -117,11 +119,23 @@ class _Emitter:
                 f.symbol,
                 f.layer,
                 "code",
-                Traffic(function_bytes(f.text), self.read[f.symbol], 4, "instructions"),
+                Traffic(self.size_of(f), self.read[f.symbol], 4, "instructions"),
             )
             for f in self.functions.values()
         )
         return (*arrays, *functions)
+
+    def size_of(self, function: KernelFunction) -> int:
+        """Estimated bytes of a kernel's code."""
+        return function_bytes(function.kernel, function.text, self.encoding)
+
+    def code_bytes(self, calls: Sequence[Call]) -> int:
+        """Estimated bytes of all code: the kernels, the functions of the API, and what of the compiler's they call."""
+        made = [call for call in calls if call.function]
+        kernels = {f.kernel for f in self.functions.values()}
+        entry = entry_bytes(len(made), sum(len(call.arguments) for call in made), self.encoding)
+        sizes = sum(self.size_of(f) for f in self.functions.values())
+        return sizes + entry + helper_bytes(kernels, self.encoding)
 
     def call(self, index: int, step: Step, plan: MemoryPlan) -> Call:
         """The step as a C call."""
@@ -152,7 +166,7 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
 
-def _class_count(graph: Graph, labels: Sequence[str]) -> int | None:
+def class_count(graph: Graph, labels: Sequence[str]) -> int | None:
     """Classes of output 0: as many as labels, or as a softmax has; None where the model is no classifier."""
     output = graph.output_tensors[0]
     if labels and len(labels) != output.elements:
@@ -168,10 +182,18 @@ def _class_count(graph: Graph, labels: Sequence[str]) -> int | None:
 
 
 def emit_library(
-    program: Program, plan: MemoryPlan, name: str, arena: Arena = "caller", labels: Sequence[str] = ()
+    program: Program,
+    plan: MemoryPlan,
+    name: str,
+    arena: Arena = "caller",
+    labels: Sequence[str] = (),
+    encoding: Encoding = "thumb2",
 ) -> Library:
-    """The library's files below lib/<name>/. name: C prefix (check_prefix). labels: class names of output 0."""
-    emitter = _Emitter(check_prefix(name))
+    """The library's files below lib/<name>/. name: C prefix (check_prefix). labels: class names of output 0.
+
+    encoding: that of the core; the text does not depend on it, the estimated sizes do.
+    """
+    emitter = _Emitter(check_prefix(name), encoding)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
     graph = program.graph
     context: dict[str, Any] = {
@@ -183,7 +205,7 @@ def emit_library(
         "arena_bytes": plan.arena_bytes,
         "own_arena": arena == "library",
         "labels": list(labels),
-        "class_count": _class_count(graph, labels),
+        "class_count": class_count(graph, labels),
         "arrays": list(emitter.arrays.values()),
         "functions": [f.text for f in emitter.functions.values()],
         "calls": calls,
@@ -203,6 +225,7 @@ def emit_library(
         input_sizes=tuple(t.elements for t in graph.input_tensors),
         output_sizes=tuple(t.elements for t in graph.output_tensors),
         constant_bytes=sum(a.values.nbytes for a in emitter.arrays.values()),
+        code_bytes=emitter.code_bytes(calls),
         movables=emitter.movables(),
         arena_traffic=arena_traffic(program, plan),
     )

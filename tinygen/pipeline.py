@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tinygen import spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
+from tinygen.code_size import encoding_of
 from tinygen.decisions import Decision
 from tinygen.emission import Arena, Library, emit_library
 from tinygen.firmware import needs_of
@@ -97,6 +98,7 @@ def lower(
     program = select(graph, board)
     memory = plan(program)
     verify(program, memory)
-    library = emit_library(program, memory, options.name, options.arena, options.labels)
+    encoding = encoding_of(board.cpu) if board else "thumb2"
+    library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
     placement = place(needs_of([library]), board, options.wishes) if board else None
     return Compiled(graph, fused, decisions, program, memory, library, placement)

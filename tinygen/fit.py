@@ -1,0 +1,284 @@
+"""Does a model fit a board? Answered in seconds, before anything is generated and before a Keras model is trained.
+
+Sizes of int8 tensors, of the arena and of code depend on shapes, not on trained values: a float model is quantized
+with made-up samples and plain min-max ranges. What a real compile may change: docs/boards.md, "Does it fit?".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygen import ops, pipeline, spec
+from tinygen.boards import Board
+from tinygen.calibration import calibrate
+from tinygen.code_size import Encoding, encoding_of, firmware_bytes
+from tinygen.decisions import Options as QuantizationOptions
+from tinygen.emission import Library, emit_library
+from tinygen.errors import BoardError, DataError
+from tinygen.firmware import HEADER_BYTES, check_guard, needs_of
+from tinygen.fusion import fuse
+from tinygen.graph import Graph
+from tinygen.placement import Needs, Placement, Wishes, fixed_bytes, place, rooms
+from tinygen.planning import MemoryPlan, plan
+from tinygen.program import Program, select
+from tinygen.quantization import quantize
+from tinygen.samples import Samples
+from tinygen.scheduling import schedule
+from tinygen.simplification import simplify
+
+SAMPLES = 2
+"""Made-up samples: ranges must exist, what they are does not matter."""
+ENDS = ((-1.0, 1.0), (0.0, 1.0), (0.5, 1.0))
+"""Ranges of made-up samples, tried in turn until every activation is a finite number."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Bytes of one memory. parts: what takes how many; room: how many there are."""
+
+    parts: tuple[tuple[str, int], ...]
+    room: int
+
+    @property
+    def needed(self) -> int:
+        """All parts together."""
+        return sum(size for _, size in self.parts)
+
+    @property
+    def over(self) -> int:
+        """Bytes too many; 0 where everything fits."""
+        return max(self.needed - self.room, 0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One board's answer. flash: of the code region; sram: all writable memory. pinned: bytes of weights and tables
+    that are copied into faster memory, pinned_code: estimated bytes of kernels.
+
+    reasons: why it does not fit, in words; advice: what would make it fit. Both empty where it fits.
+    """
+
+    board: Board
+    flash: Shares
+    sram: Shares
+    constants: int
+    pinned: int
+    pinned_code: int
+    placement: Placement | None
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """True when the firmware fits the board and the budgets."""
+        return not self.reasons
+
+    @property
+    def pinned_share(self) -> float:
+        """Pinned weights and tables / all of them."""
+        return self.pinned / max(self.constants, 1)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A model without a board. Bytes; peak: name of the layer where the arena is fullest; exact: False where ranges
+    were made up."""
+
+    arena: int
+    constants: int
+    record: int
+    macs: int
+    layers: int
+    peak: str
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What the user's firmware may take at most, in bytes; None: what the board has."""
+
+    sram: int | None = None
+    flash: int | None = None
+
+
+def assumed_int8(graph: Graph) -> Graph:
+    """The int8 graph of a float graph with ranges from made-up samples: right in every size, not in its numbers.
+
+    Raises DataError when no made-up samples keep all activations finite.
+    """
+    fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
+    problem: DataError | None = None
+    for low, high in ENDS:
+        random = np.random.default_rng(0)
+        x = tuple(
+            random.uniform(low, high, (SAMPLES, *t.shape)).astype(np.float32) for t in fused.input_tensors
+        )
+        try:
+            calibration = calibrate(fused, Samples(x))
+        except DataError as error:
+            problem = error
+            continue
+        options = QuantizationOptions("min-max", "off", "off")
+        return quantize(fused, calibration, options).graph
+    assert problem is not None
+    raise problem
+
+
+class Fitter:
+    """A model against boards. Programs that are equal on several boards are planned and emitted once."""
+
+    def __init__(self, graph: Graph, name: str = "model") -> None:
+        self.exact = pipeline.is_quantized(graph)
+        int8 = graph if self.exact else assumed_int8(graph)
+        self.graph = spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
+        self.name = name
+        self.plans: dict[tuple[str, ...], tuple[Program, MemoryPlan]] = {}
+        self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
+
+    def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
+        """(kernels, program, plan) for the board."""
+        program = select(self.graph, board)
+        key = tuple(step.kernel.name for step in program.steps)
+        if key not in self.plans:
+            self.plans[key] = program, plan(program)
+        return key, *self.plans[key]
+
+    def library(self, board: Board) -> Library:
+        """The model's library as it would be emitted for the board."""
+        key, program, memory = self.planned(board)
+        encoding = encoding_of(board.cpu)
+        if (key, encoding) not in self.libraries:
+            self.libraries[key, encoding] = emit_library(program, memory, self.name, encoding=encoding)
+        return self.libraries[key, encoding]
+
+    def sized(self, board: Board) -> Sized:
+        """What the model needs whatever surrounds it."""
+        _, program, memory = self.planned(board)
+        library = self.library(board)
+        macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in program.steps)
+        return Sized(
+            memory.arena_bytes,
+            library.constant_bytes,
+            needs_of([library]).record,
+            macs,
+            len(program.steps),
+            peak(program, memory),
+            self.exact,
+        )
+
+    def fit(self, board: Board, budgets: Budgets = Budgets()) -> Fit:
+        """The board's answer. Never raises for a model that does not fit."""
+        library = self.library(board)
+        needs = needs_of([library])
+        flash, sram = flash_shares(library, board, budgets), sram_shares(needs, board, budgets)
+        reasons, advice = _flash_verdict(flash, library, board, budgets)
+        placement: Placement | None = None
+        try:
+            check_guard(board)
+            placement = place(needs, board, Wishes(budget_sram=budgets.sram))
+        except BoardError as problem:
+            why, what = _sram_verdict(needs, board, budgets, self.sized(board).peak, problem)
+            reasons, advice = (*reasons, why), (*advice, *what)
+        pins = placement.pins if placement else ()
+        return Fit(
+            board,
+            flash,
+            sram,
+            library.constant_bytes,
+            sum(p.movable.traffic.footprint for p in pins if not p.movable.is_code),
+            sum(p.movable.traffic.footprint for p in pins if p.movable.is_code),
+            placement,
+            reasons,
+            advice,
+        )
+
+
+def peak(program: Program, memory: MemoryPlan) -> str:
+    """Name of the layer during which most bytes of the arena are in use."""
+
+    def live(time: int) -> int:
+        return sum(b.size for b in memory.buffers if b.first <= time <= b.last)
+
+    steps = range(len(program.steps))
+    return program.steps[max(steps, key=live)].bound.name if program.steps else ""
+
+
+def flash_shares(library: Library, board: Board, budgets: Budgets = Budgets()) -> Shares:
+    """What the code region would hold: estimated code, exact constants, the firmware around them."""
+    firmware = firmware_bytes(board, HEADER_BYTES.get(board.layout.header, 0))
+    parts = (
+        ("weights and tables", library.constant_bytes),
+        ("code of the model", library.code_bytes),
+        ("firmware around it", firmware.bytes),
+    )
+    room = board.code.length
+    return Shares(parts, room if budgets.flash is None else min(room, budgets.flash))
+
+
+def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Shares:
+    """What writable memory would hold. The inputs of one sample are the test firmware's, in no budget of the user's."""
+    parts = [("arena", needs.arena), ("stacks and variables", fixed_bytes(board))]
+    room = sum(r.length for r in board.writable)
+    if budgets.sram is not None:
+        return Shares(tuple(parts), min(room, budgets.sram))
+    parts += [("inputs of one sample", needs.record), ("application", board.reserved.application)]
+    return Shares(tuple(p for p in parts if p[1]), room)
+
+
+def check_flash(library: Library, board: Board, budgets: Budgets = Budgets()) -> None:
+    """Raise BoardError when the image cannot fit the code region, or the budget for it."""
+    shares = flash_shares(library, board, budgets)
+    reasons, advice = _flash_verdict(shares, library, board, budgets)
+    if reasons:
+        sizes = " + ".join(f"{what} {size:,}" for what, size in shares.parts)
+        raise BoardError(f"the model does not fit: {reasons[0]}\n  {sizes}\n  {advice[0]}")
+
+
+# ---- verdicts in words
+
+
+def _flash_verdict(
+    flash: Shares, library: Library, board: Board, budgets: Budgets
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not flash.over:
+        return (), ()
+    what = f"region '{board.code.name}'" if flash.room == board.code.length else "--budget-flash"
+    why = f"{what} has {flash.room:,} bytes, {flash.needed:,} are needed: {flash.over:,} too many"
+    left = flash.room - (flash.needed - library.constant_bytes)
+    if left <= 0:
+        return (why,), ("even without any weights the code would not fit: a board with more flash",)
+    share = left / library.constant_bytes
+    advice = f"prune the weights to {100 * share:.0f} % ({left:,} of {library.constant_bytes:,} bytes)"
+    return (why,), (advice,)
+
+
+def _sram_verdict(
+    needs: Needs, board: Board, budgets: Budgets, layer: str, problem: BoardError
+) -> tuple[str, tuple[str, ...]]:
+    room = rooms(board)
+    if budgets.sram is not None and needs.arena + fixed_bytes(board) > budgets.sram:
+        largest, where = budgets.sram - fixed_bytes(board), "--budget-sram leaves"
+    else:
+        name = max(room, key=lambda region: room[region])
+        largest, where = room[name], f"region '{name}' leaves"
+        if needs.arena <= largest:  # alone it would fit
+            largest = max(largest, sum(room.values())) - needs.record
+            where = "beside the inputs of one sample the board leaves"
+    if needs.arena <= largest:
+        return str(problem).splitlines()[0], ()
+    why = f"{where} {max(largest, 0):,} bytes, the arena needs {needs.arena:,}: {needs.arena - largest:,} too many"
+    if largest <= 0:
+        return why, ("a board with more SRAM",)
+    share = 100 * largest / needs.arena
+    return why, (
+        f"shrink the activations at layer '{layer}' (fullest) to {share:.0f} %: fewer channels or pixels",
+    )
+
+
+def smallest(fits: Sequence[Fit]) -> Fit | None:
+    """Of the boards that fit that with the least SRAM, then flash; None when none does."""
+    good = [f for f in fits if f.fits]
+    return min(good, key=lambda f: (f.sram.room, f.flash.room, f.board.name), default=None)
