@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,8 +27,19 @@ HANDLER_STACK_BYTES = 512
 OWN_DATA_BYTES = 64
 """Initialised and zeroed variables of the firmware besides the arena."""
 ALIGNMENT = 8
-SECONDS = 5.0
-"""The solver's time limit; what it has found by then is taken, and its bound says how good it is."""
+GAP = 1e-4
+"""The solver stops when what it found is proved to be within this share of the best: the proof of the last bit can
+take seconds where two regions are alike."""
+NODES = 20_000
+"""The solver's limit, in nodes of its search and not in seconds: the same model is placed alike on every machine."""
+CODE_MARGIN = 1.5
+VENEER_BYTES = 64
+"""Room for a function that no compiler has seen yet: its estimate times CODE_MARGIN, and its long jumps to others."""
+
+
+def _aligned(size: int) -> int:
+    """Bytes up to the next boundary."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class Movable:
 
     @property
     def bytes(self) -> int:
-        """Room that it takes, aligned."""
-        return -(-self.traffic.footprint // ALIGNMENT) * ALIGNMENT
+        """Room that it takes, aligned; a function's is an estimate on the safe side."""
+        size = self.traffic.footprint
+        return _aligned(int(size * CODE_MARGIN) + VENEER_BYTES if self.is_code else size)
 
     @property
     def is_code(self) -> bool:
@@ -65,20 +77,23 @@ class Needs:
 class Wishes:
     """What the user said. pin, pin_code: for all; layers: layer name -> region's name, "flash" or "auto".
 
-    budget_sram: bytes of writable memory in all, None for what the board has.
+    budget_sram, budget_flash: bytes of writable memory and of the code region in all, None for what the board has.
     """
 
     pin: Pin = "auto"
     pin_code: Pin = "auto"
     layers: Mapping[str, str] = field(default_factory=dict)
     budget_sram: int | None = None
+    budget_flash: int | None = None
 
 
-def read_wishes(pin: str, pin_code: str = "auto", budget_sram: int | None = None) -> Wishes:
+def read_wishes(
+    pin: str, pin_code: str = "auto", budget_sram: int | None = None, budget_flash: int | None = None
+) -> Wishes:
     """Wishes from the command line's words. pin: one of PINS, or a .toml file with layers. Raises UsageError."""
     code = _pin("--pin-code", pin_code, ", or leave it out")
     if not pin.endswith(".toml"):
-        return Wishes(_pin("--pin", pin, " or a .toml file"), code, {}, budget_sram)
+        return Wishes(_pin("--pin", pin, " or a .toml file"), code, {}, budget_sram, budget_flash)
     try:
         data = tomllib.loads(Path(pin).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
@@ -90,7 +105,7 @@ def read_wishes(pin: str, pin_code: str = "auto", budget_sram: int | None = None
             f"--pin '{pin}' is not understood{f': unknown key {next(iter(data))!r}' if data else ''}\n"
             '  it may hold default = "auto" (or "all", "none") and a table [layers] with lines like conv2d_3 = "sram"'
         )
-    return Wishes(_pin(f"default of '{pin}'", str(general), ""), code, layers, budget_sram)
+    return Wishes(_pin(f"default of '{pin}'", str(general), ""), code, layers, budget_sram, budget_flash)
 
 
 def _pin(what: str, value: str, more: str) -> Pin:
@@ -123,6 +138,14 @@ class Placement:
     def of(self, region: str) -> tuple[Pinned, ...]:
         """What is pinned in that region."""
         return tuple(p for p in self.pins if p.region == region)
+
+    def table(self) -> dict[str, Any]:
+        """The plan, JSON-ready, to which placement_check.py holds the linked image."""
+        pins = [
+            {"symbol": p.movable.symbol, "layer": p.movable.layer, "role": p.movable.role, "region": p.region}
+            for p in self.pins
+        ]
+        return {"arena": self.arena, "inputs": self.inputs, "pins": pins}
 
 
 def rooms(board: Board) -> dict[str, int]:
@@ -191,12 +214,12 @@ class _Problem:
         limits = np.array([[self._allowed(i, r) for r in self.regions] for i in range(count)]).reshape(-1, 2)
         once = np.kron(np.eye(count), np.ones(regions))
         must = np.array([float(self._must(i)) for i in range(count)])
-        sizes = np.array([m.bytes for m in self.objects], dtype=float)
+        sizes = np.array([m.bytes // ALIGNMENT for m in self.objects], dtype=float)
         fill = np.kron(sizes, np.eye(regions))
-        capacity = np.array(list(self.room.values()), dtype=float)
+        capacity = np.array([r // ALIGNMENT for r in self.room.values()], dtype=float)
         constraints = [LinearConstraint(once, must, 1.0), LinearConstraint(fill, -np.inf, capacity)]
         if self.wishes.budget_sram is not None:
-            budget = self.wishes.budget_sram - fixed_bytes(self.board)
+            budget = (self.wishes.budget_sram - fixed_bytes(self.board)) // ALIGNMENT
             paying = np.repeat(sizes * (np.arange(count) != 1), regions)
             constraints.append(LinearConstraint(paying, -np.inf, float(budget)))
         cost = np.where(limits[:, 1] > 0, -self._preference(), 0.0)
@@ -205,7 +228,7 @@ class _Problem:
             integrality=np.ones(count * regions),
             bounds=Bounds(limits[:, 0], limits[:, 1]),
             constraints=constraints,
-            options={"time_limit": SECONDS, "mip_rel_gap": 0.0},
+            options={"node_limit": NODES, "mip_rel_gap": GAP},
         )
         if answer.x is None:
             return None
@@ -214,10 +237,13 @@ class _Problem:
         return self._placement(taken, bound)
 
     def _preference(self) -> np.ndarray:
-        """Value of every choice. What saves nothing stays at home: a tiny price per byte moved."""
-        sizes = np.array([m.bytes for m in self.objects], dtype=float)
-        price = 1e-6 * np.repeat(sizes * (np.arange(len(sizes)) >= 2), len(self.regions))
-        return np.asarray(self.value.reshape(-1) - price)
+        """Value of every choice. What saves nothing stays at home: a tiny price per byte moved, twice for a function in
+        the stack's region, which is the data side's memory where a core has two."""
+        price = np.zeros(self.value.shape)
+        for i, movable in enumerate(self.needs.movables, 2):
+            price[i] = movable.bytes * 1e-6
+            price[i, 0] *= 1 + movable.is_code
+        return np.asarray((self.value - price).reshape(-1))
 
     def _placement(self, taken: np.ndarray, bound: float) -> Placement:
         where = {i: self.regions[int(np.argmax(row))].name for i, row in enumerate(taken) if row.any()}
@@ -236,10 +262,10 @@ def fixed_bytes(board: Board) -> int:
 
 
 def greedy_saving(needs: Needs, board: Board, placement: Placement) -> float:
-    """Cycles that a greedy choice saves (most per byte first) beside the same arena and inputs."""
+    """Cycles that pinning saves when chosen greedily (most per byte first), beside the same arena and inputs."""
     room = rooms(board)
-    room[placement.arena] -= -(-needs.arena // ALIGNMENT) * ALIGNMENT
-    room[placement.inputs] -= -(-needs.record // ALIGNMENT) * ALIGNMENT
+    room[placement.arena] -= _aligned(needs.arena)
+    room[placement.inputs] -= _aligned(needs.record)
     offers = [
         (waiting(board, board.code, m.traffic) - waiting(board, r, m.traffic), m, r)
         for m in needs.movables
