@@ -5,12 +5,13 @@ from __future__ import annotations
 from tinygen.emulators.base import Emulator
 from tinygen.emulators.host import Host
 from tinygen.emulators.qemu import Qemu
+from tinygen.emulators.renode import Renode
 from tinygen.emulators.unicorn_ import Unicorn
 from tinygen.errors import UsageError, did_you_mean
 
-EMULATORS: tuple[Emulator, ...] = (Qemu(), Unicorn(), Host(), Host(sanitize=True))
+EMULATORS: tuple[Emulator, ...] = (Qemu(), Unicorn(), Host(), Host(sanitize=True), Renode())
 
-__all__ = ["EMULATORS", "Emulator", "Host", "Qemu", "Unicorn", "find_emulator"]
+__all__ = ["EMULATORS", "Emulator", "Host", "Qemu", "Renode", "Unicorn", "find_emulator"]
 
 
 def find_emulator(name: str) -> Emulator:
