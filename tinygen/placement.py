@@ -191,20 +191,22 @@ class _Problem:
         movable = self.objects[index]
         if movable.is_code and not region.executable:
             return 0, 0
-        wish = self.wishes.layers.get(movable.layer) if not movable.is_code else None
-        if wish is not None and wish != "auto":
-            return (1, 1) if wish == region.name else (0, 0)
-        general = self.wishes.pin_code if movable.is_code else self.wishes.pin
-        return (0, 0) if general == "none" else (0, 1)
+        wish = self._wish(movable)
+        if wish in PINS:
+            return (0, 0) if wish == "none" else (0, 1)
+        return (1, 1) if wish == region.name else (0, 0)
 
     def _must(self, index: int) -> bool:
         """True for objects that must be in one of the regions."""
         if index < 2:
             return True
-        movable = self.objects[index]
-        wish = self.wishes.layers.get(movable.layer) if not movable.is_code else None
-        general = self.wishes.pin_code if movable.is_code else self.wishes.pin
-        return wish is None and general == "all"
+        return self._wish(self.objects[index]) == "all"
+
+    def _wish(self, movable: Movable) -> str:
+        """One of PINS, a region's name or "flash"; what the user says of a layer is about its arrays."""
+        if movable.is_code:
+            return self.wishes.pin_code
+        return self.wishes.layers.get(movable.layer, self.wishes.pin)
 
     def solve(self) -> Placement | None:
         """The best choice, or None when there is none."""
