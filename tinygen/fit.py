@@ -14,11 +14,12 @@ import numpy as np
 from tinygen import ops, pipeline, spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
-from tinygen.code_size import Encoding, encoding_of, firmware_bytes
+from tinygen.code_size import Encoding, encoding_of
 from tinygen.decisions import Options as QuantizationOptions
 from tinygen.emission import Library, emit_library
 from tinygen.errors import BoardError, DataError
-from tinygen.firmware import HEADER_BYTES, check_guard, needs_of
+from tinygen.firmware import check_guard, needs_of
+from tinygen.flash import Shares, flash_shares, limited, verdict
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
 from tinygen.placement import Needs, Placement, Wishes, fixed_bytes, place, rooms
@@ -33,24 +34,6 @@ SAMPLES = 2
 """Made-up samples: ranges must exist, what they are does not matter."""
 ENDS = ((-1.0, 1.0), (0.0, 1.0), (0.5, 1.0))
 """Ranges of made-up samples, tried in turn until every activation is a finite number."""
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Bytes of one memory. parts: what takes how many; room: how many there are."""
-
-    parts: tuple[tuple[str, int], ...]
-    room: int
-
-    @property
-    def needed(self) -> int:
-        """All parts together."""
-        return sum(size for _, size in self.parts)
-
-    @property
-    def over(self) -> int:
-        """Bytes too many; 0 where everything fits."""
-        return max(self.needed - self.room, 0)
 
 
 @dataclass(frozen=True)
@@ -173,8 +156,11 @@ class Fitter:
         """The board's answer. Never raises for a model that does not fit."""
         library = self.library(board)
         needs = needs_of([library])
-        flash, sram = flash_shares(library, board, budgets), sram_shares(needs, board, budgets)
-        reasons, advice = _flash_verdict(flash, library, board, budgets)
+        board = limited(board, budgets.flash)
+        flash, sram = flash_shares(library, board), sram_shares(needs, board, budgets)
+        told = verdict(flash, library.constant_bytes, board, budgets.flash)
+        reasons: tuple[str, ...] = told[:1] if told else ()
+        advice: tuple[str, ...] = told[1:] if told else ()
         placement: Placement | None = None
         try:
             check_guard(board)
@@ -206,18 +192,6 @@ def peak(program: Program, memory: MemoryPlan) -> str:
     return program.steps[max(steps, key=live)].bound.name if program.steps else ""
 
 
-def flash_shares(library: Library, board: Board, budgets: Budgets = Budgets()) -> Shares:
-    """What the code region would hold: estimated code, exact constants, the firmware around them."""
-    firmware = firmware_bytes(board, HEADER_BYTES.get(board.layout.header, 0))
-    parts = (
-        ("weights and tables", library.constant_bytes),
-        ("code of the model", library.code_bytes),
-        ("firmware around it", firmware.bytes),
-    )
-    room = board.code.length
-    return Shares(parts, room if budgets.flash is None else min(room, budgets.flash))
-
-
 def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Shares:
     """What writable memory would hold. The inputs of one sample are the test firmware's, in no budget of the user's."""
     parts = [("arena", needs.arena), ("stacks and variables", fixed_bytes(board))]
@@ -228,31 +202,7 @@ def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Sha
     return Shares(tuple(p for p in parts if p[1]), room)
 
 
-def check_flash(library: Library, board: Board, budgets: Budgets = Budgets()) -> None:
-    """Raise BoardError when the image cannot fit the code region, or the budget for it."""
-    shares = flash_shares(library, board, budgets)
-    reasons, advice = _flash_verdict(shares, library, board, budgets)
-    if reasons:
-        sizes = " + ".join(f"{what} {size:,}" for what, size in shares.parts)
-        raise BoardError(f"the model does not fit: {reasons[0]}\n  {sizes}\n  {advice[0]}")
-
-
 # ---- verdicts in words
-
-
-def _flash_verdict(
-    flash: Shares, library: Library, board: Board, budgets: Budgets
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not flash.over:
-        return (), ()
-    what = f"region '{board.code.name}'" if flash.room == board.code.length else "--budget-flash"
-    why = f"{what} has {flash.room:,} bytes, {flash.needed:,} are needed: {flash.over:,} too many"
-    left = flash.room - (flash.needed - library.constant_bytes)
-    if left <= 0:
-        return (why,), ("even without any weights the code would not fit: a board with more flash",)
-    share = left / library.constant_bytes
-    advice = f"prune the weights to {100 * share:.0f} % ({left:,} of {library.constant_bytes:,} bytes)"
-    return (why,), (advice,)
 
 
 def _sram_verdict(
