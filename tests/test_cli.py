@@ -92,7 +92,9 @@ def test_check_sees_a_changed_option_and_a_changed_file(files: Path, tmp_path: P
         capsys, "compile", model, "--out", out, "--check", "--name", "x"
     )
     (tmp_path / "fw" / "src" / "main.c").write_text("int main(void) { return 0; }\n")
-    assert "src/main.c" in fails(capsys, "compile", model, "--out", out, "--check")
+    assert main(["compile", model, "--out", out, "--check"]) == 0, "src/main.c is the user's"
+    (tmp_path / "fw" / "include" / "tg_port.h").write_text("\n")
+    assert "include/tg_port.h" in fails(capsys, "compile", model, "--out", out, "--check")
 
 
 @pytest.mark.arm

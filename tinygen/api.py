@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tinygen import bundle, metrics, pipeline, project, scoring
-from tinygen.boards import Board, load_board
+from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.emission import Arena
-from tinygen.emulators import find_emulator
+from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
+from tinygen.fit import Budgets, Fit, Fitter, Sized
+from tinygen.flash import limited
 from tinygen.frontend import Loaded
 from tinygen.frontend import load as load_model
 from tinygen.graph import Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
-from tinygen.placement import read_wishes
+from tinygen.placement import Placement, read_wishes
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.project import Project
@@ -34,14 +36,27 @@ AS_STORED = SampleOptions()
 
 @dataclass(frozen=True)
 class Build:
-    """A compiled project. float_metric, int8_metric: set when an evaluation set was given (float: Keras models)."""
+    """A compiled project. float_metric, int8_metric: set when an evaluation set was given (float: Keras models).
+
+    compiled, board: of the first board; placements: board -> where its image has everything.
+    """
 
     compiled: Compiled
     project: Project
     board: Board
+    placements: Mapping[str, Placement]
     notes: tuple[str, ...]
     float_metric: Metric | None
     int8_metric: Metric | None
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What `fit` found: the model's sizes and every board's answer, in the order asked."""
+
+    model: Sized
+    boards: tuple[Fit, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,8 @@ def compile(
     model: str | Path,
     *,
     representative: str | Path | None = None,
-    board: str | Path = "mps2_an386",
+    board: str | Path | Sequence[str | Path] = "mps2_an386",
+    board_path: Sequence[str | Path] = (),
     out: str | Path | None = None,
     eval: str | Path | None = None,
     metric: metrics.Kind | None = None,
@@ -89,10 +105,14 @@ def compile(
     pin: str = "auto",
     pin_code: str = "auto",
     budget_sram: int | None = None,
+    budget_flash: int | None = None,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
-    """Compile a model for a board; written to `out` when given, whole or not at all.
+    """Compile a model for one or several boards; written to `out` when given, whole or not at all.
+
+    board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
+    may take.
 
     pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
 
@@ -100,20 +120,46 @@ def compile(
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    wishes = read_wishes(pin, pin_code, budget_sram)
+    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
     options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes)
-    target = load_board(board)
+    folders = [Path(folder) for folder in board_path]
+    names = [board] if isinstance(board, str | Path) else board
+    targets = [limited(load_board(b, folders), budget_flash) for b in names]
     loaded = load(model, input_shape)
     calibrating = _representative(loaded.graph, model, representative, samples)
     judged = _labelled(loaded.graph, eval, samples, metric, max_drop)
-    compiled = pipeline.compile_graph(loaded.graph, calibrating, target, options, report)
-    before, after = scoring.score(compiled, judged, metric, report) if judged else (None, None)
+    first = pipeline.compile_graph(loaded.graph, calibrating, targets[0], options, report)
+    others = [pipeline.lower(first.graph, b, options, first.fused, first.decisions) for b in targets[1:]]
+    before, after = scoring.score(first, judged, metric, report) if judged else (None, None)
     scoring.check_drop(before, after, max_drop)
-    manifest = bundle.manifest_of(Path(model), representative, target, options, samples)
-    made = bundle.make_project(compiled, target, manifest)
-    if out is not None:
-        project.write_project(made, Path(out), force)
-    return Build(compiled, made, target, loaded.notes, before, after)
+    manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
+    compiled = [first, *others]
+    made = bundle.make_project(compiled, targets, manifest, calibrating, options)
+    told = project.write_project(made, Path(out), force) if out is not None else ()
+    placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
+    return Build(first, made, targets[0], placements, (*loaded.notes, *told), before, after)
+
+
+def fit(
+    model: str | Path,
+    *,
+    board: str | Path | Sequence[str | Path] = "all",
+    board_path: Sequence[str | Path] = (),
+    budget_sram: int | None = None,
+    budget_flash: int | None = None,
+    input_shape: Sequence[Any] = (),
+) -> Fits:
+    """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
+
+    A Keras model needs no representative samples and no training: docs/boards.md, "Does it fit?".
+    """
+    folders = [Path(folder) for folder in board_path]
+    names = [board] if isinstance(board, str | Path) else list(board)
+    targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
+    loaded = load(model, input_shape)
+    fitter = Fitter(loaded.graph)
+    answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash)) for b in targets)
+    return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 
 def run(
@@ -121,6 +167,9 @@ def run(
     *,
     inputs: str | Path,
     emulator: str = "qemu",
+    port: str | None = None,
+    baud: int | None = None,
+    board: str | None = None,
     count: int | None = None,
     samples: SampleOptions | None = None,
     metric: metrics.Kind | None = None,
@@ -129,20 +178,20 @@ def run(
 ) -> Ran:
     """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
 
-    samples: how the file's numbers become real inputs; None takes what `compile` was told. timeout: seconds
-    without a new line from the firmware.
+    board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes what `compile` was told. timeout: seconds
+    without a new line from the firmware. port, baud: of the board itself, for the emulator "serial".
     """
-    graph, board, manifest = bundle.load_project(folder)
-    backend = find_emulator(emulator)
-    if reason := backend.unavailable(board):
+    graph, target, manifest = bundle.load_project(folder, board)
+    backend = with_port(find_emulator(emulator), port, baud)
+    if reason := backend.unavailable(target):
         raise RunError(f"{emulator} cannot run this project: {reason}")
     options = samples if samples is not None else SampleOptions(**manifest["samples"])
     data = load_samples(inputs, graph, options).head(count)
     integers = quantize_inputs(graph, data.x)
     expected = scoring.reference_outputs(graph, integers, report, "reference")
-    image = backend.build(Path(folder), board)
+    image = backend.build(Path(folder), target)
     result = run_firmware(
-        image, board, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
+        image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
     return Ran(result, scoring.score_device(graph, data, result, metric), data.count)
 

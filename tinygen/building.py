@@ -1,5 +1,6 @@
-"""Compile a generated project: with arm-none-eabi-gcc for its board, with the host's gcc for the host.
+"""Compile a generated project: with arm-none-eabi-gcc for a board of it, with the host's gcc for the host.
 
+Not the only way: PlatformIO builds the same project into the same bytes (tests/test_platformio.py).
 Files are compiled in parallel; an image whose sources and command lines did not change is not built again.
 """
 
@@ -23,13 +24,14 @@ from elftools.elf.sections import SymbolTableSection
 from tinygen import placement_check
 from tinygen.boards import Board
 from tinygen.errors import BoardError, OutputError, ToolError
-from tinygen.firmware import DESCRIPTION, Description
+from tinygen.firmware import DESCRIPTION, HARNESS, Description, board_folder, linker_script
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow")
 OPTIMIZE = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 INSTALL_ARM = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 INSTALL_HOST = "apt-get install gcc libc6-dev"
+CONSOLE = "boards/tg_console.c"
 
 
 class Symbol(NamedTuple):
@@ -70,34 +72,45 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, the flags of every compilation and of the link, and the sources they see."""
+    """A compiler, the flags of every compilation and of the link, the sources, and what else the link reads."""
 
     target: str
     compiler: str
     flags: tuple[str, ...]
     link: tuple[str, ...]
     sources: tuple[Path, ...]
+    scripts: tuple[Path, ...] = ()
 
 
-def build(project: Path, board: Board) -> Firmware:
-    """Build the project for its board into build/<board>/firmware.elf.
+def build(project: Path, board: Board, application: bool = False) -> Firmware:
+    """Build the harness for a board of the project into build/<board>/firmware.elf.
 
-    Raises ToolError: no compiler, or it refuses the sources; BoardError: the image does not fit the board, or is not
-    laid out as firmware.json plans it.
+    application: the user's src/ instead, into build/<board>-application/. Raises ToolError: no compiler, or it refuses
+    the sources; BoardError: the image does not fit the board, or is not laid out as its placement.json plans it.
     """
-    sources = _sources(project, ("src", "lib"))
-    link = ("-nostartfiles", f"-T{project / 'board.ld'}", "-Wl,--gc-sections", "-specs=nano.specs")
+    program, suffix = ("src", "-application") if application else (HARNESS, "")
+    board_sources = (board_folder(board.name), CONSOLE)
+    # in the order of PlatformIO: the linker names its veneers by it
+    order = (*board_sources, program, "lib") if application else (program, *board_sources, "lib")
+    sources = _sources(project, order)
+    script = project / linker_script(board.name)
+    if not script.is_file():
+        raise BoardError(
+            f"'{project}' holds no firmware for board '{board.name}'\n"
+            f"  generate it with 'tinygen compile ... --board {board.name}'"
+        )
+    link = ("-nostartfiles", f"-T{script}", "-Wl,--gc-sections", "-specs=nano.specs")
     flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE)
-    firmware = _build(project, Toolchain("board", "arm-none-eabi-gcc", flags, link, sources), board.name)
-    if (table := placement_check.read_table(project / DESCRIPTION)) is not None:
-        placement_check.check(firmware.elf, board, table, placement_check.read_arrays(project / "lib"))
+    toolchain = Toolchain("board", "arm-none-eabi-gcc", flags, link, sources, (script,))
+    firmware = _build(project, toolchain, board.name + suffix)
+    table = placement_check.read_table(project / board_folder(board.name))
+    placement_check.check(firmware.elf, board, table, placement_check.read_arrays(project / "lib"))
     return firmware
 
 
 def build_host(project: Path, sanitize: bool = False) -> Firmware:
     """Build the same harness for this machine into build/host/firmware.elf; sanitize: with ASan and UBSan."""
-    others = ("tg_port.c", "tg_startup.S")
-    sources = tuple(p for p in _sources(project, ("src", "lib", "host")) if p.name not in others)
+    sources = _sources(project, (HARNESS, "lib", "host", CONSOLE))
     flags = (*WARNINGS, *(SANITIZE if sanitize else ("-O2",)))
     toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources)
     return _build(project, toolchain, "host-sanitized" if sanitize else "host")
@@ -159,11 +172,11 @@ def load_segments(elf: Path) -> tuple[tuple[int, bytes], ...]:
         return tuple((s["p_paddr"], s.data()) for s in segments)
 
 
-def _sources(project: Path, folders: Sequence[str]) -> tuple[Path, ...]:
-    """C and assembler files below these folders, in a fixed order."""
+def _sources(project: Path, places: Sequence[str]) -> tuple[Path, ...]:
+    """C and assembler files below these folders (or the file itself), in a fixed order."""
     read_description(project)
-    paths = [p for folder in folders for p in sorted((project / folder).rglob("*"))]
-    return tuple(p for p in paths if p.suffix in (".c", ".S"))
+    paths = [p for place in places for p in (project / place, *sorted((project / place).rglob("*")))]
+    return tuple(p for p in paths if p.suffix in (".c", ".S") and p.is_file())
 
 
 def _build(project: Path, toolchain: Toolchain, folder: str) -> Firmware:
@@ -213,11 +226,11 @@ def _version(compiler: str) -> str:
 
 def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
     """Hash over compiler, flags and every file that the build can read."""
-    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link)).encode())
-    files = [
-        p for folder in ("src", "lib", "host") for p in sorted((project / folder).rglob("*")) if p.is_file()
-    ]
-    for path in (*files, project / "board.ld", project / DESCRIPTION):
+    order = [str(p.relative_to(project)) for p in toolchain.sources]
+    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link, order)).encode())
+    folders = ("src", "include", "lib", "boards", "test", "host")
+    files = [p for folder in folders for p in sorted((project / folder).rglob("*")) if p.is_file()]
+    for path in (*files, *toolchain.scripts, project / DESCRIPTION):
         digest.update(f"\0{path.relative_to(project)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -226,7 +239,7 @@ def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) 
     """Objects of all sources, compiled in parallel."""
     folders = sorted({p.parent for p in (project / "lib").rglob("*.h")})
     # for "name.h" only: a model that is called "string" must not hide <string.h>
-    includes = [f"-iquote{folder}" for folder in (project / "src", *folders)]
+    includes = [f"-iquote{folder}" for folder in (project / "include", *folders)]
 
     def compile_one(source: Path) -> Path:
         target = out / (str(source.relative_to(project)).replace(os.sep, "-") + ".o")

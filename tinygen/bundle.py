@@ -6,27 +6,35 @@ project.py puts it on disk. Same inputs, options and compiler give the same file
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tinygen import __version__, building, firmware, pipeline, project, serialization
+import numpy as np
+
+from tinygen import __version__, building, evaluate, firmware, pipeline, project, serialization
 from tinygen.boards import Board, load_board
 from tinygen.decisions import RangeDecision
-from tinygen.errors import ModelError
+from tinygen.emission import class_count
+from tinygen.errors import BoardError, ModelError, did_you_mean
 from tinygen.graph import Graph
+from tinygen.pio import layout
 from tinygen.pipeline import Compiled
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
+from tinygen.samples import Samples, quantize_inputs
 
 GRAPH_FILE = "graph.json"
+SAMPLES = 4
+SAMPLE_BYTES = 128 * 1024
+"""What a project stores for `pio test`: at most so many samples, and input bytes (but one at least)."""
 
 
 def manifest_of(
     model: Path,
     representative: str | Path | None,
-    board: Board,
+    boards: Sequence[Board],
     options: pipeline.Options,
     samples: SampleOptions,
 ) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def manifest_of(
         "representative": {"file": Path(representative).name, "sha256": path_hash(Path(representative))}
         if representative
         else None,
-        "board": {"name": board.name, "sha256": text_hash(board.text)},
+        "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
         "options": asdict(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
@@ -60,14 +68,73 @@ def path_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def make_project(compiled: Compiled, board: Board, manifest: Mapping[str, Any]) -> Project:
-    """Library, firmware around it, the quantized graph and the manifest as one project."""
-    manifest = {**manifest, "quantization": quantization_of(compiled)}
-    files = {**compiled.library.files, GRAPH_FILE: serialization.graph_to_json(compiled.graph)}
+def make_project(
+    compiled: Sequence[Compiled],
+    boards: Sequence[Board],
+    manifest: Mapping[str, Any],
+    samples: Samples | None,
+    options: pipeline.Options,
+) -> Project:
+    """One library, firmware for every board, a PlatformIO project around them, the quantized graph, the manifest.
+
+    compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
+    `pio test`. Raises BoardError when the boards would need different libraries.
+    """
+    check_one_library(compiled, boards)
+    first = compiled[0]
+    library = first.library
+    manifest = {**manifest, "quantization": quantization_of(first)}
+    files = {**library.files, GRAPH_FILE: serialization.graph_to_json(first.graph)}
     run_id = project.run_id_of(manifest, files)
-    files |= firmware.firmware_files([compiled.library], board, run_id, compiled.placement)
-    board_text = {"board.toml": board.text}
-    return project.with_manifest(manifest, {**files, **board_text}, run_id)
+    files |= firmware.common_files([library], boards, run_id)
+    for made, board in zip(compiled, boards, strict=True):
+        assert made.placement is not None, "compiled for a board"
+        files |= firmware.board_files([library], board, made.placement)
+    stored = stored_samples(first.graph, samples)
+    files |= layout.project_files(boards, [library.name], application_of(first, options), stored)
+    return project.with_manifest(manifest, files, run_id, layout.USERS)
+
+
+def check_one_library(compiled: Sequence[Compiled], boards: Sequence[Board]) -> None:
+    """Raise BoardError when a board's C differs from the first board's: they share lib/."""
+    names = [b.name for b in boards]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise BoardError(f"board '{twice}' is given twice\n  give every --board once")
+    for made, board in zip(compiled, boards, strict=True):
+        if made.library.files != compiled[0].library.files:
+            raise BoardError(
+                f"'{board.name}' needs another library than '{boards[0].name}': they cannot share a project\n"
+                "  compile each into a folder of its own"
+            )
+
+
+def application_of(compiled: Compiled, options: pipeline.Options) -> dict[str, Any]:
+    """What the example application must know of the model."""
+    graph, name = compiled.graph, compiled.library.name
+    return {
+        "name": name,
+        "NAME": name.upper(),
+        "input_count": len(graph.inputs),
+        "output_count": len(graph.outputs),
+        "class_count": class_count(graph, options.labels),
+        "has_labels": bool(options.labels),
+        "own_arena": options.arena == "library",
+    }
+
+
+def stored_samples(graph: Graph, samples: Samples | None) -> str:
+    """A few int8 samples, spread over the representative ones, with the outputs that the reference gives."""
+    per_sample = sum(t.elements for t in graph.input_tensors)
+    count = max(1, min(SAMPLES, SAMPLE_BYTES // per_sample))
+    if samples is None:
+        rng = np.random.default_rng(0)
+        inputs = tuple(
+            rng.integers(-128, 128, (count, *t.shape)).astype(np.int8) for t in graph.input_tensors
+        )
+    else:
+        chosen = np.unique(np.linspace(0, samples.count - 1, min(count, samples.count)).astype(int))
+        inputs = quantize_inputs(graph, tuple(x[chosen] for x in samples.x))
+    return layout.samples_json(inputs, evaluate.reference(graph, inputs))
 
 
 def quantization_of(compiled: Compiled) -> dict[str, Any]:
@@ -77,15 +144,21 @@ def quantization_of(compiled: Compiled) -> dict[str, Any]:
     return {"calibrators": calibrators, "decisions": [str(d) for d in compiled.decisions]}
 
 
-def load_project(folder: str | Path) -> tuple[Graph, Board, dict[str, Any]]:
-    """(quantized graph, board, manifest) of a generated project."""
+def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, Board, dict[str, Any]]:
+    """(quantized graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
     folder = Path(folder)
     manifest = project.read_manifest(folder)
     path = folder / GRAPH_FILE
     try:
         text = path.read_text()
-    except OSError as problem:
+        names = [str(b["name"]) for b in manifest["boards"]]
+    except (OSError, KeyError, TypeError) as problem:
         raise ModelError(
-            f"'{path}' cannot be read: {problem.strerror}\n  generate the project again"
+            f"'{folder}' cannot be read as a project of this version ({problem})\n  generate it again"
         ) from None
-    return serialization.graph_from_json(text, str(path)), load_board(folder / "board.toml"), manifest
+    if board is not None and board not in names:
+        raise BoardError(
+            f"'{folder}' has no board '{board}'{did_you_mean(board, names)}\n  it is for {', '.join(names)}"
+        )
+    chosen = folder / firmware.board_folder(board or names[0]) / "board.toml"
+    return serialization.graph_from_json(text, str(path)), load_board(chosen), manifest

@@ -148,11 +148,11 @@ def _matrix_table(examination: Examination) -> Table:
 
 
 def _version(need: Need) -> str | None:
-    look = {"tool": _tool_version, "newlib": _newlib_version, "package": _package_version}
+    look = {"tool": tool_version, "newlib": newlib_version, "package": _package_version}
     return look[need.kind](need.name)
 
 
-def _tool_version(name: str) -> str | None:
+def tool_version(name: str) -> str | None:
     """The version that --version tells; None when the tool is absent or does not start."""
     first = _told(name, "--version")
     if first is None:
@@ -161,7 +161,7 @@ def _tool_version(name: str) -> str | None:
     return found[-1].rstrip(".") if found else "unknown"
 
 
-def _newlib_version(name: str) -> str | None:
+def newlib_version(name: str) -> str | None:
     """Where the compiler finds newlib's nano variant; None when it does not."""
     path = _told("arm-none-eabi-gcc", "-print-file-name=libc_nano.a")
     return "present" if path and "/" in path else None

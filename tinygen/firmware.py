@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from tinygen import placement_check
 from tinygen.access import Traffic
 from tinygen.boards import Board
 from tinygen.ctext import environment
@@ -23,6 +24,8 @@ BLOCK_LIMIT = 1024 * 1024
 HEADER_BYTES = {"rp2040_boot2": 0x100, "imxrt_flexspi": 0x2000}
 """Bytes of the boot header in front of the vectors."""
 DESCRIPTION = "firmware.json"
+HARNESS = "test/test_model"
+"""The image that emulators run, a PlatformIO test suite; src/ is the user's application."""
 MAGIC = 0x31474E54  # "TNG1", first word of the input block
 
 
@@ -63,7 +66,7 @@ class Description:
     """firmware.json: what a runner must know of a project besides its image."""
 
     run_id: str
-    board: str
+    boards: tuple[str, ...]
     models: tuple[FirmwareModel, ...]
 
     @classmethod
@@ -79,7 +82,7 @@ class Description:
             )
             for m in data["models"]
         )
-        return cls(str(data["run_id"]), str(data["board"]), models)
+        return cls(str(data["run_id"]), tuple(map(str, data["boards"])), models)
 
 
 def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
@@ -103,34 +106,59 @@ def firmware_files(
     run_id comes back in the log. placement None: place() decides. Raises BoardError when the models do not fit the
     board or the stack cannot be guarded on it.
     """
+    return {
+        **common_files(libraries, (board,), run_id),
+        **board_files(libraries, board, placement or place(needs_of(libraries), board)),
+    }
+
+
+def common_files(
+    libraries: Sequence[ModelLibrary], boards: Sequence[Board], run_id: str
+) -> Mapping[str, str]:
+    """What is the same on all boards: the harness that tests run, the console's text, the host's port."""
     models = _models(libraries)
-    check_guard(board)
-    placement = placement or place(needs_of(libraries), board)
-    context = _context(models, board, run_id, placement)
+    context = {"models": models, "run_id": run_id, "arena_bytes": max(m.arena_bytes for m in models)}
     paths = {
-        "src/main.c": "main.c.j2",
-        "src/tg_harness.c": "tg_harness.c",
-        "src/tg_harness.h": "tg_harness.h",
-        "src/tg_port.h": "tg_port.h",
-        "src/tg_port.c": "tg_port.c.j2",
-        "src/tg_startup.S": "tg_startup.S.j2",
-        "board.ld": "board.ld.j2",
+        HARNESS + "/test_main.c": "main.c.j2",
+        HARNESS + "/tg_harness.c": "tg_harness.c",
+        HARNESS + "/tg_harness.h": "tg_harness.h",
+        "include/tg_port.h": "tg_port.h",
+        "boards/tg_console.c": "tg_console.c",
         "host/tg_port_host.c": "tg_port_host.c",
     }
-    files = {
+    description = asdict(Description(run_id, tuple(b.name for b in boards), models))
+    return {**_rendered(paths, context), DESCRIPTION: json.dumps(description, indent=2) + "\n"}
+
+
+def board_files(libraries: Sequence[ModelLibrary], board: Board, placement: Placement) -> Mapping[str, str]:
+    """What belongs to one board: start-up code, port, linker script and its description."""
+    check_guard(board)
+    folder = board_folder(board.name)
+    paths = {
+        f"{folder}/tg_startup.S": "tg_startup.S.j2",
+        f"{folder}/tg_port.c": "tg_port.c.j2",
+        linker_script(board.name): "board.ld.j2",
+    }
+    files = _rendered(paths, _context(_models(libraries), board, placement))
+    table = json.dumps(placement.table(), indent=2) + "\n"
+    return {**files, f"{folder}/board.toml": board.text, f"{folder}/{placement_check.TABLE}": table}
+
+
+def board_folder(board: str) -> str:
+    """Where a project keeps what belongs to one board."""
+    return f"boards/{board}"
+
+
+def linker_script(board: str) -> str:
+    """A board's linker script, below the project."""
+    return f"ldscripts/{board}.ld"
+
+
+def _rendered(paths: Mapping[str, str], context: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> text of the template of that name."""
+    return {
         path: environment().get_template(f"firmware/{name}").render(context) for path, name in paths.items()
     }
-    description = {**asdict(Description(run_id, board.name, models)), "placement": placement_table(placement)}
-    return {**files, DESCRIPTION: json.dumps(description, indent=2) + "\n"}
-
-
-def placement_table(placement: Placement) -> dict[str, Any]:
-    """The part of firmware.json that placement_check.py holds the linked image to."""
-    pins = [
-        {"symbol": p.movable.symbol, "layer": p.movable.layer, "role": p.movable.role, "region": p.region}
-        for p in placement.pins
-    ]
-    return {"arena": placement.arena, "inputs": placement.inputs, "pins": pins}
 
 
 def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
@@ -144,9 +172,7 @@ def _record_bytes(models: Sequence[FirmwareModel]) -> int:
     return 8 + max(m.record_bytes for m in models)
 
 
-def _context(
-    models: tuple[FirmwareModel, ...], board: Board, run_id: str, placement: Placement
-) -> dict[str, Any]:
+def _context(models: tuple[FirmwareModel, ...], board: Board, placement: Placement) -> dict[str, Any]:
     """What the templates see."""
     return {
         "board": board,
@@ -157,8 +183,6 @@ def _context(
         "copied": [r.name for r in board.writable if placement.of(r.name)],
         "core_caches": [c for c in board.caches if c.owner == "core"],
         "header_bytes": HEADER_BYTES.get(board.layout.header, 0),
-        "models": models,
-        "run_id": run_id,
         "arena_bytes": max(m.arena_bytes for m in models),
         "record_bytes": _record_bytes(models),
         "stack_bytes": board.reserved.stack,

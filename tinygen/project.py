@@ -6,12 +6,13 @@ his files are carried over, and a generated file that he changed is never overwr
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,20 @@ from typing import Any
 from tinygen.errors import OutputError
 
 MANIFEST = "manifest.json"
-KEPT_OUT = ("build",)
+KEPT_OUT = ("build", ".pio")
 """Folders of a project that hold derived files: neither compared nor carried over."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """Generated files (path -> text, manifest included) and the run_id compiled into the firmware."""
+    """Generated files (path -> text, manifest included) and the run_id compiled into the firmware.
+
+    users: those of them that are the user's from then on: one that he changed is kept.
+    """
 
     files: Mapping[str, str]
     run_id: str
+    users: tuple[str, ...] = ()
 
 
 def run_id_of(manifest: Mapping[str, Any], files: Mapping[str, str]) -> str:
@@ -39,11 +44,13 @@ def run_id_of(manifest: Mapping[str, Any], files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def with_manifest(manifest: Mapping[str, Any], files: Mapping[str, str], run_id: str) -> Project:
+def with_manifest(
+    manifest: Mapping[str, Any], files: Mapping[str, str], run_id: str, users: tuple[str, ...] = ()
+) -> Project:
     """The project of these files, manifest.json added."""
     hashes = {path: _hash(text.encode()) for path, text in sorted(files.items())}
     text = json.dumps({**manifest, "run_id": run_id, "files": hashes}, indent=2, sort_keys=True) + "\n"
-    return Project({**files, MANIFEST: text}, run_id)
+    return Project({**files, MANIFEST: text}, run_id, users)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -65,10 +72,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return data
 
 
-def write_project(project: Project, folder: Path, force: bool = False) -> None:
-    """Write the project to `folder`: built beside it, then moved into place; nothing half-written is left."""
+def write_project(project: Project, folder: Path, force: bool = False) -> tuple[str, ...]:
+    """Write the project to `folder`: built beside it, then moved into place; nothing half-written is left.
+
+    Returns what the user should know: which of his files were kept and how far they are from the text of now.
+    """
     folder = Path(os.path.abspath(folder))
-    kept = _users_files(folder, force)
+    kept = _users_files(folder, project.users, force)
+    notes = tuple(_note(folder / p, p, project.files[p]) for p in kept if p in project.files)
     staging: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +101,18 @@ def write_project(project: Project, folder: Path, force: bool = False) -> None:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+    return notes
+
+
+def _note(path: Path, name: str, text: str) -> str:
+    """What the user should know of a file of his that was kept."""
+    mine = path.read_text(errors="replace").splitlines()
+    changes = [d for d in difflib.ndiff(text.splitlines(), mine) if d[0] in "+-"]
+    added = sum(d[0] == "+" for d in changes)
+    return (
+        f"{name} is yours and was kept: {added} lines of it are not in what would be generated, "
+        f"{len(changes) - added} lines of that are not in yours; delete it to get it new"
+    )
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -123,8 +146,11 @@ def _swap(staging: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _users_files(folder: Path, force: bool) -> list[str]:
-    """Files in an earlier project that are the user's own. Raises when one of ours was changed, or it is no project."""
+def _users_files(folder: Path, users: Sequence[str], force: bool) -> list[str]:
+    """Files in an earlier project that are the user's own, those of `users` among them that he changed.
+
+    Raises when another one of ours was changed, or it is no project.
+    """
     if not folder.exists():
         return []
     if not folder.is_dir():
@@ -139,13 +165,18 @@ def _users_files(folder: Path, force: bool) -> list[str]:
         )
     generated: Mapping[str, str] = read_manifest(folder)["files"]
     changed = [p for p in present if p in generated and _hash((folder / p).read_bytes()) != generated[p]]
-    if changed and not force:
+    refused = [p for p in changed if p not in users]
+    if refused and not force:
+        others = (
+            f"\n  so were {', '.join(refused[1:6])}{' ...' if len(refused) > 6 else ''}"
+            if refused[1:]
+            else ""
+        )
         raise OutputError(
-            f"'{changed[0]}' in '{folder}' was changed since tinygen wrote it"
-            f"{f' ({len(changed)} such files)' if len(changed) > 1 else ''}: nothing was written\n"
+            f"'{refused[0]}' in '{folder}' was changed since tinygen wrote it: nothing was written{others}\n"
             "  keep your change in a file of your own, or overwrite with --force"
         )
-    return [p for p in present if p not in generated and p != MANIFEST]
+    return [p for p in present if p != MANIFEST and (p not in generated or (p in changed and p in users))]
 
 
 def _files_below(folder: Path) -> list[str]:
@@ -159,12 +190,15 @@ def _files_below(folder: Path) -> list[str]:
 
 
 def differences(project: Project, folder: Path) -> list[str]:
-    """Paths whose text on disk is not what would be generated now: for `compile --check`."""
+    """Paths whose text on disk is not what would be generated now: for `compile --check`.
+
+    What is the user's is his: such a file only has to be there.
+    """
     read_manifest(folder)
     stale = []
     for path, text in sorted(project.files.items()):
         on_disk = folder / path
-        if not on_disk.is_file() or on_disk.read_bytes() != text.encode():
+        if not on_disk.is_file() or (path not in project.users and on_disk.read_bytes() != text.encode()):
             stale.append(path)
     return stale
 

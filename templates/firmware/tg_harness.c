@@ -1,5 +1,15 @@
 /* tinygen: the harness; see tg_harness.h.
  * Input block: words MAGIC, number of records; then per record: model, sample, inputs (each padded to 4 bytes).
+ *
+ * Whoever fills the block before the start (an emulator, a debugger) writes MAGIC. It is erased before the run, so that
+ * a reset does not run old inputs again. Without it the inputs come over the console, block after block:
+ *   board: READY <run id> <bytes of the block>   when it starts to wait, and for each '?' while it waits
+ *   host:  frames of 269 bytes: 01, then little-endian words: offset, words in all (both count words), 64 words of the
+ *          block from that offset, CRC-32 (as Ethernet's) of all words before. MAGIC's place is sent as 0.
+ *   board: AT <offset>   after each frame: the one that it wants next. A damaged or unwanted frame changes nothing,
+ *          offset 0 begins anew. After the last frame the block runs: the log's first line is the answer.
+ * The host waits for each answer: a UART without FIFO loses nothing. All frames have one length: when a byte is lost the
+ * host sends newlines until the board answers; between frames they mean nothing.
  * Generated code: it belongs to whoever generated it. */
 #include "tg_harness.h"
 #include "tg_port.h"
@@ -7,34 +17,10 @@
 
 #define TG_MAGIC 0x31474E54U /* "TNG1" */
 #define TG_BYTES_PER_LINE 64U
-
-void tg_put_text(const char *text)
-{
-    while (*text != '\0') {
-        tg_console_put(*text++);
-    }
-}
-
-void tg_put_number(uint32_t value)
-{
-    char digits[10];
-    uint32_t count = 0;
-    do {
-        digits[count++] = (char)('0' + (char)(value % 10U));
-        value /= 10U;
-    } while (value != 0U);
-    while (count > 0U) {
-        tg_console_put(digits[--count]);
-    }
-}
-
-void tg_put_hex(uint32_t value, uint32_t digits)
-{
-    static const char alphabet[] = "0123456789abcdef";
-    while (digits-- > 0U) {
-        tg_console_put(alphabet[(value >> (4U * digits)) & 15U]);
-    }
-}
+#define TG_FRAME_START 1
+#define TG_FRAME_WORDS 64U
+#define TG_CRC_POLYNOMIAL 0xEDB88320U
+#define TG_CRC_RESIDUE 0xDEBB20E3U /* of what is followed by its own CRC */
 
 /* " <number>" for each of the numbers. */
 static void put_numbers(const uint32_t *numbers, uint32_t count)
@@ -105,9 +91,6 @@ static const char *run_records(
 {
     const uint32_t *at = tg_input_begin();
     const uint32_t *const end = tg_input_end();
-    if (end - at < 2 || at[0] != TG_MAGIC) {
-        return "no-inputs";
-    }
     const uint32_t count = at[1];
     at += 2;
     for (; *done < count; ++*done) {
@@ -125,7 +108,82 @@ static const char *run_records(
     return NULL;
 }
 
-void tg_harness_run(
+/* A little-endian word from the console; crc goes on over its bytes. */
+static uint32_t get_word(uint32_t *crc)
+{
+    uint32_t word = 0;
+    for (uint32_t i = 0; i < 32U; i += 8U) {
+        const uint32_t byte = (uint32_t)tg_console_get() & 0xFFU;
+        word |= byte << i;
+        *crc ^= byte;
+        for (uint32_t bit = 0; bit < 8U; ++bit) {
+            *crc = (*crc >> 1) ^ (TG_CRC_POLYNOMIAL & (0U - (*crc & 1U)));
+        }
+    }
+    return word;
+}
+
+/* Takes in a frame when `offset` is wanted; returns which one is wanted next. *total: words in all, as frames say. */
+static uint32_t get_frame(uint32_t wanted, uint32_t *total)
+{
+    uint32_t *const block = tg_input_begin();
+    const uint32_t words = (uint32_t)(tg_input_end() - block);
+    uint32_t crc = 0xFFFFFFFFU;
+    const uint32_t offset = get_word(&crc);
+    const uint32_t all = get_word(&crc);
+    const uint32_t to = offset == 0U ? 0U : wanted; /* never over words that were confirmed, whatever the frame says */
+    for (uint32_t i = to; i < to + TG_FRAME_WORDS; ++i) {
+        const uint32_t word = get_word(&crc);
+        if (i < words) {
+            block[i] = word;
+        }
+    }
+    (void)get_word(&crc);
+    if (crc != TG_CRC_RESIDUE || offset != to) {
+        return to;
+    }
+    *total = all;
+    return to + TG_FRAME_WORDS;
+}
+
+/* READY run_id bytes */
+static void put_ready(const char *run_id)
+{
+    const uint32_t bytes = 4U * (uint32_t)(tg_input_end() - tg_input_begin());
+    tg_put_text("READY ");
+    tg_put_text(run_id);
+    put_numbers(&bytes, 1);
+    tg_console_put('\n');
+}
+
+/* Fills the block from the console; 0 when nothing will come. */
+static uint32_t receive(const char *run_id)
+{
+    uint32_t wanted = 0;
+    uint32_t total = UINT32_MAX;
+    put_ready(run_id);
+    while (wanted < total) {
+        const int c = tg_console_get();
+        if (c < 0) {
+            return 0;
+        }
+        if (c == '?') {
+            put_ready(run_id);
+        }
+        if (c == TG_FRAME_START) {
+            wanted = get_frame(wanted, &total);
+            if (wanted < total) {
+                tg_put_text("AT");
+                put_numbers(&wanted, 1);
+                tg_console_put('\n');
+            }
+        }
+    }
+    return 1;
+}
+
+/* Runs the block and prints the log. */
+static void run_block(
     const char *run_id, const tg_model *models, uint32_t model_count, void *arena, size_t arena_bytes)
 {
     uint32_t done = 0;
@@ -145,4 +203,19 @@ void tg_harness_run(
         put_numbers(&done, 1);
     }
     tg_console_put('\n');
+}
+
+void tg_harness_run(
+    const char *run_id, const tg_model *models, uint32_t model_count, void *arena, size_t arena_bytes)
+{
+    uint32_t *const block = tg_input_begin();
+    if (tg_input_end() - block >= 2 && block[0] == TG_MAGIC) {
+        block[0] = 0U;
+        run_block(run_id, models, model_count, arena, arena_bytes);
+        return;
+    }
+    while (receive(run_id) != 0U) {
+        run_block(run_id, models, model_count, arena, arena_bytes);
+    }
+    tg_put_text("FAULT kind=no-inputs\n");
 }

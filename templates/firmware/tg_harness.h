@@ -22,14 +22,9 @@ typedef struct {
     uint32_t (*invoke)(void *arena, size_t arena_bytes);
 } tg_model;
 
-/* Run every record of the input block. Log lines: docs/emulators.md. */
+/* Run every record of the input block, or of those that come over the console. Log lines: docs/emulators.md. */
 void tg_harness_run(
     const char *run_id, const tg_model *models, uint32_t model_count, void *arena, size_t arena_bytes);
-
-/* Pieces of log lines, also for the fault handler. */
-void tg_put_text(const char *text);
-void tg_put_number(uint32_t value);
-void tg_put_hex(uint32_t value, uint32_t digits);
 
 #ifdef __cplusplus
 }

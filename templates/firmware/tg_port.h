@@ -1,4 +1,4 @@
-/* tinygen: what the harness needs of the machine it runs on. One implementation per board, one for the host.
+/* tinygen: what a program needs of the machine it runs on. One implementation per board, one for the host.
  * Generated code: it belongs to whoever generated it. */
 #ifndef TG_PORT_H
 #define TG_PORT_H
@@ -15,6 +15,15 @@ void tg_port_init(void);
 /* One character to the console; waits until there is room. */
 void tg_console_put(char c);
 
+/* The next character from the console, 0 to 255; waits for it. -1: none will ever come (the host alone knows). */
+int tg_console_get(void);
+
+/* Text, a number, a signed number, the last `digits` hexadecimal digits. */
+void tg_put_text(const char *text);
+void tg_put_number(uint32_t value);
+void tg_put_signed(int32_t value);
+void tg_put_hex(uint32_t value, uint32_t digits);
+
 /* Free-running 32-bit up-counter; wraps. */
 uint32_t tg_timer_read(void);
 
@@ -22,7 +31,7 @@ uint32_t tg_timer_read(void);
 uint32_t tg_mark(void);
 
 /* Input block: words that the emulator or debugger fills before the start. Bounds are 4-byte aligned. */
-const uint32_t *tg_input_begin(void);
+uint32_t *tg_input_begin(void);
 const uint32_t *tg_input_end(void);
 
 /* Stack bytes used since the start (painted, then measured), and how many there are; 0 where not measured. */

@@ -1,8 +1,11 @@
-/* tinygen: the harness's machine is the development host: console = stdout, input block = the file named by TG_INPUT_FILE.
+/* tinygen: the harness's machine is the development host: console = stdin and stdout, input block = the file named by
+ * TG_INPUT_FILE, or an empty one of TG_BLOCK_WORDS.
  * Generated code: it belongs to whoever generated it. */
 #include "tg_port.h"
 #include <stdio.h>
 #include <stdlib.h>
+
+#define TG_BLOCK_WORDS 65536U
 
 static uint32_t *block;
 static size_t words;
@@ -13,11 +16,10 @@ static void fail(const char *what)
     exit(3);
 }
 
-/* Reads the file TG_INPUT_FILE whole. */
-void tg_port_init(void)
+/* Reads a file whole. */
+static void load(const char *path)
 {
-    const char *const path = getenv("TG_INPUT_FILE");
-    FILE *const file = path != NULL ? fopen(path, "rb") : NULL;
+    FILE *const file = fopen(path, "rb");
     if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
         fail("cannot read TG_INPUT_FILE");
         return;
@@ -32,9 +34,29 @@ void tg_port_init(void)
     fclose(file);
 }
 
+void tg_port_init(void)
+{
+    const char *const path = getenv("TG_INPUT_FILE");
+    if (path != NULL) {
+        load(path);
+        return;
+    }
+    words = TG_BLOCK_WORDS;
+    block = calloc(words, 4U);
+    if (block == NULL) {
+        fail("no memory for the input block");
+    }
+}
+
 void tg_console_put(char c)
 {
     putchar(c);
+}
+
+int tg_console_get(void)
+{
+    fflush(stdout);
+    return getchar();
 }
 
 uint32_t tg_timer_read(void)
@@ -47,7 +69,7 @@ uint32_t tg_mark(void)
     return tg_timer_read();
 }
 
-const uint32_t *tg_input_begin(void)
+uint32_t *tg_input_begin(void)
 {
     return block;
 }

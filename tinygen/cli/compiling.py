@@ -24,7 +24,8 @@ from tinygen.errors import DataError, UsageError
     "--max-drop", type=float, help="Fail when int8 loses more: points (accuracy, auc) or percent (mse)."
 )
 @opt.scaling_options
-@opt.board_option
+@opt.boards_option
+@opt.board_path_option
 @click.option(
     "--out", type=opt.PATH, required=True, help="Project folder to write (an earlier project is replaced)."
 )
@@ -45,6 +46,7 @@ from tinygen.errors import DataError, UsageError
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
 @click.option("--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all].")
+@click.option("--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all].")
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
 @click.option(
     "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
@@ -52,14 +54,14 @@ from tinygen.errors import DataError, UsageError
 @click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
 @opt.json_option
 def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
-    """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a firmware project for a board.
+    """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a PlatformIO project for one or several boards.
 
     \b
     Examples:
       tinygen compile kws.keras --representative train.npz --board mps2_an386 --out fw/
       tinygen compile ic.keras --representative train.npz --eval eval.npz --max-drop 1 --out fw/
       tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
-      tinygen compile model_int8.tflite --out fw/
+      tinygen compile model_int8.tflite --board nucleo_f446re --board mps2_an386 --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
@@ -114,6 +116,7 @@ def build_data(build: Any, out: Path) -> dict[str, Any]:
     return {
         "project": str(out),
         "board": build.board.name,
+        "boards": list(build.placements),
         "run_id": build.project.run_id,
         "arena_bytes": plan.arena_bytes,
         "arena_lower_bound": plan.lower_bound,
@@ -173,7 +176,7 @@ def _print_build(data: dict[str, Any]) -> None:
         opt.stderr.print(f"note: {note}", markup=False, highlight=False)
     table = Table(show_header=False, box=None)
     gap = 100.0 * (data["arena_bytes"] / max(data["arena_lower_bound"], 1) - 1)
-    table.add_row("board", data["board"])
+    table.add_row("boards" if data["boards"][1:] else "board", ", ".join(data["boards"]))
     table.add_row("arena", f"{data['arena_bytes']:,} bytes ({gap:.1f} % over the lower bound)")
     table.add_row("constants", f"{data['constant_bytes']:,} bytes")
     table.add_row("pinned", pinned_line(data["placement"]))
@@ -184,5 +187,7 @@ def _print_build(data: dict[str, Any]) -> None:
     table.add_row("project", data["project"])
     opt.stdout.print(table)
     opt.stdout.print(
-        f"next: tinygen run {data['project']} --emulator qemu --inputs SAMPLES --count 20", highlight=False
+        f"next: tinygen run {data['project']} --inputs SAMPLES --count 20\n"
+        f"      cd {data['project']} && pio run        (without PlatformIO's registry first: tinygen pio bootstrap)",
+        highlight=False,
     )

@@ -14,12 +14,14 @@ from tinygen.errors import TinygenError, did_you_mean
 
 COMMANDS: Mapping[str, str] = {
     "compile": "tinygen.cli.compiling",
+    "fit": "tinygen.cli.fitting",
     "run": "tinygen.cli.running",
     "inspect": "tinygen.cli.inspecting",
     "export": "tinygen.cli.exporting",
     "boards": "tinygen.cli.listing",
     "ops": "tinygen.cli.listing",
     "doctor": "tinygen.cli.listing",
+    "pio": "tinygen.cli.pio",
     "demo": "tinygen.cli.demonstrating",
     "completion": "tinygen.cli.completing",
 }
@@ -59,6 +61,7 @@ def cli() -> None:
     First steps:
       tinygen doctor                      what is missing on this machine
       tinygen demo                        a whole example, trained in seconds
+      tinygen fit model.keras             which boards can hold it, even before it is trained
       tinygen compile model.keras --representative samples.npz --board mps2_an386 --out fw/
       tinygen run fw/ --emulator qemu --inputs eval.npz --count 20
     """

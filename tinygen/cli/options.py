@@ -31,6 +31,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 board_option = click.option(
     "--board", default="mps2_an386", show_default=True, help="Board name or a .toml file."
 )
+boards_option = click.option(
+    "--board",
+    multiple=True,
+    default=("mps2_an386",),
+    show_default=True,
+    help="Board name or a .toml file; several --board share one project.",
+)
+board_path_option = click.option(
+    "--board-path",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with board descriptions (.toml) of yours; they come before ours.",
+)
 emulator_option = click.option(
     "--emulator",
     default="qemu",

@@ -20,7 +20,10 @@ from tinygen.cli import options as opt
 )
 @click.option("--count", type=click.IntRange(min=1), help="Run only the first COUNT samples.")
 @opt.scaling_options
+@click.option("--board", help="Which board's image [default: the project's first].")
 @opt.emulator_option
+@click.option("--port", help="Where a real board is, e.g. /dev/ttyACM0 (--emulator serial).")
+@click.option("--baud", type=click.IntRange(min=1), help="Of the port [default: the board's].")
 @click.option("--metric", help="accuracy, auc or mse; found from labels and shapes.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds a chunk."
@@ -35,6 +38,7 @@ def run_command(project: Path, as_json: bool, **given: Any) -> int:
     Examples:
       tinygen run fw/ --inputs eval.npz --count 20
       tinygen run fw/ --emulator unicorn --inputs eval.npz --json
+      tinygen run fw/ --emulator serial --port /dev/ttyACM0 --inputs eval.npz --count 20
     """
     import tinygen
 
@@ -50,6 +54,7 @@ def run_command(project: Path, as_json: bool, **given: Any) -> int:
 def run_data(ran: Any, emulator: str) -> dict[str, Any]:
     """The result as JSON-ready data."""
     counts = [c for c in ran.result.instructions if c is not None]
+    times = [1000 * s for s in ran.result.seconds if s is not None]
     return {
         "emulator": emulator,
         "outcome": ran.result.outcome.name,
@@ -58,6 +63,9 @@ def run_data(ran: Any, emulator: str) -> dict[str, Any]:
         "instructions_min": min(counts, default=None),
         "instructions_median": int(np.median(counts)) if counts else None,
         "instructions_max": max(counts, default=None),
+        "milliseconds_min": min(times, default=None),
+        "milliseconds_median": float(np.median(times)) if times else None,
+        "milliseconds_max": max(times, default=None),
         "stack_bytes": ran.result.stack_bytes,
         "metric": asdict(ran.metric) if ran.metric else None,
         "device": str(ran.metric) if ran.metric else None,
@@ -76,6 +84,9 @@ def print_run(data: dict[str, Any]) -> None:
         low, high = data["instructions_min"], data["instructions_max"]
         spread = "" if low == high else f" ({low:,} .. {high:,})"
         table.add_row("instructions per inference", f"{data['instructions_median']:,}{spread}")
+    if data["milliseconds_median"] is not None:
+        low, high = data["milliseconds_min"], data["milliseconds_max"]
+        table.add_row("time per inference", f"{data['milliseconds_median']:.4g} ms ({low:.4g} .. {high:.4g})")
     if data["stack_bytes"] is not None:
         table.add_row("stack", f"{data['stack_bytes']:,} bytes")
     if data["metric"]:

@@ -1,0 +1,1 @@
+"""PlatformIO: the project's layout, builds without its registry, `pio test`."""
