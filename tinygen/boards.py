@@ -251,14 +251,15 @@ class Board:
         return (f"-mcpu={self.cpu}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={self.fpu}")
 
 
-def board_names() -> tuple[str, ...]:
-    """Names of the boards that travel with tinygen, sorted."""
-    return tuple(sorted(path.stem for path in locate.folder("boards").glob("*.toml")))
+def board_names(folders: Sequence[Path] = ()) -> tuple[str, ...]:
+    """Names of the boards that travel with tinygen, and of those in the user's folders; sorted."""
+    places = (*folders, locate.folder("boards"))
+    return tuple(sorted({path.stem for folder in places for path in folder.glob("*.toml")}))
 
 
-def all_boards() -> tuple[Board, ...]:
-    """All boards that travel with tinygen, sorted by name."""
-    return tuple(load_board(name) for name in board_names())
+def all_boards(folders: Sequence[Path] = ()) -> tuple[Board, ...]:
+    """All boards that travel with tinygen or lie in the user's folders, sorted by name."""
+    return tuple(load_board(name, folders) for name in board_names(folders))
 
 
 def load_board(name: str | Path, folders: Sequence[Path] = ()) -> Board:

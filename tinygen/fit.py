@@ -41,7 +41,8 @@ class Fit:
     """One board's answer. flash: of the code region; sram: all writable memory. pinned: bytes of weights and tables
     that are copied into faster memory, pinned_code: estimated bytes of kernels.
 
-    reasons: why it does not fit, in words; advice: what would make it fit. Both empty where it fits.
+    arena_over: bytes by which the arena is too large. reasons: why it does not fit, in words; advice: what would make
+    it fit; both empty where it fits.
     """
 
     board: Board
@@ -51,6 +52,7 @@ class Fit:
     pinned: int
     pinned_code: int
     placement: Placement | None
+    arena_over: int
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
 
@@ -162,11 +164,12 @@ class Fitter:
         reasons: tuple[str, ...] = told[:1] if told else ()
         advice: tuple[str, ...] = told[1:] if told else ()
         placement: Placement | None = None
+        over = 0
         try:
             check_guard(board)
             placement = place(needs, board, Wishes(budget_sram=budgets.sram))
         except BoardError as problem:
-            why, what = _sram_verdict(needs, board, budgets, self.sized(board).peak, problem)
+            over, why, what = _sram_verdict(needs, board, budgets, self.sized(board).peak, problem)
             reasons, advice = (*reasons, why), (*advice, *what)
         pins = placement.pins if placement else ()
         return Fit(
@@ -177,6 +180,7 @@ class Fitter:
             sum(p.movable.traffic.footprint for p in pins if not p.movable.is_code),
             sum(p.movable.traffic.footprint for p in pins if p.movable.is_code),
             placement,
+            over,
             reasons,
             advice,
         )
@@ -207,7 +211,8 @@ def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Sha
 
 def _sram_verdict(
     needs: Needs, board: Board, budgets: Budgets, layer: str, problem: BoardError
-) -> tuple[str, tuple[str, ...]]:
+) -> tuple[int, str, tuple[str, ...]]:
+    """(bytes by which the arena is too large, why, what would help)."""
     room = rooms(board)
     if budgets.sram is not None and needs.arena + fixed_bytes(board) > budgets.sram:
         largest, where = budgets.sram - fixed_bytes(board), "--budget-sram leaves"
@@ -218,13 +223,16 @@ def _sram_verdict(
             largest = max(largest, sum(room.values())) - needs.record
             where = "beside the inputs of one sample the board leaves"
     if needs.arena <= largest:
-        return str(problem).splitlines()[0], ()
-    why = f"{where} {max(largest, 0):,} bytes, the arena needs {needs.arena:,}: {needs.arena - largest:,} too many"
+        return 0, str(problem).splitlines()[0], ()
+    over = needs.arena - largest
+    why = f"{where} {max(largest, 0):,} bytes, the arena needs {needs.arena:,}: {over:,} too many"
     if largest <= 0:
-        return why, ("a board with more SRAM",)
+        return over, why, ("a board with more SRAM",)
     share = 100 * largest / needs.arena
-    return why, (
-        f"shrink the activations at layer '{layer}' (fullest) to {share:.0f} %: fewer channels or pixels",
+    return (
+        over,
+        why,
+        (f"shrink the activations at layer '{layer}' (fullest) to {share:.0f} %: fewer channels or pixels",),
     )
 
 

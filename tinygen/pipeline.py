@@ -17,6 +17,7 @@ from tinygen.code_size import encoding_of
 from tinygen.decisions import Decision
 from tinygen.emission import Arena, Library, emit_library
 from tinygen.firmware import needs_of
+from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
 from tinygen.placement import Placement, Wishes, place
@@ -100,5 +101,7 @@ def lower(
     verify(program, memory)
     encoding = encoding_of(board.cpu) if board else "thumb2"
     library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
+    if board:
+        check_flash(library, board, options.wishes.budget_flash)
     placement = place(needs_of([library]), board, options.wishes) if board else None
     return Compiled(graph, fused, decisions, program, memory, library, placement)

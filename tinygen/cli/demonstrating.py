@@ -17,9 +17,10 @@ from tinygen.errors import RunError
     "--out", type=opt.PATH, default=Path("tinygen-demo"), show_default=True, help="Folder for everything."
 )
 @opt.board_option
+@opt.board_path_option
 @opt.emulator_option
 @opt.json_option
-def demo_command(out: Path, board: str, emulator: str, as_json: bool) -> None:
+def demo_command(out: Path, board: str, board_path: tuple[Path, ...], emulator: str, as_json: bool) -> None:
     """Train a small CNN on handwritten digits, compile it, run it on an emulated board.
 
     Fails unless the device's outputs equal the int8 reference in every element.
@@ -37,8 +38,8 @@ def demo_command(out: Path, board: str, emulator: str, as_json: bool) -> None:
         report("train", 1, 1)
         project = out / "firmware"
         build = tinygen.compile(
-            files.model, representative=files.representative, board=board, out=project, eval=files.eval,
-            name="digits", labels=[str(d) for d in range(10)], report=report,
+            files.model, representative=files.representative, board=board, board_path=board_path, out=project,
+            eval=files.eval, name="digits", labels=[str(d) for d in range(10)], report=report,
         )  # fmt: skip
         ran = tinygen.run(project, inputs=files.eval, emulator=emulator, report=report)
     if ran.result.outcome.name != "PASSED":

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from tinygen.board_picture import size_text
 from tinygen.cli import options as opt
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tinygen.fit import Fit, Sized
     from tinygen.flash import Shares
 
-BAR = 10
+BAR, NARROW_BAR, WIDE = 10, 3, 112
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -89,6 +90,7 @@ def fit_data(fit: Fit) -> dict[str, Any]:
         "pinned_bytes": fit.pinned,
         "pinned_share": round(fit.pinned_share, 4),
         "pinned_code_bytes": fit.pinned_code,
+        "arena_over": fit.arena_over,
         "reasons": list(fit.reasons),
         "advice": list(fit.advice),
     }
@@ -104,7 +106,7 @@ def _shares_data(shares: Shares) -> dict[str, Any]:
 
 def _show_table(fits: Fits) -> None:
     _show_model(fits.model, fits.notes)
-    table = Table(box=None, header_style="bold", padding=(0, 1))
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for title in ("", "board", "core"):
         table.add_column(title, no_wrap=True)
     for title in ("flash", "SRAM"):
@@ -113,12 +115,12 @@ def _show_table(fits: Fits) -> None:
     table.add_column("pinned", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for f in fits.boards:
-        table.add_row(*_row(f))
+        table.add_row(*_row(f, BAR if opt.stdout.width >= WIDE else NARROW_BAR))
     opt.stdout.print(table)
     opt.stdout.print(_summary(fits.boards), highlight=False)
 
 
-def _row(f: Fit) -> tuple[Text | str, ...]:
+def _row(f: Fit, cells: int) -> tuple[Text | str, ...]:
     good = f.fits
     mark = Text("✓", "bold green") if good else Text("✗", "bold red")
     pinned = f"{100 * f.pinned_share:.0f} %" if f.pinned or good else "-"
@@ -126,10 +128,10 @@ def _row(f: Fit) -> tuple[Text | str, ...]:
         mark,
         Text(f.board.name, "" if good else "dim"),
         Text(f.board.cpu.removeprefix("cortex-").upper().replace("PLUS", "+"), "dim"),
-        bar(f.flash),
-        kilobytes(f.flash.room),
-        bar(f.sram),
-        kilobytes(f.sram.room),
+        bar(f.flash, cells),
+        size_text(f.flash.room),
+        bar(f.sram, cells),
+        size_text(f.sram.room),
         pinned,
         "" if good else Text(_short(f), "red"),
     )
@@ -137,26 +139,24 @@ def _row(f: Fit) -> tuple[Text | str, ...]:
 
 def _short(f: Fit) -> str:
     """Why not, in a few words: what is too much by how many bytes."""
-    flash = f"flash: {f.flash.over:,} bytes too many" if f.flash.over else ""
-    others = [r for r in f.reasons if not f.flash.over or r is not f.reasons[0]]
-    sram = others[0].rpartition(": ")[2] if others else ""
-    return "; ".join(part for part in (flash, f"arena: {sram}" if sram else "") if part)
+    parts = [f"flash {f.flash.over:,}"] if f.flash.over else []
+    others = f.reasons[len(parts) :]
+    if others and f.arena_over:
+        parts.append(f"arena {f.arena_over:,}")
+    elif others:
+        return others[0]
+    return f"over: {', '.join(parts)}"
 
 
-def bar(shares: Shares) -> Text:
+def bar(shares: Shares, cells: int = BAR) -> Text:
     """`██████▌     61 %`: green up to three quarters, yellow up to full, red beyond."""
     share = shares.needed / max(shares.room, 1)
-    eighths = min(round(8 * BAR * share), 8 * BAR)
+    eighths = min(round(8 * cells * share), 8 * cells)
     drawn = "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
     style = "green" if share <= 0.75 else "yellow" if share <= 1 else "red"
-    text = Text(drawn.ljust(BAR, "·"), style)
+    text = Text(drawn.ljust(cells, "·"), style)
     percent = 100 * share
     return text.append(f" {percent:.0f} %".rjust(7) if percent < 1000 else f" x{share:.0f}".rjust(7), "")
-
-
-def kilobytes(size: int) -> str:
-    """`512 KB`, `2 MB`."""
-    return f"{size / 2**20:,.3g} MB" if size >= 2**20 else f"{size / 2**10:,.3g} KB"
 
 
 def _summary(boards: Sequence[Fit]) -> str:
@@ -203,7 +203,7 @@ def _show_one(fits: Fits) -> None:
         return
     opt.stdout.print(f"[bold red]does not fit[/bold red] {f.board.name}", highlight=False)
     for line in (*f.reasons, *(f"to make it fit: {a}" for a in f.advice)):
-        opt.stdout.print(f"  {line}", markup=False, highlight=False)
+        opt.stdout.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     opt.stdout.print("  which boards fit: tinygen fit MODEL --board all", markup=False, highlight=False)
 
 

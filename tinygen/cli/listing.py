@@ -2,79 +2,99 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
 from tinygen import catalog
+from tinygen.board_picture import size_text
 from tinygen.boards import Board, all_boards, load_board
-from tinygen.cli.options import json_option, print_json, stdout
+from tinygen.cli.options import board_path_option, json_option, print_json, stdout
 from tinygen.errors import UsageError, did_you_mean
 
-
-def _memory(board: Board, *kinds: str) -> int:
-    return sum(r.length for r in board.regions if r.kind in kinds)
+EMULATORS = ("qemu", "unicorn", "renode")
+KINDS = ("flash", "external", "sram", "tcm")
 
 
 def board_data(board: Board) -> dict[str, Any]:
     """One board as JSON-ready data. Sizes in bytes."""
-    regions = [
-        {"name": r.name, "kind": r.kind, "origin": r.origin, "length": r.length, "source": r.source}
-        for r in board.regions
-    ]
     return {
         "name": board.name,
         "title": board.title,
+        "file": str(board.path),
         "cpu": board.cpu,
+        "isa": list(board.isa),
         "fpu": board.fpu,
         "clock_hz": board.clock_hz,
         "reserved_bytes": {"stack": board.reserved.stack, "application": board.reserved.application},
-        "regions": regions,
-        "emulators": [e for e in ("qemu", "unicorn") if getattr(board, e) is not None],
+        "layout": asdict(board.layout),
+        "regions": [asdict(r) for r in board.regions],
+        "caches": [asdict(c) for c in board.caches],
+        "emulators": [e for e in EMULATORS if getattr(board, e) is not None],
+        "platformio": asdict(board.platformio) if board.platformio else None,
         "source": board.source,
     }
 
 
 @click.command("boards")
 @click.argument("name", required=False)
+@board_path_option
 @json_option
-def boards_command(name: str | None, as_json: bool) -> None:
+def boards_command(name: str | None, board_path: tuple[Path, ...], as_json: bool) -> None:
     """List the boards, or show one with its memory map.
+
+    NAME may be the path of a .toml file of yours; in it, extends = "nucleo_f446re" changes only what differs.
 
     \b
     Examples:
       tinygen boards
-      tinygen boards mps2_an386
+      tinygen boards nucleo_f446re
+      tinygen boards my_board --board-path hardware/
+      tinygen boards hardware/my_board.toml
     """
-    boards = [load_board(name)] if name else list(all_boards())
+    boards = [load_board(name, board_path)] if name else list(all_boards(board_path))
     if as_json:
         print_json([board_data(b) for b in boards])
     elif name:
         _show_board(boards[0])
     else:
-        table = Table(
-            "board", "core", "clock", "flash", "SRAM", "emulators", "", box=None, header_style="bold"
+        _list_boards(boards)
+
+
+def _list_boards(boards: list[Board]) -> None:
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for title in ("board", "core", "MHz", "flash", "extern", "SRAM", "TCM", "emulators", "PlatformIO"):
+        left = title in ("board", "core", "emulators", "PlatformIO")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True)
+    for b in boards:
+        sizes = (sum(r.length for r in b.regions if r.kind == kind) for kind in KINDS)
+        core = b.cpu.removeprefix("cortex-").upper().replace("PLUS", "+")
+        emulators = " ".join(e for e in EMULATORS if getattr(b, e) is not None)
+        names = b.platformio.board if b.platformio else "-"
+        table.add_row(
+            b.name,
+            core,
+            f"{b.clock_hz / 1e6:g}",
+            *(size_text(size) if size else "" for size in sizes),
+            emulators,
+            "same" if names == b.name else names,
         )
-        for b in boards:
-            row = board_data(b)
-            flash, sram = _memory(b, "flash", "external"), _memory(b, "sram", "tcm")
-            clock = f"{b.clock_hz / 1e6:g} MHz"
-            sizes = (f"{flash // 1024:,} KB", f"{sram // 1024:,} KB")
-            table.add_row(b.name, b.cpu, clock, *sizes, ", ".join(row["emulators"]), b.title)
-        stdout.print(table)
+    stdout.print(table)
+    stdout.print("memory map and sources: tinygen boards NAME", highlight=False)
 
 
 def _show_board(board: Board) -> None:
-    stdout.print(f"[bold]{board.name}[/bold]  {board.title}")
-    stdout.print(f"{board.cpu}, fpu {board.fpu}, {board.clock_hz / 1e6:g} MHz  ({board.source})")
-    table = Table("region", "kind", "origin", "end", "length", "source", box=None, header_style="bold")
-    for r in board.regions:
-        table.add_row(r.name, r.kind, f"0x{r.origin:08x}", f"0x{r.end:08x}", f"{r.length:,}", r.source)
-    stdout.print(table)
-    stdout.print(
-        f"kept back: stack {board.reserved.stack:,}, application {board.reserved.application:,} bytes"
-    )
+    from tinygen.board_picture import BoardPicture
+
+    stdout.print(f"[bold]{board.name}[/bold]  {board.title}", highlight=False)
+    extras = ", ".join((*board.isa, f"fpu {board.fpu}"))
+    names = [f"{e}" for e in EMULATORS if getattr(board, e) is not None]
+    names += [f"PlatformIO {board.platformio.board}"] if board.platformio else []
+    stdout.print(f"{board.cpu} ({extras}), {board.clock_hz / 1e6:g} MHz; {', '.join(names)}", highlight=False)
+    stdout.print(BoardPicture(board))
 
 
 @click.command("ops")
