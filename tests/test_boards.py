@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tinygen import locate
-from tinygen.boards import CORES, all_boards, board_names, load_board
+from tinygen.boards import CORES, Board, all_boards, board_names, load_board
 from tinygen.errors import BoardError
 from tinygen.firmware import check_guard
 
@@ -61,17 +62,18 @@ def board_file(folder: Path, text: str = GOOD) -> Path:
 def test_every_shipped_board_loads_and_is_named_as_its_file() -> None:
     boards = all_boards()
     assert [b.name for b in boards] == list(board_names()) == [b.path.stem for b in boards]
-    assert {b.cpu for b in boards} >= set(CORES) - {"cortex-m0plus"}
+    assert {b.cpu for b in boards} == set(CORES)
     for board in boards:
         check_guard(board)
-        assert board.code.kind == "flash" and board.ram.kind == "sram"
-        assert board.qemu is not None
+        assert not board.code.writable and board.code.executable and board.ram.writable
+        assert board.qemu is not None or board.platformio is not None
 
 
 @pytest.mark.parametrize("name", board_names())
 def test_every_table_of_a_shipped_board_names_its_source(name: str) -> None:
     board = load_board(name)
-    tables = [board, *board.regions, board.reserved, board.console, board.timer, board.qemu, board.unicorn]
+    tables = [board, *board.regions, *board.caches, board.startup, board.reserved, board.console, board.timer]
+    tables += [board.qemu, board.unicorn, board.renode, board.platformio]
     assert all(len(table.source) > 10 for table in tables if table is not None)
 
 
@@ -118,7 +120,8 @@ WRONG = [
     ('name = "sram"', 'name = "flash"', 18, "two regions are named 'flash'"),
     ('name = "sram"', 'name = "S RAM"', 18, "lower-case letters"),
     ('kind = "sram"', 'kind = "ram"', 19, "is 'ram', did you mean 'sram'"),
-    ('kind = "sram"', 'kind = "tcm"', 9, "no region of kind 'sram'"),
+    ('kind = "sram"', 'kind = "external"', 9, "no region of kind 'sram'"),
+    ('kind = "flash"', 'kind = "sram"', 9, "no region of kind 'flash'"),
     ('cpu = "cortex-m4"', 'cpu = "cortex-m44"', 3, "did you mean 'cortex-m4'"),
     ('isa = ["dsp"]', 'isa = ["mve"]', 4, "this core can have: dsp"),
     ('isa = ["dsp"]', 'isa = ["dsp", "dsp"]', 4, "each once"),
@@ -172,6 +175,86 @@ def test_memory_below_the_stack_leaves_no_room_for_its_guard(tmp_path: Path) -> 
     near = GOOD.replace("origin = 0x0800_0000", "origin = 0x1FF8_0000")
     with pytest.raises(BoardError, match=r"cannot be guarded .* region 'flash' is there"):
         check_guard(load_board(board_file(tmp_path, near)))
+
+
+# ---- PlatformIO's figures
+
+FIGURES = {
+    "nucleo_f446re": (512, 128),
+    "nucleo_l4r5zi": (2048, 640),
+    "disco_f746ng": (1024, 320),
+    "nucleo_f767zi": (2048, 512),
+    "nucleo_h743zi": (2048, 512),
+    "nucleo_f072rb": (128, 16),
+    "nucleo_g071rb": (128, 36),
+    "nrf52840_dk": (1024, 256),
+    "pico": (2048, 264),
+}
+"""Board -> KB of flash and RAM, as read from PlatformIO itself; the other boards' TOML cites it."""
+
+COUNTED = {
+    "disco_f407vg": ("sram",),
+    "disco_f746ng": ("dtcm", "sram"),
+    "nucleo_f767zi": ("dtcm", "sram"),
+    "nucleo_h743zi": ("axi_sram",),
+    "teensy41": ("dtcm", "itcm"),
+}
+"""Board -> regions that PlatformIO counts as RAM, where it leaves some out."""
+LEFT_OUT = {"nucleo_l552ze_q": 64}
+"""Board -> KB that PlatformIO does not count of them: SRAM2, which follows SRAM1."""
+
+WITH_PLATFORMIO = [b.name for b in all_boards() if b.platformio is not None]
+
+
+def memory_difference(board: Board) -> str:
+    """What does not agree between the board's regions and PlatformIO's figures; empty where all does."""
+    assert board.platformio is not None
+    counted = COUNTED.get(board.name, tuple(r.name for r in board.writable))
+    ram = sum(board.region(name).length for name in counted) - 1024 * LEFT_OUT.get(board.name, 0)
+    stated = (board.platformio.flash, board.platformio.ram)
+    if stated != (board.code.length, ram):
+        return f"regions say {board.code.length, ram}, [platformio] says {stated}"
+    known = FIGURES.get(board.name)
+    if known is not None and stated != (1024 * known[0], 1024 * known[1]):
+        return f"[platformio] says {stated}, PlatformIO {known} KB"
+    return ""
+
+
+def resized(board: Board, region: str, length: int) -> Board:
+    regions = tuple(replace(r, length=length) if r.name == region else r for r in board.regions)
+    return replace(board, regions=regions)
+
+
+@pytest.mark.parametrize("name", WITH_PLATFORMIO)
+def test_memory_is_as_large_as_platformio_says(name: str) -> None:
+    assert memory_difference(load_board(name)) == ""
+
+
+@pytest.mark.parametrize("name", WITH_PLATFORMIO)
+def test_a_planted_wrong_length_is_found(name: str) -> None:
+    board = load_board(name)
+    for region in (board.code.name, COUNTED.get(name, (board.ram.name,))[0]):
+        length = board.region(region).length
+        for wrong in (length - 32, length + 32, 2 * length):
+            assert "regions say" in memory_difference(resized(board, region, wrong))
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_wrong_figures_of_platformio_are_found(name: str) -> None:
+    board = load_board(name)
+    assert board.platformio is not None
+    stated = replace(board.platformio, flash=2 * board.platformio.flash)
+    wrong = replace(resized(board, board.code.name, 2 * board.code.length), platformio=stated)
+    assert "PlatformIO (" in memory_difference(wrong)
+
+
+def test_all_boards_of_the_promise_are_there() -> None:
+    promised = (
+        "microbit mps2_an385 mps2_an386 mps2_an500 mps2_an505 mps3_an547 nucleo_f072rb nucleo_g071rb pico "
+        "disco_f407vg nucleo_f446re nucleo_l4r5zi nrf52840_dk disco_f746ng nucleo_f767zi nucleo_h743zi "
+        "nucleo_l552ze_q teensy41"
+    )
+    assert set(promised.split()) <= set(board_names())
 
 
 def test_locator_names_both_places_when_nothing_is_there() -> None:

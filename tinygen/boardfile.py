@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,21 @@ class BoardFile:
 
     def where(self, table: str, index: int, key: str) -> str:
         """path:line of `key` in the index-th table of that name; without the key, of the header."""
-        file, own_index = self, index
-        while file.base is not None:
-            found = file._own_index(table, self._name(table, index))
-            if found is not None and (not key or file._has(table, found, key)):
-                return f"{file.path}:{file._line(table, found, key)}"
-            file = file.base
-        if self.base is not None:
-            own_index = file._own_index(table, self._name(table, index)) or 0
+        if self.base is None:
+            return f"{self.path}:{self._line(table, index, key)}"
+        name = self._name(table, index)
+        holders = [(f, i) for f in self._chain() if (i := f._own_index(table, name)) is not None]
+        having = [(f, i) for f, i in holders if not key or f._has(table, i, key)]
+        # a key that nobody gives is missing where the table stands first
+        file, own_index = (having or holders[-1:] or [(self, 0)])[0]
         return f"{file.path}:{file._line(table, own_index, key)}"
+
+    def _chain(self) -> Iterator[BoardFile]:
+        """This file, then what it extends."""
+        file: BoardFile | None = self
+        while file is not None:
+            yield file
+            file = file.base
 
     def _name(self, table: str, index: int) -> str | None:
         """Name of the index-th [[table]]; None for a plain one."""

@@ -1,0 +1,344 @@
+"""Estimated against built .text of the seven Keras models on every kind of core; and the measuring behind the estimate.
+
+    python -m benchmarks.code_sizes            # the table; exit status 1 when an estimate is off by more than 10 %
+    python -m benchmarks.code_sizes --write    # measure anew: writes tinygen/code_sizes.json, then the table
+
+Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), compiled with
+the flags of building.py for a Cortex-M0, M4 and M55. Needs arm-none-eabi-gcc. About four minutes with --write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.datasets import folder
+from tinygen import api, building, code_size, fit, pipeline, spec
+from tinygen.boards import Board, all_boards, load_board
+from tinygen.code_size import ANY, ENCODINGS, Encoding, Features
+from tinygen.emission import Library, emit_library
+from tinygen.errors import TinygenError
+from tinygen.firmware import firmware_files
+from tinygen.graph import Graph
+from tinygen.placement import Wishes
+from tinygen.planning import plan
+from tinygen.program import select
+from tinygen.scheduling import schedule
+from tinygen.simplification import simplify
+
+MODELS = (
+    "kws_ds_cnn",
+    "ic_resnet8",
+    "vww_mobilenet_v1_025_96",
+    "ad_autoencoder",
+    "cwru_cnn1d",
+    "fan_cnn1d",
+    "ceiling_fan_ae",
+)
+BOARDS = (
+    "microbit",
+    "nucleo_g071rb",
+    "mps2_an385",
+    "mps2_an386",
+    "mps2_an500",
+    "mps2_an505",
+    "mps3_an547",
+)
+"""One per core; built with as much memory as it takes."""
+MEASURED: dict[Encoding, str] = {"thumb1": "microbit", "thumb2": "mps2_an386", "helium": "mps3_an547"}
+SEEDS = range(90)
+"""Random models, for kernels that the seven models have not."""
+WEIGHT = 2.0
+"""Of the seven models' kernels in all, against the random ones of the same template."""
+RIDGE = 0.3
+BOUND = 0.1
+PREFIX = "m"
+ROOM = 16 * 1024 * 1024
+
+
+# ---- models
+
+
+def int8(graph: Graph) -> Graph:
+    """The final int8 graph, ranges made up."""
+    return spec.check(schedule(simplify(fit.assumed_int8(graph))), quantized=True)
+
+
+def real_graphs(names: Sequence[str] = MODELS) -> Iterator[tuple[str, Graph]]:
+    """(name, int8 graph) of the Keras models in ../shared/data."""
+    for name in names:
+        yield name, int8(api.load(folder() / "models" / f"{name}.keras").graph)
+
+
+def random_graphs() -> Iterator[Graph]:
+    """int8 graphs of random models; those that are refused are left out."""
+    from tests.fuzz.generator import random_model
+    from tinygen.frontend.keras import load_keras_model
+
+    for seed in track(SEEDS, "random models", console=Console(stderr=True)):
+        try:
+            yield int8(load_keras_model(random_model(seed).model))
+        except TinygenError:
+            continue
+
+
+def library_of(graph: Graph, encoding: Encoding) -> Library:
+    """The library, not placed on any board."""
+    program = select(graph, None)
+    return emit_library(program, plan(program), PREFIX, encoding=encoding)
+
+
+# ---- single kernels, compiled
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one object file. kernels: (template, features, bytes, calls division?); entry: bytes of invoke, input
+    and output; calls, arguments: of the kernels in invoke."""
+
+    kernels: tuple[tuple[str, Features, int, bool], ...]
+    entry: int
+    calls: int
+    arguments: int
+
+
+def functions(source: str) -> dict[str, str]:
+    """Kernel's symbol -> its C."""
+    return {m[1]: m[0] for m in re.finditer(r"TG_KERNEL void (\w+)\(.*?^}\n", source, re.S | re.M)}
+
+
+def measure(library: Library, encoding: Encoding) -> Sizes:
+    """Compile the library for one encoding and read the object's symbols."""
+    source = library.files[f"lib/{PREFIX}/{PREFIX}.c"]
+    with tempfile.TemporaryDirectory() as out:
+        for path, text in library.files.items():
+            (Path(out) / Path(path).name).write_text(text)
+        target = Path(out) / "model.o"
+        flags = (*building.WARNINGS, *building.OPTIMIZE, *load_board(MEASURED[encoding]).compiler_flags)
+        command = ["arm-none-eabi-gcc", *flags, "-c", str(Path(out) / f"{PREFIX}.c"), "-o", str(target)]
+        subprocess.run(command, check=True)
+        sizes, calls = _symbols(target)
+    found = functions(source)
+    invoke = source[source.index(f"{PREFIX}_invoke(") :]
+    made = re.findall(r"^    (\w+)\((.*)\);$", invoke, re.M)
+    kernels = tuple(
+        (_template(name), Features.of(text), sizes[name], "__aeabi_idiv" in " ".join(calls.get(name, ())))
+        for name, text in found.items()
+    )
+    entry = sum(sizes[f"{PREFIX}_{name}"] for name in ("invoke", "input", "output"))
+    return Sizes(kernels, entry, len(made), sum(len(arguments.split(",")) for _, arguments in made))
+
+
+def _template(symbol: str) -> str:
+    return "tg_" + re.sub(rf"^{PREFIX}_|_\d+$", "", symbol)
+
+
+def _symbols(path: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Function -> bytes, and function -> what its code refers to."""
+    with path.open("rb") as file:
+        image = ELFFile(file)
+        table = image.get_section_by_name(".symtab")
+        sizes = {s.name: s["st_size"] for s in table.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"}
+        calls = {
+            s.name.removeprefix(".rel.text."): [
+                table.get_symbol(r["r_info_sym"]).name for r in s.iter_relocations()
+            ]
+            for s in image.iter_sections()
+            if s.name.startswith(".rel.text.")
+        }
+    return sizes, calls
+
+
+# ---- coefficients
+
+
+def regression(
+    features: Sequence[Features], sizes: Sequence[int], weights: Sequence[float]
+) -> dict[str, Any]:
+    """Ridge regression of bytes on tokens, ones and zeros, and the range of what was measured."""
+    x = np.array([[1, f.tokens / 100, f.ones, f.zeros] for f in features], float)
+    y, w = np.array(sizes, float), np.array(weights, float)[:, None]
+    mean = (w * x).sum(axis=0) / w.sum()
+    mean[0] = 0
+    z = x - mean
+    penalty = RIDGE * np.eye(4)
+    penalty[0, 0] = 0
+    found = np.linalg.solve(z.T @ (w * z) + penalty, z.T @ (w[:, 0] * y))
+    constant = found[0] - found[1:] @ mean[1:]
+    linear = [constant, found[1] / 100, found[2], found[3]]
+    return {"linear": [round(float(v), 3) for v in linear], "range": [min(sizes), max(sizes)]}
+
+
+def kernel_table(real: Sequence[Sizes], random: Sequence[Sizes]) -> dict[str, Any]:
+    """Template -> coefficients; ANY for all together."""
+    rows = [(k, f, s, True) for m in real for k, f, s, _ in m.kernels]
+    rows += [(k, f, s, False) for m in random for k, f, s, _ in m.kernels]
+    made = {}
+    for kernel in (*sorted({r[0] for r in rows}), ANY):
+        mine = [r for r in rows if kernel in (r[0], ANY)]
+        others = max(sum(not r[3] for r in mine), 1)
+        each = max(1.0, WEIGHT * others / max(len(mine) - others, 1)) if kernel != ANY else 1.0
+        weights = [each if r[3] else 1.0 for r in mine]
+        made[kernel] = regression([r[1] for r in mine], [r[2] for r in mine], weights)
+    return made
+
+
+def entry_table(sizes: Sequence[Sizes]) -> list[float]:
+    """[constant, per call, per argument] of invoke, input and output."""
+    x = np.array([[1, s.calls, s.arguments] for s in sizes], float)
+    found, *_ = np.linalg.lstsq(x, np.array([s.entry for s in sizes], float), rcond=None)
+    return [round(float(v), 3) for v in found]
+
+
+def roomy(board: Board) -> Board:
+    """The board with so much memory that everything fits; what it can address is another matter."""
+    regions = tuple(
+        replace(r, length=ROOM) if r.name in (board.layout.code, board.layout.data) else r
+        for r in board.regions
+    )
+    chosen = tuple(r for r in regions if r.name in (board.layout.code, board.layout.data))
+    return replace(board, regions=chosen)
+
+
+def build(graph: Graph, board: Board) -> tuple[Library, building.Firmware]:
+    """The image of the model on the board, nothing pinned."""
+    wishes = Wishes(pin="none", pin_code="none")
+    compiled = pipeline.lower(graph, board, pipeline.Options(PREFIX, wishes=wishes))
+    files = {
+        **compiled.library.files,
+        **firmware_files([compiled.library], board, "0" * 16, compiled.placement),
+    }
+    with tempfile.TemporaryDirectory() as out:
+        for path, text in files.items():
+            target = Path(out) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        return compiled.library, building.build(Path(out), board)
+
+
+def firmware_table(graph: Graph, encoding: Encoding) -> dict[str, int]:
+    """Bytes around a model: .text and .rodata besides it, the median over the boards with such a core."""
+    texts, constants = [], []
+    for board in all_boards():
+        if code_size.encoding_of(board.cpu) != encoding:
+            continue
+        library, image = build(graph, roomy(board))
+        own = {*functions(library.files[f"lib/{PREFIX}/{PREFIX}.c"])}
+        own |= {f"{PREFIX}_{name}" for name in ("invoke", "input", "output")}
+        texts.append(image.sections[".text"] - sum(image.symbols[name].size for name in own))
+        steps = code_size.STEP_BYTES * len(board.startup.steps)
+        constants.append(image.sections[".rodata"] - library.constant_bytes - steps)
+    return {"text": int(median(texts)), "rodata": int(median(constants))}
+
+
+def dividing(real: Sequence[Sizes], random: Sequence[Sizes]) -> list[str]:
+    """Templates whose code mostly calls the compiler's signed division: in the seven models, else in random ones."""
+    answers: dict[str, list[bool]] = {}
+    for sizes in (random, real):
+        answers |= {
+            kernel: [k[3] for m in sizes for k in m.kernels if k[0] == kernel]
+            for kernel in {k[0] for m in sizes for k in m.kernels}
+        }
+    return sorted(kernel for kernel, told in answers.items() if 2 * sum(told) > len(told))
+
+
+def division_bytes(real: dict[str, Graph], board: Board) -> int:
+    """Bytes of the compiler's signed division where the core has none."""
+    _, image = build(real["kws_ds_cnn"], roomy(board))
+    return sum(s.size for n, s in image.symbols.items() if n in ("__divsi3", "__aeabi_idivmod"))
+
+
+def write(real: dict[str, Graph]) -> None:
+    """Measure everything, write tinygen/code_sizes.json."""
+    random = list(random_graphs())
+    data: dict[str, Any] = {"compiler": building.compiler_version()}
+    for encoding in ENCODINGS:
+        seven = [measure(library_of(g, encoding), encoding) for g in real.values()]
+        others = [
+            measure(library_of(g, encoding), encoding)
+            for g in track(random, encoding, console=Console(stderr=True))
+        ]
+        divides = dividing(seven, others)
+        board = load_board(MEASURED[encoding])
+        data[encoding] = {
+            "firmware": firmware_table(real["ceiling_fan_ae"], encoding),
+            "entry": entry_table([*seven, *others]),
+            "helpers": {"bytes": division_bytes(real, board) if divides else 0, "kernels": divides},
+            "kernels": kernel_table(seven, others),
+        }
+    code_size.TABLE.write_text(_json(data))
+    code_size.table.cache_clear()
+
+
+def _json(data: dict[str, Any]) -> str:
+    """One kernel a line."""
+    text = json.dumps(data, indent=2)
+    return re.sub(r"[\[{]\s+([^\[\]{}]*(?:\[[^\[\]]*\][^\[\]{}]*)*?)\s+[\]}]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return re.sub(r"\s+", " ", match[0]) if len(match[0]) < 400 else match[0]
+
+
+# ---- the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """.text of one model on one board, in bytes."""
+
+    model: str
+    board: str
+    estimate: int
+    built: int
+
+    @property
+    def off(self) -> float:
+        """Estimate / built - 1."""
+        return self.estimate / self.built - 1
+
+
+def compare(name: str, graph: Graph, board: Board) -> Row:
+    """Estimate, then build."""
+    library, image = build(graph, roomy(board))
+    estimate = library.code_bytes + code_size.firmware_bytes(board).text
+    return Row(name, board.name, estimate, image.sections[".text"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    real = dict(real_graphs())
+    if options.write:
+        write(real)
+    rows = [compare(name, graph, load_board(b)) for name, graph in real.items() for b in BOARDS]
+    table = Table("model", *(load_board(b).cpu for b in BOARDS), box=None, header_style="bold")
+    for name in real:
+        mine = [r for r in rows if r.model == name]
+        table.add_row(name, *(f"{r.estimate:,} / {r.built:,} {100 * r.off:+.1f} %" for r in mine))
+    Console(width=200).print(table)
+    worst = max(rows, key=lambda r: abs(r.off))
+    print(f"worst: {worst.model} on {worst.board}, {100 * worst.off:+.1f} %")
+    return 1 if abs(worst.off) > BOUND else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
