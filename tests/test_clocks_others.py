@@ -78,20 +78,21 @@ def console_writes(board: Board, folder: Path) -> dict[int, int]:
 
 
 def pl011_baud(words: dict[int, int], clock: int) -> float:
-    """Arm DDI 0183: integer divider 0x24, 64ths 0x28; 0x30 has the transmitter and the UART on, 0x2C 8 bits."""
-    assert words[0x30] & 0x101 == 0x101 and words[0x2C] >> 5 & 3 == 3
+    """Arm DDI 0183: integer divider 0x24, 64ths 0x28; 0x30 has receiver, transmitter and UART on, 0x2C 8 bits."""
+    assert words[0x30] & 0x301 == 0x301 and words[0x2C] >> 5 & 3 == 3
     return clock / (16 * (words[0x24] + words[0x28] / 64))
 
 
 def lpuart_baud(words: dict[int, int], clock: int) -> float:
-    """IMXRT1060RM, LPUART: 0x10 holds OSR in bits 28:24, SBR in bits 12:0; 0x18 has the transmitter on (bit 19)."""
-    assert words[0x18] >> 19 & 1 == 1
+    """IMXRT1060RM, LPUART: 0x10 holds OSR in bits 28:24, SBR in bits 12:0; 0x18 has both directions on (18, 19)."""
+    assert words[0x18] >> 18 & 3 == 3
     return clock / (((words[0x10] >> 24 & 31) + 1) * (words[0x10] & 0x1FFF))
 
 
 def nrf_baud(words: dict[int, int], clock: int) -> float:
-    """nRF52840 PS, UART: BAUDRATE 0x524 is a fraction of 2^32; ENABLE 0x500 is 4; STARTTX 0x008."""
+    """nRF52840 PS, UART: BAUDRATE 0x524 is a fraction of 2^32; ENABLE 0x500 is 4; STARTTX 0x008; STARTRX 0."""
     assert (words[0x500], words[0x008], words[0x50C]) == (4, 1, 6)
+    assert (words[0], words[0x514]) == (1, 8)
     return clock * words[0x524] / 2**32
 
 
@@ -181,10 +182,16 @@ def test_what_the_manuals_forbid_is_found(name: str, why: str, fields: dict[str,
 
 MISSING = [
     ("pico", "GPIO0_CTRL", "console_hz", "GPIO0"),
+    ("pico", "GPIO1_CTRL", "console_hz", "GPIO1 is not"),
+    ("pico", "PADS_BANK0", "console_hz", "pulled up"),
     ("pico", "RESET_DONE: UART0", "console_hz", "UART0 is in reset"),
     ("pico", "CLK_SYS_SELECTED: aux", "cpu_hz", "clk_sys is not known"),
     ("teensy41", "CCM_CCGR3", "console_hz", "LPUART6 has no clock"),
-    ("teensy41", "MUX_CTL", "console_hz", "pin"),
+    ("teensy41", "MUX_CTL GPIO_AD_B0_02", "console_hz", "LPUART6_TX"),
+    ("teensy41", "MUX_CTL GPIO_AD_B0_03", "console_hz", "LPUART6_RX"),
+    ("teensy41", "PAD_CTL", "console_hz", "floats"),
+    ("teensy41", "LPUART6_RX_SELECT", "console_hz", "another pin"),
+    ("nrf52840_dk", "P0 PIN_CNF", "console_hz", "input with a pull-up"),
     ("teensy41", "GPR16", "tcm_bytes", "fuses"),
     ("teensy41", "GPR14", "tcm_bytes", "banks give"),
 ]

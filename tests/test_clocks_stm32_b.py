@@ -17,11 +17,12 @@ TREES = {
     "nucleo_h743zi": stm32h7.TREE,
     "nucleo_l552ze_q": stm32l5.TREE,
 }
-PINS = {  # port, pin and alternate function of the console's TX: data sheets, tables of alternate functions
-    "disco_f746ng": (0x40020000, 9, 7),
-    "nucleo_f767zi": (0x40020C00, 8, 7),
-    "nucleo_h743zi": (0x58020C00, 8, 7),
-    "nucleo_l552ze_q": (0x42021800, 7, 8),
+# Port, pin and alternate function of the console's TX and RX: data sheets, tables of alternate functions.
+PINS = {
+    "disco_f746ng": ((0x40020000, 9, 7), (0x40020400, 7, 7)),
+    "nucleo_f767zi": ((0x40020C00, 8, 7), (0x40020C00, 9, 7)),
+    "nucleo_h743zi": ((0x58020C00, 8, 7), (0x58020C00, 9, 7)),
+    "nucleo_l552ze_q": ((0x42021800, 7, 8), (0x42021800, 8, 8)),
 }
 Steps = Sequence[StartStep]
 
@@ -41,12 +42,12 @@ def test_the_steps_give_the_clocks_that_the_board_claims(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_the_console_pin_is_connected(name: str) -> None:
+def test_the_console_pins_are_connected(name: str) -> None:
     board = load_board(name)
-    port, pin, function = PINS[name]
     registers = play(board.startup.steps, TREES[name], board.console.base)[1]
-    assert registers[port] >> 2 * pin & 3 == 2
-    assert registers[port + 0x20 + 4 * (pin // 8)] >> 4 * (pin % 8) & 15 == function
+    for port, pin, function in PINS[name]:
+        assert registers[port] >> 2 * pin & 3 == 2
+        assert registers[port + 0x20 + 4 * (pin // 8)] >> 4 * (pin % 8) & 15 == function
 
 
 @pytest.mark.parametrize("name", TREES)

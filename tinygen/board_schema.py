@@ -234,6 +234,8 @@ def _console(table: Table) -> Console:
         clock_hz=table.number("clock_hz", 0, 10**10, default=0),
         baud=table.number("baud", 0, 10**8, default=115200),
         tx_pin=table.number("tx_pin", 0, 63) if kind == "nrf51_uart" else 0,
+        rx_pin=table.number("rx_pin", 0, 63) if kind == "nrf51_uart" and "rx_pin" in table.values else None,
+        reset=table.text("reset", "press its reset button"),
         source=table.text("source"),
     )
     table.finish()

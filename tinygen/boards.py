@@ -124,7 +124,8 @@ class Reserved:
 class Console:
     """The UART on which the firmware prints. clock_hz: that its divider gets; 0 where the baud rate is fixed.
 
-    tx_pin: where the UART itself selects its transmit pin (nrf51_uart), else 0.
+    tx_pin, rx_pin: where the UART itself selects its pins (nrf51_uart), else 0 and None; rx_pin None: it only prints.
+    reset: what a user does to reset the board, a clause.
     """
 
     kind: str
@@ -132,6 +133,8 @@ class Console:
     clock_hz: int
     baud: int
     tx_pin: int
+    rx_pin: int | None
+    reset: str
     source: str
 
 

@@ -31,11 +31,15 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What one model gave: outputs, each (N, size) int8; instructions per sample, None if not counted."""
+    """What one model gave: outputs, each (N, size) int8; instructions per sample, None if not counted.
+
+    seconds: per sample, by the timer of a real board; None where time is not real.
+    """
 
     name: str
     outputs: tuple[Array, ...]
     instructions: tuple[int | None, ...]
+    seconds: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class RunResult:
     def instructions(self) -> tuple[int | None, ...]:
         """Instructions per sample of the first (usually only) model."""
         return self.models[0].instructions
+
+    @property
+    def seconds(self) -> tuple[float | None, ...]:
+        """Seconds per sample of the first (usually only) model."""
+        return self.models[0].seconds
 
 
 @dataclass(frozen=True)
@@ -117,10 +126,11 @@ def _verdict(
 
 def _stale(log: RunLog, run_id: str) -> str | None:
     """A banner with another run_id. A beginning of the right one is a log cut off, not another image."""
-    for seen in log.run_ids:
+    for seen in (*log.run_ids, *log.ready):
         if seen != run_id and not run_id.startswith(seen):
             return (
-                f"the image is stale: it was built as run {seen}, the project is run {run_id}; build it again"
+                f"the image is stale: it was built as run {seen}, the project is run {run_id}; "
+                f"{log.advice or 'build it again'}"
             )
     return None
 
@@ -130,6 +140,8 @@ def _fault(log: RunLog, models: Sequence[FirmwareModel], functions: Functions) -
     after = f"after {done} sample{'' if done == 1 else 's'}"
     if log.fault is not None:
         return f"the firmware faulted {after}: {describe(log.fault, functions)}"
+    if log.ready and log.end is None:
+        return f"the firmware waits for inputs {after}: {describe({'kind': 'no-inputs'}, functions)}"
     if log.stack is not None and log.stack[1] and log.stack[0] >= log.stack[1]:
         return f"the firmware used all of its {log.stack[1]:,} bytes of stack, and perhaps more"
     for (model, sample), entry in log.samples.items():
@@ -219,12 +231,18 @@ def _model_run(log: RunLog, model: FirmwareModel, entries: Sequence[SampleLog]) 
         np.array([_array(entry, i, size) for entry in entries], np.int8).reshape(len(entries), size)
         for i, size in enumerate(model.output_sizes)
     )
-    return ModelRun(model.name, outputs, tuple(_instructions(log, entry) for entry in entries))
+    instructions = tuple(_instructions(log, entry) for entry in entries)
+    return ModelRun(model.name, outputs, instructions, tuple(_seconds(log, entry) for entry in entries))
 
 
 def _instructions(log: RunLog, entry: SampleLog) -> int | None:
     """Ticks between the two marks as instructions; None where nothing counted."""
     return round(entry.ticks * log.ratio) if log.ratio and entry.ticks else None
+
+
+def _seconds(log: RunLog, entry: SampleLog) -> float | None:
+    """Ticks between the two marks as seconds; None where the log does not say what a tick is."""
+    return entry.ticks / log.clock if log.clock else None
 
 
 def _array(entry: SampleLog, index: int, size: int) -> Array:
@@ -249,4 +267,5 @@ def merged(results: Sequence[RunResult]) -> RunResult:
 
 def _merged_model(runs: Sequence[ModelRun]) -> ModelRun:
     outputs = tuple(np.concatenate(parts) for parts in zip(*(r.outputs for r in runs), strict=True))
-    return ModelRun(runs[0].name, outputs, tuple(n for r in runs for n in r.instructions))
+    instructions = tuple(n for r in runs for n in r.instructions)
+    return ModelRun(runs[0].name, outputs, instructions, tuple(s for r in runs for s in r.seconds))

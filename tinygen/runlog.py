@@ -5,9 +5,12 @@
     OUT <model> <sample> <output> <offset> <hex>         bytes of an output, at most 64 a line
     STACK <used> <size>                                  bytes; 0 0 where it is not measured
     FAULT <key>=<value> ...                              instead of END
+    READY <run_id> <bytes>                               instead of all this: no inputs were there, it waits for them
     END <records>                                        last
     HOST TIMEOUT <seconds> | HOST FAULT <key>=<value> ... | HOST EXIT <text> | HOST UNAVAILABLE <text>
-    HOST RATIO <numerator> <denominator>                 instructions per tick
+    HOST RATIO <numerator> <denominator>                 instructions per tick, where an emulator counts them
+    HOST CLOCK <hertz>                                   ticks per second, where time is real
+    HOST ADVICE <text>                                   what to do when the image is stale
 
 Anything else is noise: kept, shown when something is missing, never an error by itself. Nothing here raises.
 """
@@ -26,9 +29,11 @@ _SAMPLE = re.compile(rf"SAMPLE {_NUMBER} {_NUMBER} {_NUMBER} {_NUMBER}")
 _OUT = re.compile(rf"OUT {_NUMBER} {_NUMBER} {_NUMBER} {_NUMBER} ((?:[0-9a-f]{{2}})+)")
 _STACK = re.compile(rf"STACK {_NUMBER} {_NUMBER}")
 _END = re.compile(rf"END {_NUMBER}")
+READY = re.compile(rf"READY (\S+) {_NUMBER}")
+_CLOCK = re.compile(r"HOST CLOCK ([1-9]\d{0,11})")
 _RATIO = re.compile(r"HOST RATIO ([1-9]\d*) ([1-9]\d*)")
 _FAULT = re.compile(r"(?:HOST )?FAULT (.+)")
-_HOST = re.compile(r"HOST (TIMEOUT|EXIT|UNAVAILABLE) (.*)")
+_HOST = re.compile(r"HOST (TIMEOUT|EXIT|UNAVAILABLE|ADVICE) (.*)")
 
 Key = tuple[int, int]
 """(model, sample)."""
@@ -53,17 +58,20 @@ class SampleLog:
 
 @dataclass
 class RunLog:
-    """A parsed log. repeated: lines that contradict or repeat an earlier one."""
+    """A parsed log. ready: run_ids of READY lines; repeated: lines that contradict or repeat an earlier one."""
 
     run_ids: list[str] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
     samples: dict[Key, SampleLog] = field(default_factory=dict)
     stack: tuple[int, int] | None = None
     fault: Mapping[str, str] | None = None
     end: int | None = None
     ratio: Fraction | None = None
+    clock: int | None = None
     timeout: str | None = None
     exit: str | None = None
     unavailable: str | None = None
+    advice: str | None = None
     noise: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
 
@@ -100,6 +108,8 @@ def _firmware_line(log: RunLog, line: str) -> bool:
         log.stack = (int(match[1]), int(match[2]))
     elif match := _END.fullmatch(line):
         log.end = int(match[1])
+    elif match := READY.fullmatch(line):
+        log.ready.append(match[1])
     else:
         return False
     return True
@@ -112,6 +122,8 @@ def _host_line(log: RunLog, line: str) -> bool:
         log.fault = log.fault or {key: value for key, _, value in fields if value}
     elif match := _RATIO.fullmatch(line):
         log.ratio = Fraction(int(match[1]), int(match[2]))
+    elif match := _CLOCK.fullmatch(line):
+        log.clock = int(match[1])
     elif match := _HOST.fullmatch(line):
         setattr(log, match[1].lower(), match[2])
     else:

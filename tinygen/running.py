@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.boards import Board
 from tinygen.building import Firmware
-from tinygen.emulators.base import Emulator
+from tinygen.emulators.base import Emulator, Slow
 from tinygen.errors import RunError
 from tinygen.firmware import MAGIC, FirmwareModel
 from tinygen.graph import Array
@@ -74,7 +74,10 @@ def _run_chunks(
 ) -> RunResult:
     """One execution per chunk until one does not pass."""
     results: list[RunResult] = []
-    for first, last in chunks(records, block_capacity(firmware)):
+    capacity = min(
+        block_capacity(firmware), emulator.most_bytes if isinstance(emulator, Slow) else HOST_BLOCK_BYTES
+    )
+    for first, last in chunks(records, capacity):
         block = struct.pack("<II", MAGIC, last - first) + b"".join(records[first:last])
         log = emulator.execute(firmware, board, block, timeout)
         description = firmware.description

@@ -6,12 +6,23 @@ from tinygen.emulators.base import Emulator
 from tinygen.emulators.host import Host
 from tinygen.emulators.qemu import Qemu
 from tinygen.emulators.renode import Renode
+from tinygen.emulators.serial_ import Serial, with_port
 from tinygen.emulators.unicorn_ import Unicorn
 from tinygen.errors import UsageError, did_you_mean
 
-EMULATORS: tuple[Emulator, ...] = (Qemu(), Unicorn(), Host(), Host(sanitize=True), Renode())
+EMULATORS: tuple[Emulator, ...] = (Qemu(), Unicorn(), Host(), Host(sanitize=True), Renode(), Serial())
 
-__all__ = ["EMULATORS", "Emulator", "Host", "Qemu", "Renode", "Unicorn", "find_emulator"]
+__all__ = [
+    "EMULATORS",
+    "Emulator",
+    "Host",
+    "Qemu",
+    "Renode",
+    "Serial",
+    "Unicorn",
+    "find_emulator",
+    "with_port",
+]
 
 
 def find_emulator(name: str) -> Emulator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tinygen.boards import Board
 from tinygen.building import Firmware
@@ -31,6 +31,16 @@ class Emulator(Protocol):
 
         timeout: seconds of wall time without a new line on the console. Firmware cannot make it raise.
         """
+        ...
+
+
+@runtime_checkable
+class Slow(Protocol):
+    """An emulator that is better given few samples at a time: what is on its way shows no progress."""
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of inputs that one execution should have at most; a sample that is longer goes alone."""
         ...
 
 

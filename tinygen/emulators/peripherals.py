@@ -16,6 +16,7 @@ class Registers:
     """Registers of one device by offset. data: write sends a character; counter: read gives the count.
 
     constant: reads give this value, writes do nothing; plain: written without effect. Other accesses fault.
+    Consoles show that there is room to send and that nothing was received.
     counts_down: the counter reads as 0xFFFFFFFF minus the count.
     """
 
@@ -28,11 +29,13 @@ class Registers:
 
 CONSOLES = {
     "cmsdk_uart": Registers(frozenset({0x08, 0x10}), {0x04: 0}, data=0x00),
-    "nrf51_uart": Registers(frozenset({0x008, 0x500, 0x50C, 0x524}), {0x11C: 1}, data=0x51C),
+    "nrf51_uart": Registers(
+        frozenset({0x000, 0x008, 0x500, 0x50C, 0x514, 0x524}), {0x108: 0, 0x11C: 1}, data=0x51C
+    ),
     "stm32_usart": Registers(frozenset({0x08, 0x0C}), {0x00: 0xC0}, data=0x04),
-    "stm32_usart_v2": Registers(frozenset({0x00, 0x0C}), {0x1C: 0xC0}, data=0x28),
-    "stm32_lpuart": Registers(frozenset({0x00, 0x0C}), {0x1C: 0xC0}, data=0x28),
-    "pl011": Registers(frozenset({0x24, 0x28, 0x2C, 0x30}), {0x18: 0}, data=0x00),
+    "stm32_usart_v2": Registers(frozenset({0x00, 0x08, 0x0C}), {0x1C: 0xC0}, data=0x28),
+    "stm32_lpuart": Registers(frozenset({0x00, 0x08, 0x0C}), {0x1C: 0xC0}, data=0x28),
+    "pl011": Registers(frozenset({0x24, 0x28, 0x2C, 0x30}), {0x18: 0x10}, data=0x00),
     "imxrt_lpuart": Registers(frozenset({0x10, 0x18}), {0x14: 0x0080_0000}, data=0x1C),
 }
 TIMERS = {

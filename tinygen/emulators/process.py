@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LAST_LINES = (b"END ", b"FAULT ")
+LAST_LINES = (b"END ", b"FAULT ", b"READY ")
+"""READY: it found no inputs and waits for them on its console."""
 
 
 @dataclass

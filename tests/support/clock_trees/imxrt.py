@@ -12,7 +12,8 @@ CACRR, CBCDR, CBCMR, CSCMR1, CSCDR1, CDHIPR, CCGR3, CCGR4, CCGR6 = (
 PLL_ARM = 0x400D8000
 DCDC_REG0, DCDC_REG3 = 0x40080000, 0x4008000C
 GPR14, GPR16, GPR17 = 0x400AC038, 0x400AC040, 0x400AC044
-MUX_AD_B0_02 = 0x401F80C4
+MUX_AD_B0_02, MUX_AD_B0_03, PAD_AD_B0_03 = 0x401F80C4, 0x401F80C8, 0x401F82B8
+LPUART6_RX_SELECT = 0x401F8550
 OSC_HZ = 24_000_000
 BANK_BYTES = 32 * 1024
 TCM_BYTES = {0: 0, 3: 4096, 4: 8192, 5: 16384, 6: 32768, 7: 65536, 8: 131072, 9: 262144, 10: 524288}
@@ -39,6 +40,9 @@ class Imxrt1062(Chip):
         GPR16: 0x00200003,
         GPR17: 0,
         MUX_AD_B0_02: 5,
+        MUX_AD_B0_03: 5,
+        PAD_AD_B0_03: 0x10B0,
+        LPUART6_RX_SELECT: 0,
     }
 
     def __init__(self, from_rom: bool = False) -> None:
@@ -146,6 +150,9 @@ class Imxrt1062(Chip):
         """UART_CLK_ROOT, when LPUART6 and its pin can work."""
         require(self.field(CCGR3, 6, 2) == 3, "LPUART6 has no clock")
         require(self.words[MUX_AD_B0_02] == 2, "the pin is not LPUART6_TX")
+        require(self.words[MUX_AD_B0_03] == 2, "the pin is not LPUART6_RX")
+        require(self.words[LPUART6_RX_SELECT] == 1, "LPUART6 listens to another pin")
+        require(self.field(PAD_AD_B0_03, 12, 2) == 3 and self.field(PAD_AD_B0_03, 14, 2) > 0, "the pin floats")
         source = OSC_HZ if self.field(CSCDR1, 6, 1) else 80_000_000
         return source // (self.field(CSCDR1, 0, 6) + 1)
 

@@ -10,6 +10,7 @@ HFCLKSTART, HFCLKSTAT = 0x40000000, 0x4000040C
 APPROTECT_DISABLE = 0x40000558
 ICACHECNF = 0x4001E540
 TX_PIN = 6
+PIN_CNF_8 = 0x50000720
 OUTSET, DIRSET = 0x50000508, 0x50000518
 QSPI = 0x40029000
 ACTIVATE, READY, ENABLE = QSPI, QSPI + 0x100, QSPI + 0x500
@@ -31,6 +32,7 @@ class Nrf52840(Chip):
         ),
         **dict.fromkeys((SCK, CSN, IO0, IO1, IO2, IO3), DISCONNECTED),
         HFCLKSTAT: 0x00010000,
+        PIN_CNF_8: 2,
         XIPOFFSET: 0,
         IFCONFIG0: 0,
         IFCONFIG1: 0x00040480,
@@ -74,6 +76,7 @@ class Nrf52840(Chip):
     def console_hz(self) -> int:
         """PCLK16M, when the pin idles high while the UART does not drive it."""
         require(self.words[OUTSET] & self.words[DIRSET] & 1 << TX_PIN != 0, "P0.06 floats")
+        require(self.words[PIN_CNF_8] == 0xC, "P0.08 is not an input with a pull-up")
         return 16_000_000
 
     @property

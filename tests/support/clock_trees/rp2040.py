@@ -11,7 +11,7 @@ REF_CTRL, REF_DIV, REF_SELECTED = 0x40008030, 0x40008034, 0x40008038
 SYS_CTRL, SYS_DIV, SYS_SELECTED, PERI_CTRL = 0x4000803C, 0x40008040, 0x40008044, 0x40008048
 RESETS, RESET_DONE = 0x4000C000, 0x4000C008
 PLL_CS, PLL_PWR, PLL_FBDIV, PLL_PRIM = 0x40028000, 0x40028004, 0x40028008, 0x4002800C
-TICK, GPIO0_CTRL = 0x4005802C, 0x40014004
+TICK, GPIO0_CTRL, GPIO1_CTRL, GPIO1_PAD = 0x4005802C, 0x40014004, 0x4001400C, 0x4001C008
 PLL_RESET = {PLL_CS: 0x1, PLL_PWR: 0x2D, PLL_FBDIV: 0x0, PLL_PRIM: 0x77000}
 IO_BANK0, PADS_BANK0, PLL_SYS, TIMER, UART0 = 5, 8, 12, 21, 22
 CRYSTAL_HZ = 12_000_000
@@ -28,6 +28,8 @@ class Rp2040(Chip):
         PERI_CTRL: 0,
         TICK: 0x200,
         GPIO0_CTRL: 0x1F,
+        GPIO1_CTRL: 0x1F,
+        GPIO1_PAD: 0x56,
         REF_CTRL: 0,
         REF_DIV: 0x100,
         REF_SELECTED: 1,
@@ -49,7 +51,7 @@ class Rp2040(Chip):
         if address in PLL_RESET:
             require(bool(self.out_of_reset >> PLL_SYS & 1), "PLL_SYS is in reset")
             require(not self._on_pll(), "the core runs on PLL_SYS")
-        if address == GPIO0_CTRL:
+        if address in (GPIO0_CTRL, GPIO1_CTRL, GPIO1_PAD):
             require(
                 self.out_of_reset >> IO_BANK0 & self.out_of_reset >> PADS_BANK0 & 1 == 1, "IO is in reset"
             )
@@ -143,6 +145,9 @@ class Rp2040(Chip):
         require(self.field(PERI_CTRL, 11, 1) == 1 and self.field(PERI_CTRL, 5, 3) == 0, "clk_peri")
         require(self.out_of_reset >> UART0 & 1 == 1, "UART0 is in reset")
         require(self.field(GPIO0_CTRL, 0, 5) == 2, "GPIO0 is not UART0 TX")
+        require(self.field(GPIO1_CTRL, 0, 5) == 2, "GPIO1 is not UART0 RX")
+        require(self.words[GPIO1_PAD] >> 7 == 0 and self.field(GPIO1_PAD, 6, 1) == 1, "the input of GPIO1 is off")
+        require(self.field(GPIO1_PAD, 2, 2) == 2, "GPIO1 is not pulled up alone")
         return self.cpu_hz
 
     @property

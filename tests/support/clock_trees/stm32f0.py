@@ -12,7 +12,7 @@ from tests.support.clock_trees.stm32_steps import (
     prescaler,
     within,
 )
-from tests.support.clock_trees.stm32pins import is_function
+from tests.support.clock_trees.stm32pins import are_functions
 
 RCC, FLASH, GPIOA = 0x40021000, 0x40022000, 0x48000000
 CR, CFGR, AHBENR, APB1ENR = RCC, RCC + 0x04, RCC + 0x14, RCC + 0x1C
@@ -68,8 +68,8 @@ def _pll(registers: Registers) -> float:
 
 
 def _console(registers: Registers, console: int, system: float, apb: float) -> float:
-    """Clock of USART2 as CFGR3 says; 0 while it is off or PA2 is not its output."""
-    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not is_function(registers, GPIOA, 2, 1):
+    """Clock of USART2 as CFGR3 says; 0 while it is off or PA2 and PA3 are not its pins."""
+    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not are_functions(registers, GPIOA, (2, 3), 1):
         return 0
     return {0: apb, 1: system, 3: HSI}[registers[CFGR3] >> 16 & 3]
 

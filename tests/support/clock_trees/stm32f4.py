@@ -14,7 +14,7 @@ from tests.support.clock_trees.stm32_steps import (
     prescaler,
     within,
 )
-from tests.support.clock_trees.stm32pins import is_function
+from tests.support.clock_trees.stm32pins import are_functions
 
 RCC, PWR, FLASH, GPIOA = 0x40023800, 0x40007000, 0x40023C00, 0x40020000
 CR, PLLCFGR, CFGR, AHB1ENR, APB1ENR = RCC, RCC + 0x04, RCC + 0x08, RCC + 0x30, RCC + 0x40
@@ -113,8 +113,8 @@ def _pll(registers: Registers, check: Callable[[int], None]) -> float:
 
 
 def _console(registers: Registers, console: int, apb1: float) -> float:
-    """Clock of USART2; 0 while it is off or PA2 is not its output."""
-    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not is_function(registers, GPIOA, 2, 7):
+    """Clock of USART2; 0 while it is off or PA2 and PA3 are not its pins."""
+    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not are_functions(registers, GPIOA, (2, 3), 7):
         return 0
     return apb1
 

@@ -15,7 +15,7 @@ from tests.support.clock_trees.stm32_steps import (
     prescaler,
     within,
 )
-from tests.support.clock_trees.stm32pins import is_function
+from tests.support.clock_trees.stm32pins import are_functions
 
 RCC, FLASH, GPIOA = 0x40021000, 0x40022000, 0x50000000
 CR, CFGR, PLLCFGR = RCC, RCC + 0x08, RCC + 0x0C
@@ -86,8 +86,8 @@ def _pll(registers: Registers) -> float:
 
 
 def _console(registers: Registers, console: int, system: float, apb: float) -> float:
-    """Clock of USART2 as CCIPR says; 0 while it is off or PA2 is not its output."""
-    if console != USART2 or not registers[APBENR1] >> 17 & 1 or not is_function(registers, GPIOA, 2, 1):
+    """Clock of USART2 as CCIPR says; 0 while it is off or PA2 and PA3 are not its pins."""
+    if console != USART2 or not registers[APBENR1] >> 17 & 1 or not are_functions(registers, GPIOA, (2, 3), 1):
         return 0
     return {0: apb, 1: system, 2: HSI}[registers[CCIPR] >> 2 & 3]
 

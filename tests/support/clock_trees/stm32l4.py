@@ -15,7 +15,7 @@ from tests.support.clock_trees.stm32_steps import (
     prescaler,
     within,
 )
-from tests.support.clock_trees.stm32pins import is_function
+from tests.support.clock_trees.stm32pins import are_functions
 
 RCC, PWR, FLASH, GPIOA, GPIOG = 0x40021000, 0x40007000, 0x40022000, 0x48000000, 0x48001800
 CR, CFGR, PLLCFGR, CCIPR, CSR = RCC, RCC + 0x08, RCC + 0x0C, RCC + 0x88, RCC + 0x94
@@ -98,9 +98,9 @@ def _pll(registers: Registers) -> float:
 
 
 def _console(registers: Registers, console: int, system: float, apb1: float) -> float:
-    """Clock of LPUART1 as CCIPR says; 0 while it is off, PG7 is not its output or port G has no supply."""
+    """Clock of LPUART1 as CCIPR says; 0 while it is off, PG7 and PG8 are not its pins or port G has no supply."""
     on = registers[APB1ENR2] & 1 and registers[PWR_CR2] & IOSV
-    if console != LPUART1 or not on or not is_function(registers, GPIOG, 7, 8):
+    if console != LPUART1 or not on or not are_functions(registers, GPIOG, (7, 8), 8):
         return 0
     return {0: apb1, 1: system, 2: HSI}[registers[CCIPR] >> 10 & 3]
 

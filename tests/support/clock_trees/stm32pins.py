@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.support.clock_trees.stm32_steps import Registers
 
 ALTERNATE = 2
 
 
 def is_function(registers: Registers, port: int, pin: int, function: int) -> bool:
-    """Whether MODER gives the pin to its alternate function and AFRL names that function. port: base; pin: 0 to 7."""
+    """Whether MODER gives the pin to its alternate function and AFRL or AFRH names that function. port: base."""
     mode = registers.get(port, 0) >> 2 * pin & 3
-    return mode == ALTERNATE and registers.get(port + 0x20, 0) >> 4 * pin & 15 == function
+    named = registers.get(port + 0x20 + 4 * (pin // 8), 0) >> 4 * (pin % 8) & 15
+    return mode == ALTERNATE and named == function
+
+
+def are_functions(registers: Registers, port: int, pins: Sequence[int], function: int) -> bool:
+    """The same of several pins."""
+    return all(is_function(registers, port, pin, function) for pin in pins)
