@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.pinning import greedy_saving
 from tests.support.graphs import int8_graph
 from tests.support.host import library_of
 from tinygen.access import Traffic, waiting
 from tinygen.boards import Board, load_board
 from tinygen.errors import BoardError, UsageError
 from tinygen.firmware import needs_of
+from tinygen.knapsack import GAP
 from tinygen.placement import (
-    GAP,
     Movable,
     Needs,
     Placement,
     Wishes,
     fixed_bytes,
-    greedy_saving,
     place,
     read_wishes,
     rooms,
@@ -118,7 +118,7 @@ def test_nothing_saves_more(problem: tuple[Needs, Board]) -> None:
         return
     placement = place(needs, board)
     check_legal(placement, needs, board)
-    price = 2e-6 * sum(m.bytes for m in needs.movables)
+    price = 3e-6 * (needs.arena + 8 + sum(m.bytes for m in needs.movables))
     assert placement.saved >= best - GAP * best - price
     assert placement.bound >= placement.saved
     assert placement.saved <= best + 1e-6
@@ -165,6 +165,13 @@ def test_no_code_in_the_ccm_however_much_it_would_save() -> None:
     assert not any(p.movable.is_code for p in placement.pins)
     with pytest.raises(BoardError, match="does not fit"):
         place(NET, board, Wishes("none", "all"))
+
+
+def test_the_arena_stays_where_dma_can_reach_it() -> None:
+    """disco_f407vg: SRAM and CCM are equally fast, but DMA does not reach the CCM; weights need no DMA."""
+    placement = place(NET, TWO_REGIONS)
+    assert placement.arena == "sram"
+    assert {p.region for p in placement.pins if not p.movable.is_code} == {"ccm"}
 
 
 def test_code_keeps_out_of_the_stacks_region_where_another_is_as_fast() -> None:

@@ -1,8 +1,8 @@
 """Placement: which region holds the arena, the input block and each pinned array or function.
 
 Every object has a home in the code region. Pinning copies it at start-up into memory that the core reads faster.
-Choosing objects and regions under the room that arena and stack leave is a multiple knapsack: it is solved exactly by
-integer programming (HiGHS, through SciPy); greedy_saving() is kept to say how far a greedy choice would be off.
+Choosing objects and regions under the room that arena and stack leave is a multiple knapsack: knapsack.py solves it,
+benchmarks/pinning.py tells how far a greedy choice would be off.
 placement_check.py proves the result on the linked image without sharing code with this file.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from tinygen.access import Traffic, waiting
 from tinygen.boards import Board, Region
 from tinygen.errors import BoardError, UsageError, did_you_mean
+from tinygen.knapsack import Knapsacks, solve
 
 Pin = Literal["auto", "all", "none"]
 PINS: tuple[Pin, ...] = ("auto", "all", "none")
@@ -27,11 +28,6 @@ HANDLER_STACK_BYTES = 512
 OWN_DATA_BYTES = 64
 """Initialised and zeroed variables of the firmware besides the arena."""
 ALIGNMENT = 8
-GAP = 1e-4
-"""The solver stops when what it found is proved to be within this share of the best: the proof of the last bit can
-take seconds where two regions are alike."""
-NODES = 20_000
-"""The solver's limit, in nodes of its search and not in seconds: the same model is placed alike on every machine."""
 CODE_MARGIN = 1.5
 VENEER_BYTES = 64
 """Room for a function that no compiler has seen yet: its estimate times CODE_MARGIN, and its long jumps to others."""
@@ -210,42 +206,38 @@ class _Problem:
 
     def solve(self) -> Placement | None:
         """The best choice, or None when there is none."""
-        from scipy.optimize import Bounds, LinearConstraint, milp
-
-        count, regions = len(self.objects), len(self.regions)
-        limits = np.array([[self._allowed(i, r) for r in self.regions] for i in range(count)]).reshape(-1, 2)
-        once = np.kron(np.eye(count), np.ones(regions))
-        must = np.array([float(self._must(i)) for i in range(count)])
-        sizes = np.array([m.bytes // ALIGNMENT for m in self.objects], dtype=float)
-        fill = np.kron(sizes, np.eye(regions))
-        capacity = np.array([r // ALIGNMENT for r in self.room.values()], dtype=float)
-        constraints = [LinearConstraint(once, must, 1.0), LinearConstraint(fill, -np.inf, capacity)]
-        if self.wishes.budget_sram is not None:
-            budget = (self.wishes.budget_sram - fixed_bytes(self.board)) // ALIGNMENT
-            paying = np.repeat(sizes * (np.arange(count) != 1), regions)
-            constraints.append(LinearConstraint(paying, -np.inf, float(budget)))
-        cost = np.where(limits[:, 1] > 0, -self._preference(), 0.0)
-        answer = milp(
-            cost,
-            integrality=np.ones(count * regions),
-            bounds=Bounds(limits[:, 0], limits[:, 1]),
-            constraints=constraints,
-            options={"node_limit": NODES, "mip_rel_gap": GAP},
+        indices = range(len(self.objects))
+        limits = np.array([[self._allowed(i, r) for r in self.regions] for i in indices], dtype=bool)
+        budget = self.wishes.budget_sram
+        problem = Knapsacks(
+            sizes=np.array([m.bytes // ALIGNMENT for m in self.objects], dtype=float),
+            rooms=np.array([r // ALIGNMENT for r in self.room.values()], dtype=float),
+            values=self._preference(),
+            forced=limits[:, :, 0],
+            allowed=limits[:, :, 1],
+            must=np.array([self._must(i) for i in indices]),
+            pays=np.arange(len(self.objects)) != 1,  # the input block belongs to the test, not to the model
+            budget=None if budget is None else float((budget - fixed_bytes(self.board)) // ALIGNMENT),
         )
-        if answer.x is None:
-            return None
-        taken = np.round(answer.x).reshape(count, regions).astype(bool)
-        bound = -float(answer.mip_dual_bound) if answer.mip_dual_bound is not None else float("inf")
-        return self._placement(taken, bound)
+        answer = solve(problem)
+        return None if answer is None else self._placement(*answer)
 
     def _preference(self) -> np.ndarray:
-        """Value of every choice. What saves nothing stays at home: a tiny price per byte moved, twice for a function in
-        the stack's region, which is the data side's memory where a core has two."""
-        price = np.zeros(self.value.shape)
-        for i, movable in enumerate(self.needs.movables, 2):
-            price[i] = movable.bytes * 1e-6
-            price[i, 0] *= 1 + movable.is_code
-        return np.asarray((self.value - price).reshape(-1))
+        """Value of every choice, less a tiny price per byte that decides where memories are equally fast."""
+        price = [
+            [1e-6 * m.bytes * self._dislike(i, r) for r in self.regions] for i, m in enumerate(self.objects)
+        ]
+        return np.asarray(self.value - np.array(price))
+
+    def _dislike(self, index: int, region: Region) -> int:
+        """How little a region suits an object. Pinning has to save something; tightly coupled memory first; the arena
+        where DMA can fill the model's input; functions not in the memory of the stack, if the core has another."""
+        behind_bus = region.kind == "sram"
+        if index == 0:
+            return behind_bus + 2 * (not region.dma)
+        if index == 1:
+            return 0
+        return 1 + behind_bus + (self.objects[index].is_code and region.name == self.board.layout.data)
 
     def _placement(self, taken: np.ndarray, bound: float) -> Placement:
         where = {i: self.regions[int(np.argmax(row))].name for i, row in enumerate(taken) if row.any()}
@@ -261,27 +253,6 @@ class _Problem:
 def fixed_bytes(board: Board) -> int:
     """Bytes of SRAM that every image takes: both stacks and the firmware's own variables."""
     return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES
-
-
-def greedy_saving(needs: Needs, board: Board, placement: Placement) -> float:
-    """Cycles that pinning saves when chosen greedily (most per byte first), beside the same arena and inputs."""
-    room = rooms(board)
-    room[placement.arena] -= _aligned(needs.arena)
-    room[placement.inputs] -= _aligned(needs.record)
-    offers = [
-        (waiting(board, board.code, m.traffic) - waiting(board, r, m.traffic), m, r)
-        for m in needs.movables
-        for r in board.writable
-        if r.executable or not m.is_code
-    ]
-    taken: set[str] = set()
-    total = 0.0
-    for saved, movable, region in sorted(offers, key=lambda o: -o[0] / max(o[1].bytes, 1)):
-        if saved > 0 and movable.symbol not in taken and movable.bytes <= room[region.name]:
-            room[region.name] -= movable.bytes
-            taken.add(movable.symbol)
-            total += saved
-    return total
 
 
 def _check_layers(needs: Needs, board: Board, wishes: Wishes) -> None:

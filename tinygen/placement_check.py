@@ -1,4 +1,4 @@
-"""Proof that a linked image lies in memory as planned: from the ELF file, the board and the table of firmware.json.
+"""Proof that a linked image lies in memory as planned: from the ELF file, the board and placement.json.
 
 Nothing here is shared with placement.py or with the linker script's template: addresses come from symbols, sections
 and segments, memory limits from the board, the arrays' values from the C sources. building.build() calls check().
@@ -20,6 +20,8 @@ from elftools.elf.elffile import ELFFile
 from tinygen.boards import Board, Region
 from tinygen.errors import BoardError, OutputError
 
+TABLE = "placement.json"
+"""The plan's file in a project's folder of a board."""
 ALLOCATED, EXECUTABLE = 2, 4  # sh_flags of ELF
 TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4"}
 ARRAY = re.compile(r"^const (\w+) (\w+)\[\d+\] = \{\n(.*?)\};", re.S | re.M)
@@ -198,25 +200,23 @@ def _span(extent: Extent) -> str:
     return f"{extent.low:#x} to {extent.high:#x}"
 
 
-def table_in(description: Mapping[str, Any]) -> Table | None:
-    """The table in the parsed text of firmware.json; None where there is none."""
-    placed = description.get("placement")
-    if placed is None:
-        return None
-    pins = tuple(
-        Planned(*(str(p[key]) for key in ("symbol", "layer", "role", "region"))) for p in placed["pins"]
-    )
-    return Table(str(placed["arena"]), str(placed["inputs"]), pins)
-
-
-def read_table(path: Path) -> Table | None:
-    """The table in a project's firmware.json. Raises OutputError where it is damaged."""
+def read_table(folder: Path) -> Table:
+    """The plan in a project's folder of a board. Raises OutputError where there is none that can be read."""
+    path = folder / TABLE
     try:
-        return table_in(json.loads(path.read_text()))
+        return table_of(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise OutputError(
             f"'{path}' holds no placement that can be read ({type(problem).__name__})\n  generate the project again"
         ) from None
+
+
+def table_of(data: Mapping[str, Any]) -> Table:
+    """The plan as placement.json holds it. Raises KeyError or TypeError when it is none."""
+    pins = tuple(
+        Planned(*(str(p[key]) for key in ("symbol", "layer", "role", "region"))) for p in data["pins"]
+    )
+    return Table(str(data["arena"]), str(data["inputs"]), pins)
 
 
 def read_arrays(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,379 @@
+"""Pinned weights, proved on every board: where they lie, that flash is not read for them, that flash does not matter
+after start-up, that the linker refuses what does not fit. Every proof has its control.
+
+Boards whose memory has no wait states get nothing pinned by `auto`: there everything is pinned (`all`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import pinned
+from tests.support.graphs import int8_graph
+from tests.support.nodes import quantized_node, random_inputs
+from tests.support.pinned import Built
+from tinygen import building, evaluate, placement_check, running
+from tinygen.access import waiting
+from tinygen.boards import Board, Region, board_names
+from tinygen.emulators import Unicorn
+from tinygen.errors import BoardError
+from tinygen.firmware import needs_of
+from tinygen.frontend.tflite import load_tflite
+from tinygen.graph import Array, Graph, QParams
+from tinygen.ops import conv2d, dense, depthwise_conv2d
+from tinygen.ops.windows import Padding, same_padding
+from tinygen.placement import VENEER_BYTES, Placement, Wishes, rooms
+
+pytestmark = pytest.mark.arm
+
+BOARDS = tuple(n for n in board_names() if Unicorn().unavailable(pinned.on_unicorn(n)) is None)
+TOO_SMALL = ("nucleo_f072rb",)
+"""Boards whose SRAM does not hold the keyword model's arena: a small net is pinned there."""
+
+
+def test_all_boards_take_part() -> None:
+    assert set(BOARDS) == set(board_names())
+
+
+def graph_for(board: str, shared_data: Path) -> Graph:
+    """A real model where it fits."""
+    if board in TOO_SMALL:
+        return int8_graph(0, 12)
+    return load_tflite(shared_data / "models" / "kws_ds_cnn_int8.tflite")
+
+
+@pytest.fixture(scope="module", params=BOARDS)
+def built(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_data: Path
+) -> Built:
+    board = pinned.on_unicorn(request.param)
+    graph = graph_for(board.name, shared_data)
+    wishes = Wishes()
+    if not pinned.compiled_for(graph, board, wishes).placement.pins:  # type: ignore[union-attr]
+        wishes = Wishes("all", "all")
+    return pinned.build(graph, board, wishes, tmp_path_factory.mktemp(board.name))
+
+
+@pytest.fixture(scope="module")
+def inputs(built: Built) -> list[Array]:
+    return random_inputs(built.compiled.graph, 1, seed=3)
+
+
+@pytest.fixture(scope="module")
+def expected(built: Built, inputs: list[Array]) -> tuple[Array, ...]:
+    return evaluate.reference(built.compiled.graph, inputs)
+
+
+def table_of(placement: Placement) -> placement_check.Table:
+    return placement_check.table_of(placement.table())
+
+
+def arrays_of(built: Built) -> dict[str, bytes]:
+    return placement_check.read_arrays(built.project / "lib")
+
+
+def within(addresses: range, region: Region) -> bool:
+    return region.origin <= addresses.start < addresses.stop <= region.end
+
+
+@pytest.mark.shared
+def test_run_addresses_are_in_the_region_and_load_addresses_in_flash(built: Built) -> None:
+    assert sum(p.movable.role == "weights" for p in built.arrays) >= 2
+    for pin in built.placement.pins:
+        region = built.board.region(pin.region)
+        assert region.writable and within(built.run_range(pin.movable.symbol), region)
+        assert within(built.load_range(pin.movable.symbol), built.board.code)
+        if not pin.movable.is_code:
+            assert len(built.run_range(pin.movable.symbol)) == pin.movable.traffic.footprint
+    placement_check.check(built.firmware.elf, built.board, table_of(built.placement), arrays_of(built))
+
+
+@pytest.mark.shared
+def test_flash_is_neither_read_nor_needed_for_what_is_pinned(
+    built: Built, inputs: list[Array], expected: tuple[Array, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All start-up steps are made (devices.Bus holds the firmware to them), outputs are bit-exact."""
+    copies = {p.movable.symbol: built.load_range(p.movable.symbol) for p in built.placement.pins}
+    reads: Counter[str] = Counter()
+    watch, spoil = pinned.counting_reads(copies, reads), pinned.corrupting(list(copies.values()))
+    result = pinned.run(built, inputs, expected, lambda core: (spoil(core), watch(core))[0], monkeypatch)
+    assert result.passed, result.detail
+    assert not reads
+
+
+@pytest.mark.shared
+def test_control_the_copies_in_sram_are_what_counts(
+    built: Built, inputs: list[Array], expected: tuple[Array, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [
+        built.run_range(p.movable.symbol) for p in built.arrays if p.movable.role in ("weights", "bias")
+    ]
+    result = pinned.run(built, inputs, expected, pinned.corrupting(copies), monkeypatch)
+    assert not result.passed and "differ" in result.detail
+
+
+@pytest.mark.shared
+def test_control_without_pinning_flash_is_read(
+    built: Built,
+    inputs: list[Array],
+    expected: tuple[Array, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first byte of every array is watched: a hook that fires is slow."""
+    loose = pinned.build(built.compiled.graph, built.board, Wishes("none", "none"), tmp_path)
+    assert not loose.placement.pins
+    ranges = {p.movable.symbol: loose.run_range(p.movable.symbol) for p in built.arrays}
+    assert all(within(r, built.board.code) for r in ranges.values())
+    reads: Counter[str] = Counter()
+    watch = pinned.counting_reads({s: r[:1] for s, r in ranges.items()}, reads)
+    pinned.run(loose, inputs, expected, watch, monkeypatch)
+    assert set(reads) == set(ranges)
+
+
+@pytest.mark.shared
+def test_what_does_not_fit_fails_to_link_and_the_layer_is_named(built: Built, tmp_path: Path) -> None:
+    """The same placement on a board whose region ends 4 bytes before the end of one tensor."""
+    pin = built.arrays[len(built.arrays) // 2]
+    region = built.board.region(pin.region)
+    kept = built.board.reserved.application if region.name == built.board.layout.data else 0
+    length = built.run_range(pin.movable.symbol).stop - 4 - region.origin + kept
+    smaller = with_region(built.board, replace(region, length=length))
+    project = pinned.write_project(built.compiled, smaller, tmp_path, built.placement)
+    with pytest.raises(BoardError) as caught:
+        building.build(project, smaller)
+    first = str(caught.value).splitlines()[0]
+    assert f"{pin.movable.role} of layer '{pin.movable.layer}'" in first
+    assert f"region '{pin.region}' of board '{built.board.name}'" in first
+
+
+@pytest.mark.shared
+def test_control_one_misplaced_tensor_fails_the_check(built: Built, tmp_path: Path) -> None:
+    """The linker script forgets one array: it lands in flash with the other constants."""
+    project = pinned.write_project(built.compiled, built.board, tmp_path, built.placement)
+    pin = next(p for p in built.arrays if p.movable.role == "weights")
+    script = pinned.linker_script(project)
+    lines = script.read_text().splitlines(keepends=True)
+    left = [line for line in lines if f"*(.rodata.{pin.movable.symbol})" not in line]
+    assert len(left) == len(lines) - 1
+    script.write_text("".join(left))
+    with pytest.raises(BoardError, match=rf"layer '{pin.movable.layer}'.*not in region '{pin.region}'"):
+        building.build(project, built.board)
+
+
+def with_region(board: Board, changed: Region) -> Board:
+    """The board with one region described otherwise."""
+    regions = tuple(changed if r.name == changed.name else r for r in board.regions)
+    return replace(board, regions=regions)
+
+
+# ---- more ways in which an image can be wrong: the check finds each -----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Arrays in the CCM, code in SRAM, on the board whose CCM cannot execute."""
+    board, graph = pinned.on_unicorn("disco_f407vg"), int8_graph(0, 12)
+    layers = dict.fromkeys(("stem", "body", "head"), "ccm")
+    return pinned.build(graph, board, Wishes("auto", "all", layers), tmp_path_factory.mktemp("small"))
+
+
+def check(built: Built, board: Board | None = None, table: placement_check.Table | None = None) -> None:
+    """The check of the built image against another board or another plan."""
+    plan = table or table_of(built.placement)
+    placement_check.check(built.firmware.elf, board or built.board, plan, arrays_of(built))
+
+
+def test_arena_or_inputs_elsewhere_are_found(small: Built) -> None:
+    check(small)
+    table = table_of(small.placement)
+    assert (table.arena, table.inputs) == ("sram", "sram")
+    with pytest.raises(BoardError, match=r"the arena is at .*, not in region 'ccm'"):
+        check(small, table=replace(table, arena="ccm"))
+    with pytest.raises(BoardError, match=r"the input block is at .*, not in region 'ccm'"):
+        check(small, table=replace(table, inputs="ccm"))
+
+
+def test_code_where_it_cannot_run_is_found(small: Built) -> None:
+    region = small.board.region("sram")
+    with pytest.raises(BoardError, match=r"in region 'sram', which is not executable"):
+        check(small, with_region(small.board, replace(region, executable=False)))
+
+
+def test_what_the_application_keeps_is_kept(small: Built) -> None:
+    """The input block fills SRAM up to its end: a reserve that the linker script does not know is broken into."""
+    kept = replace(small.board.reserved, application=2048)
+    with pytest.raises(BoardError, match=r"the input block is at .*, not in region 'sram'"):
+        check(small, replace(small.board, reserved=kept))
+
+
+def test_other_values_are_found(small: Built) -> None:
+    pin = small.arrays[0]
+    values = arrays_of(small)
+    one = bytearray(values[pin.movable.symbol])
+    one[-1] ^= 1
+    with pytest.raises(
+        BoardError, match=rf"layer '{pin.movable.layer}'.*region 'ccm' are not those of its C array"
+    ):
+        placement_check.check(
+            small.firmware.elf,
+            small.board,
+            table_of(small.placement),
+            {**values, pin.movable.symbol: bytes(one)},
+        )
+
+
+def test_the_values_are_those_of_the_graph(small: Built) -> None:
+    """placement_check reads them from C, which is how they got into the image."""
+    weights = {t.name: t.data.tobytes() for t in small.compiled.graph.tensors.values() if t.data is not None}
+    arrays = arrays_of(small)
+    found = {p.movable.layer for p in small.arrays if arrays[p.movable.symbol] in weights.values()}
+    assert found == {"stem", "body", "head"}
+
+
+DAMAGES = {
+    # what is written into the linker script -> what the check says
+    "stacks overlap": (
+        "__stack_end = .;",
+        "__stack_end = . + 4;",
+        "the stack .* overlaps the handlers' stack",
+    ),
+    "wrong source": (
+        "__pin_ccm_load = LOADADDR(.pin_ccm);",
+        "__pin_ccm_load = LOADADDR(.data);",
+        "does not copy",
+    ),
+    "short copy": ("__pin_ccm_end = .;", "__pin_ccm_end = . - 8;", "does not copy"),
+    "late copy": ("__pin_ccm_start = .;", "__pin_ccm_start = . + 8;", "does not copy"),
+    "loaded to SRAM": ("> ccm AT > flash", "> ccm AT > sram", "is loaded to .*, not into region 'flash'"),
+    "not loaded": (".pin_ccm : {", ".pin_ccm (NOLOAD) : {", "has no bytes in the image"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_linker_script_is_found(small: Built, damage: str, tmp_path: Path) -> None:
+    good, bad, message = DAMAGES[damage]
+    project = pinned.write_project(small.compiled, small.board, tmp_path)
+    script = pinned.linker_script(project)
+    text = script.read_text()
+    assert text.count(good) == 1
+    script.write_text(text.replace(good, bad))
+    with pytest.raises(BoardError, match=message):
+        building.build(project, small.board)
+
+
+# ---- the model of what is read, against what is read --------------------------------------------------------------
+
+QP = QParams.per_tensor
+
+
+def layer(kind: str) -> Graph:
+    rng = np.random.default_rng(2)
+    if kind == "dense":
+        constants = (rng.normal(size=(20, 96)), rng.normal(size=20))
+        return quantized_node("dense", dense.Attrs(), [((96,), QP(0.1, 0))], constants, QP(0.2, 1))
+    shape = (20, 20, 6)
+    padding = same_padding((20, 20), (3, 3), (1, 1)) if kind.endswith("padded") else Padding()
+    if kind.startswith("conv2d"):
+        constants = (rng.normal(size=(8, 3, 3, 6)), rng.normal(size=8))
+        attrs: object = conv2d.Attrs(padding=padding)
+        return quantized_node("conv2d", attrs, [(shape, QP(0.05, 3))], constants, QP(0.2, 0))
+    constants = (rng.normal(size=(3, 3, 6)), rng.normal(size=6))
+    attrs = depthwise_conv2d.Attrs(padding=padding)
+    return quantized_node("depthwise_conv2d", attrs, [(shape, QP(0.05, 3))], constants, QP(0.2, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "padded"),
+    [
+        ("dense", 0.0),
+        ("conv2d", 0.0),
+        ("depthwise", 0.0),
+        ("conv2d padded", 0.07),
+        ("depthwise padded", 0.07),
+    ],
+)
+def test_reads_of_a_layer_are_as_modelled(
+    kind: str, padded: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights: to the byte, but for taps in the padding, which kernels skip and the model counts. Other arrays: at most
+    as modelled. On a Cortex-M0: hooks that fire inside IT blocks would disturb Unicorn."""
+    graph, board = layer(kind), pinned.on_unicorn("microbit")
+    built = pinned.build(graph, board, Wishes("none", "none"), tmp_path)
+    arrays = {m.role: m for m in built.compiled.library.movables if not m.is_code}
+    ranges = {role: built.run_range(m.symbol) for role, m in arrays.items()}
+    reads: Counter[str] = Counter()
+    x = random_inputs(graph, 1, seed=1)
+    result = pinned.run(
+        built, x, evaluate.reference(graph, x), pinned.counting_reads(ranges, reads), monkeypatch
+    )
+    assert result.passed, result.detail
+    modelled = arrays["weights"].traffic.read
+    assert modelled * (1 - padded) <= reads["weights"] <= modelled
+    assert padded == 0 or reads["weights"] < modelled
+    for role, movable in arrays.items():
+        assert 0.9 * movable.traffic.read * (role != "weights") <= reads[role] <= movable.traffic.read
+
+
+# ---- where not everything fits ------------------------------------------------------------------------------------
+
+PARTLY = {
+    # board -> model, bytes that the application keeps
+    "disco_f407vg": ("vww_mobilenet_v1_025_96", 0),
+    "disco_f746ng": ("vww_mobilenet_v1_025_96", 40_000),
+    "nucleo_h743zi": ("vww_mobilenet_v1_025_96", 0),
+    "pico": ("ad_autoencoder", 0),
+    "teensy41": ("ad_autoencoder", 250_000),
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", PARTLY)
+def test_the_fast_memory_takes_what_it_can(name: str, shared_data: Path, tmp_path: Path) -> None:
+    """Something is pinned, something is not, and no array that is left out would fit into what is left free."""
+    model, application = PARTLY[name]
+    board = pinned.on_unicorn(name)
+    board = replace(board, reserved=replace(board.reserved, application=application))
+    graph = load_tflite(shared_data / "models" / f"{model}_int8.tflite")
+    built = pinned.build(graph, board, Wishes(), tmp_path)
+    fast = {r.name for r in board.writable if r.wait_states == 0}
+    inside = [p.movable for p in built.placement.pins if p.region in fast]
+    outside = [m for m in built.compiled.library.movables if m not in inside]
+    left = [m for m in outside if not m.is_code and waiting(board, board.code, m.traffic) > 0]
+    assert sum(m.bytes for m in inside if not m.is_code) > 10_000 and left
+    free = free_bytes(built)
+    assert min(m.bytes for m in left) > max(free[region] for region in fast)
+    x = random_inputs(graph, 1, seed=3)
+    result = running.run(built.firmware, board, Unicorn(), x, evaluate.reference(graph, x))
+    assert result.passed, result.detail
+
+
+def free_bytes(built: Built) -> dict[str, int]:
+    """What the plan leaves of every writable region."""
+    needs = needs_of([built.compiled.library])
+    free = rooms(built.board)
+    free[built.placement.arena] -= -(-needs.arena // 8) * 8
+    free[built.placement.inputs] -= -(-needs.record // 8) * 8
+    for pin in built.placement.pins:
+        free[pin.region] -= pin.movable.bytes
+    return free
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["pico", "disco_f746ng"])
+@pytest.mark.parametrize("model", ["kws_ds_cnn", "ic_resnet8", "vww_mobilenet_v1_025_96", "ad_autoencoder"])
+def test_functions_get_the_room_that_they_need(
+    name: str, model: str, shared_data: Path, tmp_path: Path
+) -> None:
+    """Placement happens before a compiler has seen the kernels: were they larger than planned, a model that fits would
+    not link."""
+    graph = load_tflite(shared_data / "models" / f"{model}_int8.tflite")
+    built = pinned.build(graph, pinned.on_unicorn(name), Wishes("none", "none"), tmp_path)
+    for movable in built.compiled.library.movables:
+        if movable.is_code:
+            assert built.firmware.symbols[movable.symbol].size + VENEER_BYTES <= movable.bytes, movable
