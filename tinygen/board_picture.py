@@ -19,7 +19,8 @@ STYLES = {
     "tcm": ("▓", "cyan"),
 }
 """Kind -> pattern and colour: the picture also reads in black and white."""
-CELLS_PER_DOUBLING = 2
+WIDE = 130
+"""Columns of a terminal from which on bars are twice as long and caches stand beside their regions."""
 SMALLEST = 1024
 """Bytes drawn as one cell."""
 
@@ -31,7 +32,7 @@ class BoardPicture:
         self.board = board
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        yield self._map()
+        yield self._map(options.max_width >= WIDE)
         kinds = (f"{STYLES[k][0]} {k}" for k in STYLES if any(r.kind == k for r in self.board.regions))
         yield Text(f"bars: {', '.join(kinds)}; every doubling of the size adds the same length", "dim")
         if self.board.caches:
@@ -41,27 +42,39 @@ class BoardPicture:
         yield Text("sources", "bold")
         yield self._sources()
 
-    def _map(self) -> Table:
-        table = Table(box=None, header_style="bold", padding=(0, 1))
-        for title in ("address", "region", "", "size", "access", "wait", "caches", "", "holds"):
+    def _map(self, wide: bool) -> Table:
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        titles = (
+            "address",
+            "region",
+            "",
+            "size",
+            "access",
+            "wait",
+            *(["caches"] if wide else []),
+            "",
+            "holds",
+        )
+        for title in titles:
             table.add_column(title, no_wrap=True, justify="right" if title in ("size", "wait") else "left")
         at = 0
         for r in sorted(self.board.regions, key=lambda r: r.origin):
             if r.origin > at:
                 table.add_row(Text("    ⋮", "dim"))
-            table.add_row(*self._row(r))
+            table.add_row(*self._row(r, wide))
             at = r.end
         return table
 
-    def _row(self, r: Region) -> tuple[RenderableType, ...]:
+    def _row(self, r: Region, wide: bool) -> tuple[RenderableType, ...]:
+        caches = [", ".join(r.caches) or "-"] if wide else []
         return (
             f"0x{r.origin:08x}",
             Text(r.name, "bold"),
-            bar(r),
+            bar(r, 2 if wide else 1),
             size_text(r.length),
             f"{8 * r.width} bit",
             str(r.wait_states),
-            ", ".join(r.caches) or "-",
+            *caches,
             flags(r),
             ", ".join(self._holds(r)),
         )
@@ -69,9 +82,9 @@ class BoardPicture:
     def _holds(self, r: Region) -> Iterable[str]:
         """What the firmware puts there whatever the model."""
         if r.name == self.board.layout.code:
-            yield "code, constants"
+            yield "code"
         if r.name == self.board.layout.data:
-            yield "stack, data"
+            yield "stack"
 
     def _caches(self) -> Table:
         table = Table(show_header=False, box=None, padding=(0, 1))
@@ -112,10 +125,10 @@ def size_text(size: int) -> str:
     return f"{size / 2**20:,.3g} MB" if size >= 2**20 else f"{size / 2**10:,.3g} KB"
 
 
-def bar(region: Region) -> Text:
+def bar(region: Region, cells_per_doubling: int) -> Text:
     """A bar whose length grows by as much with every doubling of the region."""
     pattern, colour = STYLES[region.kind]
-    cells = 1 + round(CELLS_PER_DOUBLING * max(math.log2(region.length / SMALLEST), 0.0))
+    cells = 1 + round(cells_per_doubling * max(math.log2(region.length / SMALLEST), 0.0))
     return Text(pattern * cells, colour)
 
 
