@@ -252,7 +252,7 @@ def test_firmware_is_clean_under_cppcheck(tmp_path: Path, board_name: str) -> No
 
 
 def test_emulators_are_found_by_name() -> None:
-    assert [e.name for e in EMULATORS] == ["qemu", "unicorn", "host", "host-sanitized"]
+    assert [e.name for e in EMULATORS] == ["qemu", "unicorn", "host", "host-sanitized", "renode", "serial"]
     assert find_emulator("unicorn") is EMULATORS[1]
     with pytest.raises(UsageError, match="no emulator 'unicor', did you mean 'unicorn'"):
         find_emulator("unicor")

@@ -153,6 +153,32 @@ def test_stale_before_all_else() -> None:
     assert verdict(lines).outcome is Outcome.STALE
 
 
+def test_ready_without_a_run_means_no_inputs() -> None:
+    """The firmware found its block empty and waits for a serial line."""
+    result = verdict([f"READY {RUN_ID} 1000"])
+    assert result.outcome is Outcome.FAULTED and "input block was not filled" in result.detail
+    other = verdict(["READY fedcba 1000", "HOST ADVICE flash it: now"])
+    assert other.outcome is Outcome.STALE and other.detail.endswith(f"is run {RUN_ID}; flash it: now")
+
+
+def test_ready_in_a_run_means_restarted_and_after_it_nothing() -> None:
+    lines, ready = good_lines(), f"READY {RUN_ID} 1000"
+    result = verdict([*lines[:5], ready])
+    assert result.outcome is Outcome.INCOMPLETE and "started more than once" in result.detail
+    assert verdict([*lines, ready]).passed
+
+
+def test_ticks_are_instructions_or_seconds_or_neither() -> None:
+    """Only a log that says what a tick is claims anything."""
+    lines = good_lines()[:-1]
+    assert verdict(lines).seconds == verdict(lines).instructions == (None, None)
+    timed = verdict([*lines, "HOST CLOCK 1000000"])
+    assert timed.passed and timed.instructions == (None, None)
+    assert timed.seconds == (0.00032, 0.00032) and timed.models[1].seconds == (0.00032,)
+    assert verdict(good_lines()).seconds == (None, None)
+    assert merged([timed, timed]).seconds == (0.00032,) * 4
+
+
 def test_second_banner_means_restarted() -> None:
     lines = good_lines()
     result = verdict([lines[0], *lines])

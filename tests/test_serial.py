@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import struct
 import time
@@ -11,19 +12,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serial
 from serial.tools import list_ports, list_ports_common
 
 from tests.support import tinyfw
 from tests.support.boards_on_pty import Desk, chattering, host_board, program_on_a_port, qemu_board
+from tests.support.graphs import int8_graph
 from tinygen import building, running
 from tinygen.boards import all_boards, load_board
 from tinygen.building import Firmware
+from tinygen.cli import main
 from tinygen.emulators import Qemu, Unicorn, find_emulator, ports, with_port
 from tinygen.emulators.serial_ import FRAME_BYTES, FRAME_WORDS, Serial, frame
 from tinygen.errors import UsageError
 from tinygen.judge import Outcome, RunResult
+from tinygen.tflite.export import export_tflite
 
 M4 = "mps2_an386"
 SAMPLES = 40
@@ -306,3 +311,29 @@ def test_every_real_board_can_receive_and_says_how_it_is_reset() -> None:
         assert Serial("x").unavailable(board) is None
         if board.platformio is not None:
             assert board.console.reset != "press its reset button", board.name
+
+
+@pytest.mark.arm
+@pytest.mark.qemu
+def test_command_line_from_model_to_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """compile, flash, run: what a user with a board on his desk types."""
+    project, inputs = tmp_path / "fw", tmp_path / "eval.npz"
+    (tmp_path / "model.tflite").write_bytes(export_tflite(int8_graph()))
+    rng = np.random.default_rng(1)
+    np.savez(inputs, x=rng.normal(size=(12, 6, 5, 2)).astype(np.float32), y=rng.integers(0, 3, 12))
+    assert main(["compile", str(tmp_path / "model.tflite"), "--out", str(project)]) == 0
+    board = load_board(M4)
+    flashed = building.build(project, board)
+    command = ["run", str(project), "--emulator", "serial", "--inputs", str(inputs)]
+    with qemu_board(flashed, board) as desk:
+        capsys.readouterr()
+        assert main([*command, "--port", desk.port, "--json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert main([*command, "--port", desk.port, "--count", "2"]) == 0
+        shown = capsys.readouterr().out
+    assert data["outcome"] == "PASSED" and data["samples"] == 12 and data["metric"]["kind"] == "accuracy"
+    assert data["instructions_median"] is None and data["milliseconds_median"] >= 0
+    assert "time per inference" in shown and " ms (" in shown
+    assert main(command) == 1 and "--port is missing" in capsys.readouterr().err
+    assert main(["run", str(project), "--inputs", str(inputs), "--port", "/dev/null"]) == 1
+    assert "belong to --emulator serial" in capsys.readouterr().err

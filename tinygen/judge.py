@@ -140,8 +140,8 @@ def _fault(log: RunLog, models: Sequence[FirmwareModel], functions: Functions) -
     after = f"after {done} sample{'' if done == 1 else 's'}"
     if log.fault is not None:
         return f"the firmware faulted {after}: {describe(log.fault, functions)}"
-    if log.ready and log.end is None:
-        return f"the firmware waits for inputs {after}: {describe({'kind': 'no-inputs'}, functions)}"
+    if log.ready and not log.run_ids:
+        return f"the firmware faulted {after}: {describe({'kind': 'no-inputs'}, functions)}"
     if log.stack is not None and log.stack[1] and log.stack[0] >= log.stack[1]:
         return f"the firmware used all of its {log.stack[1]:,} bytes of stack, and perhaps more"
     for (model, sample), entry in log.samples.items():
@@ -161,10 +161,10 @@ def _done(log: RunLog) -> int:
 def _gap(log: RunLog, run_id: str, models: Sequence[FirmwareModel], wanted: Sequence[Wanted]) -> str | None:
     """What is missing from the log, or there twice; None when it is whole."""
     missing = next((w for w in wanted if not _whole(log, models, w)), None)
-    if log.run_ids != [run_id]:
-        problem = (
-            "the firmware started more than once" if len(log.run_ids) > 1 else "the firmware did not start"
-        )
+    if len(log.run_ids) > 1 or (log.run_ids and log.ready and log.end is None):
+        problem = "the firmware started more than once"
+    elif log.run_ids != [run_id]:
+        problem = "the firmware did not start"
     elif log.repeated:
         problem = f"the log repeats itself: '{log.repeated[0][:60]}'"
     elif missing is not None:
