@@ -48,7 +48,7 @@ emulator_option = click.option(
     "--emulator",
     default="qemu",
     show_default=True,
-    help="qemu, unicorn or host ('tinygen doctor' shows the matrix).",
+    help="qemu, unicorn, renode, host, or serial: a real board ('tinygen doctor' shows the matrix).",
 )
 
 
