@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import pinned
+from tests.support import pinned, tinyfw
 from tests.support.graphs import int8_graph
+from tests.support.host import library_of
 from tests.support.nodes import quantized_node, random_inputs
 from tests.support.pinned import Built
 from tinygen import building, evaluate, placement_check, running
 from tinygen.access import waiting
-from tinygen.boards import Board, Region, board_names
-from tinygen.emulators import Unicorn
+from tinygen.boards import Board, Region, board_names, load_board
+from tinygen.emulators import Qemu, Unicorn
 from tinygen.errors import BoardError
-from tinygen.firmware import needs_of
+from tinygen.firmware import firmware_files, needs_of
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Array, Graph, QParams
 from tinygen.ops import conv2d, dense, depthwise_conv2d
@@ -377,3 +378,40 @@ def test_functions_get_the_room_that_they_need(
     for movable in built.compiled.library.movables:
         if movable.is_code:
             assert built.firmware.symbols[movable.symbol].size + VENEER_BYTES <= movable.bytes, movable
+
+
+# ---- several models, another emulator -----------------------------------------------------------------------------
+
+
+def test_two_models_in_one_image_are_pinned_side_by_side(tmp_path: Path) -> None:
+    """Their layers have the same names; each model's arrays are its own."""
+    board = pinned.on_unicorn("disco_f407vg")
+    graphs = {"one": int8_graph(0, 12), "other": int8_graph(7, 8)}
+    libraries = [library_of(graph, name) for name, graph in graphs.items()]
+    files = dict(firmware_files(libraries, board, tinyfw.RUN_ID))
+    for library in libraries:
+        files |= library.files
+    image = building.build(tinyfw.write(tmp_path, files), board)
+    table = placement_check.read_table(next(tmp_path.rglob(placement_check.TABLE)).parent)
+    assert {p.symbol.partition("_")[0] for p in table.pins} == {"one", "other"}
+    inputs = [random_inputs(graph, 2, seed=3) for graph in graphs.values()]
+    expected = [evaluate.reference(g, x) for g, x in zip(graphs.values(), inputs, strict=True)]
+    result = running.run_models(image, board, Unicorn(), inputs, expected)
+    assert result.passed, result.detail
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "name", ["microbit", "mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
+)
+def test_qemu_runs_what_is_pinned_and_counts_as_unicorn_does(name: str, tmp_path: Path) -> None:
+    """Code in SRAM and its long jumps included; the Cortex-M55 with its own instructions."""
+    board, graph = load_board(name), int8_graph(0, 12)
+    built = pinned.build(graph, board, Wishes("all", "all"), tmp_path)
+    x = random_inputs(graph, 2, seed=3)
+    y = evaluate.reference(graph, x)
+    by_qemu = running.run(Qemu().build(built.project, board), board, Qemu(), x, y)
+    assert by_qemu.passed, by_qemu.detail
+    if Unicorn().unavailable(board) is None:
+        by_unicorn = running.run(built.firmware, board, Unicorn(), x, y)
+        assert by_unicorn.passed and by_unicorn.instructions == by_qemu.instructions
