@@ -14,8 +14,8 @@ from functools import cache
 import jinja2
 
 from tinygen import locate
-from tinygen.boards import Board, Console
-from tinygen.emulators.peripherals import PAGE, TIMERS
+from tinygen.boards import Board, Console, StartStep
+from tinygen.emulators.peripherals import PAGE, SYSTEM_CONTROL_SPACE, TIMERS
 
 MIPS = 100
 """Instructions a virtual microsecond. A timer of as many MHz then counts instructions exactly."""
@@ -30,12 +30,13 @@ def platform(board: Board) -> str:
     assert board.renode is not None
     timer = TIMERS[board.timer.kind]
     return (
-        _environment()
+        environment()
         .get_template("board.repl.j2")
         .render(
             board=board,
             mips=MIPS,
-            registers=sorted({step.address for step in board.startup.steps}),
+            steps=(steps := stubbed_steps(board)),
+            registers=sorted({step.address for step in steps}),
             unsized=UNSIZED_UARTS,
             uart_settings=uart_settings(board.console),
             timer_bytes=PAGE,
@@ -45,10 +46,15 @@ def platform(board: Board) -> str:
     )
 
 
-def script(board: Board, vectors: int, input_start: int, seconds: int = SCRIPT_SECONDS) -> str:
-    """The text of run.resc. vectors, input_start: addresses of the vector table and the input block."""
-    template = _environment().get_template("run.resc.j2")
-    return template.render(board=board, vectors=vectors, input_start=input_start, seconds=seconds)
+def script(board: Board, seconds: int = SCRIPT_SECONDS) -> str:
+    """The text of run.resc, which stands beside board.repl, firmware.elf and inputs.bin."""
+    return environment().get_template("run.resc.j2").render(board=board, seconds=seconds)
+
+
+def stubbed_steps(board: Board) -> tuple[StartStep, ...]:
+    """The start-up steps on registers that Renode does not have: all but those of the core itself (its MPU)."""
+    core = range(SYSTEM_CONTROL_SPACE, SYSTEM_CONTROL_SPACE + PAGE)
+    return tuple(step for step in board.startup.steps if step.address not in core)
 
 
 def uart_settings(console: Console) -> Mapping[str, str]:
@@ -64,7 +70,8 @@ def uart_settings(console: Console) -> Mapping[str, str]:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of the folder renode/: strict, so that a missing value is an error."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(locate.folder("renode")),
         undefined=jinja2.StrictUndefined,

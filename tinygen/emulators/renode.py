@@ -69,20 +69,18 @@ class Renode:
             return finished(b"", f"HOST UNAVAILABLE {reason}")
         with tempfile.TemporaryDirectory(prefix="tinygen-renode-") as folder:
             run = _Run(Path(folder), log_limit(firmware, inputs))
-            _write_files(run.folder, firmware, board, inputs)
+            _write_files(run.folder, firmware.elf, board, inputs)
             program = shutil.which(os.environ.get(VARIABLE, PROGRAM))
             assert program is not None
             run.watch([program, *OPTIONS], timeout)
             return finished(bytes(run.console.raw), "HOST RATIO 1 1", *run.host_lines(firmware, timeout))
 
 
-def _write_files(folder: Path, firmware: Firmware, board: Board, inputs: bytes) -> None:
-    symbols = firmware.symbols
-    addresses = symbols["tg_vectors"].address, symbols["__tg_input_start"].address
+def _write_files(folder: Path, elf: Path, board: Board, inputs: bytes) -> None:
     (folder / "board.repl").write_text(renode_platform.platform(board))
-    (folder / "run.resc").write_text(renode_platform.script(board, *addresses, NO_LIMIT))
+    (folder / "run.resc").write_text(renode_platform.script(board, NO_LIMIT))
     (folder / "inputs.bin").write_bytes(inputs)
-    shutil.copyfile(firmware.elf, folder / "firmware.elf")
+    shutil.copyfile(elf, folder / "firmware.elf")
 
 
 class _Run:
