@@ -203,19 +203,19 @@ def test_a_lost_answer_is_asked_for_again(
     image: Firmware, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ports.opened
-    spoiled: list[bytes] = []
+    answers: list[bytes] = []
 
     def spoil(data: bytes) -> bytes:
-        """Two answers lose a letter."""
-        if b"T " in data and len(spoiled) < 2:
-            spoiled.append(data)
-            return data.replace(b"T ", b"# ")
+        """The first, the third and the fourth answer lose a letter."""
+        if b"T " in data:
+            answers.append(data)
+            return data.replace(b"T ", b"# ") if len(answers) in (1, 3, 4) else data
         return data
 
     monkeypatch.setattr(ports, "opened", lambda p, b: Line(real(p, b), DAMAGE["none"], spoil))
     monkeypatch.setattr("tinygen.emulators.serial_.ANSWER_SECONDS", 0.3)
     result = run(image, Serial(desk.port), samples=16)
-    assert result.passed and len(spoiled) == 2, result.detail
+    assert result.passed and len(answers) > 5, result.detail
 
 
 def test_a_line_that_damages_everything_is_given_up(

@@ -5,6 +5,7 @@ from tests.mutants.runner import Defect
 PORT = "templates/firmware/tg_port.c.j2"
 FAILURES = "tests/test_firmware_failures.py"
 JUDGE = "tests/test_judge.py"
+SERIAL = "tests/test_serial.py"
 ON_UNICORN = "[unicorn-mps2_an386]"
 
 FIRMWARE: tuple[Defect, ...] = (
@@ -85,6 +86,41 @@ FIRMWARE: tuple[Defect, ...] = (
         "if (end - at < 2 || at[0] >= model_count) {",
         "if (end - at < 2) {",
         f"{FAILURES}::test_bad_input_block",
+    ),
+    Defect(
+        "serial: damaged frames are taken",
+        "templates/firmware/tg_harness.c",
+        "if (crc != TG_CRC_RESIDUE || offset != to) {",
+        "if (offset != to) {",
+        f"{SERIAL}::test_damaged_inputs_are_sent_again",
+    ),
+    Defect(
+        "serial: frames that were not asked for are taken",
+        "templates/firmware/tg_harness.c",
+        "if (crc != TG_CRC_RESIDUE || offset != to) {",
+        "if (crc != TG_CRC_RESIDUE) {",
+        f"{SERIAL}::test_a_lost_answer_is_asked_for_again",
+    ),
+    Defect(
+        "serial: a reset runs the old inputs again",
+        "templates/firmware/tg_harness.c",
+        "        block[0] = 0U;\n",
+        "",
+        f"{SERIAL}::test_a_filled_block_runs_once_and_is_not_run_again",
+    ),
+    Defect(
+        "serial: the board of another image gets the inputs",
+        "tinygen/emulators/serial_.py",
+        "if run_id != firmware.description.run_id:",
+        "if not run_id:",
+        f"{SERIAL}::test_a_flashed_image_of_another_project_is_stale",
+    ),
+    Defect(
+        "serial: what is lost is not sent again",
+        "tinygen/emulators/serial_.py",
+        "                self._line.write(FILLER)\n",
+        "                pass\n",
+        f"{SERIAL}::test_damaged_inputs_are_sent_again",
     ),
     # ---- building, running
     Defect(
