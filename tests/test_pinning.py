@@ -10,25 +10,22 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.support import pinned, tinyfw
 from tests.support.graphs import int8_graph
 from tests.support.host import library_of
-from tests.support.nodes import quantized_node, random_inputs
-from tests.support.pinned import Built
+from tests.support.nodes import random_inputs
+from tests.support.pinned import Built, arrays_of, table_of, with_region
 from tinygen import building, evaluate, placement_check, running
 from tinygen.access import waiting
-from tinygen.boards import Board, Region, board_names, load_board
+from tinygen.boards import Region, board_names, load_board
 from tinygen.emulators import Qemu, Unicorn
 from tinygen.errors import BoardError
 from tinygen.firmware import firmware_files, needs_of
 from tinygen.frontend.tflite import load_tflite
-from tinygen.graph import Array, Graph, QParams
-from tinygen.ops import conv2d, dense, depthwise_conv2d
-from tinygen.ops.windows import Padding, same_padding
-from tinygen.placement import VENEER_BYTES, Placement, Wishes, rooms
+from tinygen.graph import Array, Graph
+from tinygen.placement import VENEER_BYTES, Wishes, rooms
 
 pytestmark = pytest.mark.arm
 
@@ -68,14 +65,6 @@ def inputs(built: Built) -> list[Array]:
 @pytest.fixture(scope="module")
 def expected(built: Built, inputs: list[Array]) -> tuple[Array, ...]:
     return evaluate.reference(built.compiled.graph, inputs)
-
-
-def table_of(placement: Placement) -> placement_check.Table:
-    return placement_check.table_of(placement.table())
-
-
-def arrays_of(built: Built) -> dict[str, bytes]:
-    return placement_check.read_arrays(built.project / "lib")
 
 
 def within(addresses: range, region: Region) -> bool:
@@ -165,160 +154,6 @@ def test_control_one_misplaced_tensor_fails_the_check(built: Built, tmp_path: Pa
     script.write_text("".join(left))
     with pytest.raises(BoardError, match=rf"layer '{pin.movable.layer}'.*not in region '{pin.region}'"):
         building.build(project, built.board)
-
-
-def with_region(board: Board, changed: Region) -> Board:
-    """The board with one region described otherwise."""
-    regions = tuple(changed if r.name == changed.name else r for r in board.regions)
-    return replace(board, regions=regions)
-
-
-# ---- more ways in which an image can be wrong: the check finds each -----------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Arrays in the CCM, code in SRAM, on the board whose CCM cannot execute."""
-    board, graph = pinned.on_unicorn("disco_f407vg"), int8_graph(0, 12)
-    layers = dict.fromkeys(("stem", "body", "head"), "ccm")
-    return pinned.build(graph, board, Wishes("auto", "all", layers), tmp_path_factory.mktemp("small"))
-
-
-def check(built: Built, board: Board | None = None, table: placement_check.Table | None = None) -> None:
-    """The check of the built image against another board or another plan."""
-    plan = table or table_of(built.placement)
-    placement_check.check(built.firmware.elf, board or built.board, plan, arrays_of(built))
-
-
-def test_arena_or_inputs_elsewhere_are_found(small: Built) -> None:
-    check(small)
-    table = table_of(small.placement)
-    assert (table.arena, table.inputs) == ("sram", "sram")
-    with pytest.raises(BoardError, match=r"the arena is at .*, not in region 'ccm'"):
-        check(small, table=replace(table, arena="ccm"))
-    with pytest.raises(BoardError, match=r"the input block is at .*, not in region 'ccm'"):
-        check(small, table=replace(table, inputs="ccm"))
-
-
-def test_code_where_it_cannot_run_is_found(small: Built) -> None:
-    region = small.board.region("sram")
-    with pytest.raises(BoardError, match=r"in region 'sram', which is not executable"):
-        check(small, with_region(small.board, replace(region, executable=False)))
-
-
-def test_what_the_application_keeps_is_kept(small: Built) -> None:
-    """The input block fills SRAM up to its end: a reserve that the linker script does not know is broken into."""
-    kept = replace(small.board.reserved, application=2048)
-    with pytest.raises(BoardError, match=r"the input block is at .*, not in region 'sram'"):
-        check(small, replace(small.board, reserved=kept))
-
-
-def test_other_values_are_found(small: Built) -> None:
-    pin = small.arrays[0]
-    values = arrays_of(small)
-    one = bytearray(values[pin.movable.symbol])
-    one[-1] ^= 1
-    with pytest.raises(
-        BoardError, match=rf"layer '{pin.movable.layer}'.*region 'ccm' are not those of its C array"
-    ):
-        placement_check.check(
-            small.firmware.elf,
-            small.board,
-            table_of(small.placement),
-            {**values, pin.movable.symbol: bytes(one)},
-        )
-
-
-def test_the_values_are_those_of_the_graph(small: Built) -> None:
-    """placement_check reads them from C, which is how they got into the image."""
-    weights = {t.name: t.data.tobytes() for t in small.compiled.graph.tensors.values() if t.data is not None}
-    arrays = arrays_of(small)
-    found = {p.movable.layer for p in small.arrays if arrays[p.movable.symbol] in weights.values()}
-    assert found == {"stem", "body", "head"}
-
-
-DAMAGES = {
-    # what is written into the linker script -> what the check says
-    "stacks overlap": (
-        "__stack_end = .;",
-        "__stack_end = . + 4;",
-        "the stack .* overlaps the handlers' stack",
-    ),
-    "wrong source": (
-        "__pin_ccm_load = LOADADDR(.pin_ccm);",
-        "__pin_ccm_load = LOADADDR(.data);",
-        "does not copy",
-    ),
-    "short copy": ("__pin_ccm_end = .;", "__pin_ccm_end = . - 8;", "does not copy"),
-    "late copy": ("__pin_ccm_start = .;", "__pin_ccm_start = . + 8;", "does not copy"),
-    "loaded to SRAM": ("> ccm AT > flash", "> ccm AT > sram", "is loaded to .*, not into region 'flash'"),
-    "not loaded": (".pin_ccm : {", ".pin_ccm (NOLOAD) : {", "has no bytes in the image"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_linker_script_is_found(small: Built, damage: str, tmp_path: Path) -> None:
-    good, bad, message = DAMAGES[damage]
-    project = pinned.write_project(small.compiled, small.board, tmp_path)
-    script = pinned.linker_script(project)
-    text = script.read_text()
-    assert text.count(good) == 1
-    script.write_text(text.replace(good, bad))
-    with pytest.raises(BoardError, match=message):
-        building.build(project, small.board)
-
-
-# ---- the model of what is read, against what is read --------------------------------------------------------------
-
-QP = QParams.per_tensor
-
-
-def layer(kind: str) -> Graph:
-    rng = np.random.default_rng(2)
-    if kind == "dense":
-        constants = (rng.normal(size=(20, 96)), rng.normal(size=20))
-        return quantized_node("dense", dense.Attrs(), [((96,), QP(0.1, 0))], constants, QP(0.2, 1))
-    shape = (20, 20, 6)
-    padding = same_padding((20, 20), (3, 3), (1, 1)) if kind.endswith("padded") else Padding()
-    if kind.startswith("conv2d"):
-        constants = (rng.normal(size=(8, 3, 3, 6)), rng.normal(size=8))
-        attrs: object = conv2d.Attrs(padding=padding)
-        return quantized_node("conv2d", attrs, [(shape, QP(0.05, 3))], constants, QP(0.2, 0))
-    constants = (rng.normal(size=(3, 3, 6)), rng.normal(size=6))
-    attrs = depthwise_conv2d.Attrs(padding=padding)
-    return quantized_node("depthwise_conv2d", attrs, [(shape, QP(0.05, 3))], constants, QP(0.2, 0))
-
-
-@pytest.mark.parametrize(
-    ("kind", "padded"),
-    [
-        ("dense", 0.0),
-        ("conv2d", 0.0),
-        ("depthwise", 0.0),
-        ("conv2d padded", 0.07),
-        ("depthwise padded", 0.07),
-    ],
-)
-def test_reads_of_a_layer_are_as_modelled(
-    kind: str, padded: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Weights: to the byte, but for taps in the padding, which kernels skip and the model counts. Other arrays: at most
-    as modelled. On a Cortex-M0: hooks that fire inside IT blocks would disturb Unicorn."""
-    graph, board = layer(kind), pinned.on_unicorn("microbit")
-    built = pinned.build(graph, board, Wishes("none", "none"), tmp_path)
-    arrays = {m.role: m for m in built.compiled.library.movables if not m.is_code}
-    ranges = {role: built.run_range(m.symbol) for role, m in arrays.items()}
-    reads: Counter[str] = Counter()
-    x = random_inputs(graph, 1, seed=1)
-    result = pinned.run(
-        built, x, evaluate.reference(graph, x), pinned.counting_reads(ranges, reads), monkeypatch
-    )
-    assert result.passed, result.detail
-    modelled = arrays["weights"].traffic.read
-    assert modelled * (1 - padded) <= reads["weights"] <= modelled
-    assert padded == 0 or reads["weights"] < modelled
-    for role, movable in arrays.items():
-        assert 0.9 * movable.traffic.read * (role != "weights") <= reads[role] <= movable.traffic.read
 
 
 # ---- where not everything fits ------------------------------------------------------------------------------------

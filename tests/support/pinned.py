@@ -14,8 +14,8 @@ import unicorn as uc
 from elftools.elf.elffile import ELFFile
 
 from tests.support import tinyfw
-from tinygen import boards, building, pipeline, running
-from tinygen.boards import Board, load_board
+from tinygen import boards, building, pipeline, placement_check, running
+from tinygen.boards import Board, Region, load_board
 from tinygen.building import Firmware
 from tinygen.emulators import Unicorn, unicorn_machine
 from tinygen.firmware import firmware_files
@@ -150,3 +150,19 @@ def corrupting(ranges: Sequence[range]) -> Callable[[Any], None]:
             core.mem_write(addresses.start, bytes(b ^ 0xFF for b in old))
 
     return at_start
+
+
+def table_of(placement: Placement) -> placement_check.Table:
+    """The plan as the check reads it."""
+    return placement_check.table_of(placement.table())
+
+
+def arrays_of(built: Built) -> dict[str, bytes]:
+    """Symbol -> bytes of the project's C arrays."""
+    return placement_check.read_arrays(built.project / "lib")
+
+
+def with_region(board: Board, changed: Region) -> Board:
+    """The board with one region described otherwise."""
+    regions = tuple(changed if r.name == changed.name else r for r in board.regions)
+    return replace(board, regions=regions)
