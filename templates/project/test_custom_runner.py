@@ -48,7 +48,7 @@ class CustomTestRunner(TestRunnerBase):
             raise UnitTestSuiteError(
                 f"this runner knows the suite {SUITE} alone: give yours a test_framework"
             )
-        emulator, project = self.option("custom_emulator"), Path(self.project_dir())
+        emulator, project = self.option("custom_emulator"), self.project_dir()
         if not emulator:
             raise UnitTestSuiteError("no emulator runs this board: pio test -e native")
         elf = (
@@ -73,7 +73,7 @@ class CustomTestRunner(TestRunnerBase):
 
     def project_dir(self):
         """The folder of platformio.ini."""
-        return os.path.dirname(os.path.abspath(self.project_config.path))
+        return Path(self.project_config.path).resolve().parent
 
     def command(self, emulator):
         """The emulator's command line; [] for this machine."""
@@ -91,12 +91,15 @@ def run_cases(project, elf, command):
     """(name, "" or what is wrong) of every stored sample, each in a run of its own."""
     stored = json.loads((project / "test" / SUITE / "samples.json").read_text())
     run_id = json.loads((project / "firmware.json").read_text())["run_id"]
-    for index, (inputs, outputs) in enumerate(zip(stored["inputs"], stored["outputs"])):
+    for index, inputs in enumerate(stored["inputs"]):
         parts = [bytes.fromhex(text) for text in inputs]
         padded = b"".join(part + bytes(-len(part) % 4) for part in parts)
         block = struct.pack("<IIII", MAGIC, 1, 0, index) + padded
         log = execute(elf, command, block)
-        yield f"sample {index}", compare(log, run_id, index, [bytes.fromhex(text) for text in outputs])
+        yield (
+            f"sample {index}",
+            compare(log, run_id, index, [bytes.fromhex(text) for text in stored["outputs"][index]]),
+        )
 
 
 def compare(log, run_id, sample, expected):
@@ -111,7 +114,8 @@ def compare(log, run_id, sample, expected):
         words = line.split()
         if len(words) == 6 and words[0] == "OUT" and words[2] == str(sample):
             found[int(words[3])] += bytes.fromhex(words[5])
-    for output, (got, right) in enumerate(zip(found, expected)):
+    for output, right in enumerate(expected):
+        got = found[output]
         wrong = [i for i in range(len(right)) if got[i : i + 1] != right[i : i + 1]]
         if wrong or len(got) != len(right):
             return f"output {output}: {len(wrong)} of {len(right)} elements differ, first element {wrong[:1]}"
