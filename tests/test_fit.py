@@ -188,6 +188,10 @@ def test_json_and_exit_codes(model: Path, capsys: Capture) -> None:
     data = json.loads(text)
     assert code == 1 and not any(b["fits"] for b in data["boards"])
     assert all(b["flash"]["over"] > 0 and b["reasons"] and b["advice"] for b in data["boards"])
+    budget = ("--budget-flash", str(data["boards"][0]["flash"]["needed"]))
+    code, text = asked(capsys, str(model), "--board", "nucleo_f446re", "--board", "pico", *budget, "--json")
+    assert [b["fits"] for b in json.loads(text)["boards"]] == [True, False] and code == 1
+    assert asked(capsys, str(model), *budget)[0] == 0
     assert main(["fit", str(model), "--board", "nucleo_f447re"]) == 1
     assert "did you mean 'nucleo_f446re'" in capsys.readouterr().err
 

@@ -239,4 +239,8 @@ def _sram_verdict(
 def smallest(fits: Sequence[Fit]) -> Fit | None:
     """Of the boards that fit that with the least SRAM, then flash; None when none does."""
     good = [f for f in fits if f.fits]
-    return min(good, key=lambda f: (f.sram.room, f.flash.room, f.board.name), default=None)
+
+    def size(fit: Fit) -> tuple[int, int, str]:
+        return sum(r.length for r in fit.board.writable), fit.board.code.length, fit.board.name
+
+    return min(good, key=size, default=None)
