@@ -1,5 +1,6 @@
 *** Settings ***
 Documentation       Images that must fail, and how each failure shows. prepare.py builds them into \${FOLDER}.
+Resource            ${RENODEKEYWORDS}
 Resource            ${CURDIR}/../renode/tinygen.resource
 
 *** Variables ***
@@ -28,8 +29,8 @@ An Undefined Instruction Is Told As A Fault
     Run Keyword And Expect Error    *the firmware faulted*    Log Should Be Whole    ${log}    ${EXPECTED}
 
 An Overflowing Stack Is Found
-    [Documentation]    By the memory protection unit or the stack limit; the M0 and M0+ have neither: their bus must fault,
-    ...    and Renode warns instead.
+    [Documentation]    By the memory protection unit. The M0 and M0+ have none and the M33 has a stack limit instead: there
+    ...    Renode warns of the access below SRAM.
     Load Firmware    ${PLATFORM}    ${FOLDER}/overflow.elf    ${INPUTS}
     ${silent}    ${log}=    Run Keyword And Ignore Error    Run Firmware
     ${inside}=    Run Keyword And Return Status    Memory Should Not Have Been Left
@@ -41,7 +42,7 @@ A Silent Uart Fails The Test
 
 Another Start-Up Than The Board's Fails The Test
     ${prepared}=    Evaluate    os.path.exists($FOLDER + '/startup.elf')    modules=os
-    IF    not ${prepared}    RETURN
+    Skip If    not ${prepared}    the board's reset state needs no start-up
     Load Firmware    ${PLATFORM}    ${FOLDER}/startup.elf    ${INPUTS}
     Run Firmware
     Run Keyword And Expect Error    *tinygen: the start-up*    Memory Should Not Have Been Left
