@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tinygen import building
 from tinygen.boards import Board, all_boards
-from tinygen.emulators import EMULATORS, Emulator, qemu
+from tinygen.emulators import EMULATORS, Emulator, qemu, renode
 
 OK, MISSING = "ok", "missing"
 
@@ -75,6 +75,9 @@ NEEDS = (
     Need("arm-none-eabi-gcc", "tool", "building firmware", building.INSTALL_ARM, True),
     Need("newlib", "newlib", "building firmware (the C library for Arm)", building.INSTALL_ARM, True),
     Need(qemu.PROGRAM, "tool", "--emulator qemu; without it, --emulator unicorn", qemu.INSTALL, False),
+    Need(
+        renode.program(), "tool", "--emulator renode; without it, --emulator unicorn", renode.INSTALL, False
+    ),
     Need("gcc", "tool", "--emulator host", building.INSTALL_HOST, False),
     Need("cppcheck", "tool", "the test suite", "apt-get install cppcheck", False),
     _package("tensorflow", "reading Keras models"),

@@ -54,9 +54,8 @@ class Renode:
         """No model of this board, or no Renode."""
         if board.renode is None or board.timer.kind not in TIMERS:
             return f"Renode has no model of board '{board.name}'; 'tinygen doctor' shows what runs it"
-        program = os.environ.get(VARIABLE, PROGRAM)
-        if shutil.which(program) is None:
-            return f"Renode is not here (no program '{program}'): {INSTALL}; or use --emulator unicorn"
+        if shutil.which(program()) is None:
+            return f"Renode is not here (no program '{program()}'): {INSTALL}; or use --emulator unicorn"
         return None
 
     def build(self, project: Path, board: Board) -> Firmware:
@@ -70,10 +69,15 @@ class Renode:
         with tempfile.TemporaryDirectory(prefix="tinygen-renode-") as folder:
             run = _Run(Path(folder), log_limit(firmware, inputs))
             _write_files(run.folder, firmware.elf, board, inputs)
-            program = shutil.which(os.environ.get(VARIABLE, PROGRAM))
-            assert program is not None
-            run.watch([program, *OPTIONS], timeout)
+            path = shutil.which(program())
+            assert path is not None
+            run.watch([path, *OPTIONS], timeout)
             return finished(bytes(run.console.raw), "HOST RATIO 1 1", *run.host_lines(firmware, timeout))
+
+
+def program() -> str:
+    """How Renode is called here."""
+    return os.environ.get(VARIABLE, PROGRAM)
 
 
 def _write_files(folder: Path, elf: Path, board: Board, inputs: bytes) -> None:
