@@ -281,7 +281,7 @@ def test_doctor_has_a_matrix_and_knows_what_is_missing(
     bare = doctor.examine()
     assert not bare.ready
     missing = {f.need.name for f in bare.findings if f.version is None}
-    assert missing == {"arm-none-eabi-gcc", "newlib", "qemu-system-arm", "gcc", "cppcheck"}
+    assert missing == {"arm-none-eabi-gcc", "newlib", "qemu-system-arm", "renode", "gcc", "cppcheck"}
     data = doctor.to_json(bare)
     assert data["ready"] is False and len(data["needs"]) == len(doctor.NEEDS)
 
