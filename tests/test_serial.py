@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import struct
+import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ from tests.support import tinyfw
 from tests.support.boards_on_pty import Desk, chattering, host_board, program_on_a_port, qemu_board
 from tests.support.graphs import int8_graph
 from tinygen import building, running
+from tinygen.board_schema import CONSOLE_KINDS
 from tinygen.boards import all_boards, load_board
 from tinygen.building import Firmware
 from tinygen.cli import main
+from tinygen.ctext import environment
 from tinygen.emulators import Qemu, Unicorn, find_emulator, ports, with_port
 from tinygen.emulators.serial_ import FRAME_BYTES, FRAME_WORDS, Serial, frame
 from tinygen.errors import UsageError
@@ -281,6 +284,8 @@ def test_ports_that_are_not_there_or_not_ours(image: Firmware, monkeypatch: pyte
     assert "is in use: close the program" in ports.refused("/dev/null", busy)
     result = run(image, Serial("/dev/null"))
     assert result.outcome is Outcome.UNAVAILABLE and "/dev/null cannot be opened" in result.detail
+    nobody = run(image, Serial("socket://127.0.0.1:1"))
+    assert nobody.outcome is Outcome.UNAVAILABLE and "is what listens there running?" in nobody.detail
 
 
 def test_a_port_that_somebody_has_open(image: Firmware, desk: Desk) -> None:
@@ -337,3 +342,53 @@ def test_command_line_from_model_to_board(tmp_path: Path, capsys: pytest.Capture
     assert main(command) == 1 and "--port is missing" in capsys.readouterr().err
     assert main(["run", str(project), "--inputs", str(inputs), "--port", "/dev/null"]) == 1
     assert "belong to --emulator serial" in capsys.readouterr().err
+
+
+# Status register, its bits that matter, their value when a byte is there, and the register it is read from. Sources:
+# Arm DDI 0479 (STATE, DATA), nRF51 Reference Manual (RXDRDY, RXD), RM0390 (SR, DR), RM0385 and RM0438 (ISR, RDR),
+# Arm DDI 0183 (FR, DR), IMXRT1060RM (STAT, DATA).
+RECEIVERS = {
+    "cmsdk_uart": (0x04, 0x02, 0x02, 0x00),
+    "nrf51_uart": (0x108, 0x01, 0x01, 0x518),
+    "stm32_usart": (0x00, 0x20, 0x20, 0x04),
+    "stm32_usart_v2": (0x1C, 0x20, 0x20, 0x24),
+    "stm32_lpuart": (0x1C, 0x20, 0x20, 0x24),
+    "pl011": (0x18, 0x10, 0x00, 0x00),
+    "imxrt_lpuart": (0x14, 0x0020_0000, 0x0020_0000, 0x1C),
+}
+RECEIVER_TEST = """
+#include <stdint.h>
+static uint32_t polls, words[0x600 / 4];
+static uint32_t *access_to(uint32_t offset)
+{{
+    if (offset == {status:#x}U && polls++ == 4U) {{
+        words[{status} / 4] ^= {mask:#x}U;
+    }}
+    return &words[offset / 4U];
+}}
+#define TG_REGISTER(address) (*access_to((uint32_t)(address) - {base:#x}U))
+{template}
+int main(void)
+{{
+    words[{status} / 4] = {ready:#x}U ^ {mask:#x}U;
+    words[{data} / 4] = {data} == {status} ? words[{status} / 4] : 0xA5B6C7F3U;
+    const int got = tg_console_get();
+    (void)console_init;
+    (void)tg_console_put;
+    return got == 0xF3 && polls >= 5U ? 0 : 1;
+}}
+"""
+
+
+@pytest.mark.parametrize("kind", CONSOLE_KINDS)
+def test_receivers_wait_for_a_byte_and_take_it(tmp_path: Path, kind: str) -> None:
+    """The template's C on registers of the host: it polls until the byte is there, then gives its eight bits."""
+    status, mask, ready, data = RECEIVERS[kind]
+    board = next(b for b in all_boards() if b.console.kind == kind)
+    template = environment().get_template(f"firmware/console_{kind}.c.j2").render(board=board)
+    text = RECEIVER_TEST.format(
+        status=status, mask=mask, ready=ready, data=data, base=board.console.base, template=template
+    )
+    (tmp_path / "receiver.c").write_text(text)
+    subprocess.run(["cc", "-std=c99", "-w", "-o", "receiver", "receiver.c"], cwd=tmp_path, check=True)
+    assert subprocess.run(["./receiver"], cwd=tmp_path, timeout=10, check=False).returncode == 0

@@ -59,7 +59,8 @@ def refused(port: str, problem: Exception) -> str:
         return f"{port} may not be opened: {_permission(port)}"
     if number in (errno.EBUSY, errno.EAGAIN):
         return f"{port} is in use: close the program that has it (a serial monitor?)"
-    return f"{port} cannot be opened: {problem}; {listed()}"
+    hint = "is what listens there running?" if "://" in port else listed()
+    return f"{port} cannot be opened: {problem}; {hint}"
 
 
 def flash_advice(firmware: Firmware, board: Board) -> str:
