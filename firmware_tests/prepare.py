@@ -36,7 +36,7 @@ DEEP = """static int toy_deep(volatile int depth)
 {
     volatile int kept[64];
     kept[depth & 63] = depth;
-    return depth > 200 ? kept[0] : toy_deep(depth + 1) + kept[depth & 63];
+    return depth > 100000 ? kept[0] : toy_deep(depth + 1) + kept[depth & 63];
 }
 """
 
