@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinygen
+from benchmarks.real_models import REAL_MODELS, RealModel
 from tests.support.graphs import int8_graph
 from tests.support.pio import (
     environment,
@@ -250,22 +253,30 @@ def test_stored_samples_are_the_representative_ones_with_the_references_outputs(
 
 @pytest.mark.qemu
 def test_pio_debug_reaches_main(copy: Path) -> None:
+    """In a network of this machine's own: gdb talks to QEMU over a port."""
     if not (shutil.which("gdb-multiarch") or shutil.which("arm-none-eabi-gdb")):
         pytest.skip("no gdb for Arm is installed (apt-get install gdb-multiarch)")
     main(["pio", "bootstrap", str(copy), "--core", str(doctor.core_of(copy))])
-    command = f"(sleep 8; echo backtrace; sleep 1; echo kill; echo quit; sleep 1) | exec timeout 60 {shlex_pio()} debug"
-    done = subprocess.run(
-        ["bash", "-c", f"{command} -e mps2_an386 --interface=gdb -- -x .pioinit"],
-        cwd=copy, env=environment(copy), capture_output=True, text=True, timeout=120,
+    command = [sys.executable, "-P", "-m", "platformio", "debug", "-e", "mps2_an386", "--interface=gdb"]
+    process = subprocess.Popen(
+        [*command, "--", "-x", ".pioinit"],
+        cwd=copy, env=environment(copy), text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert re.search(r"Temporary breakpoint 1, main \(\) at src/main\.c", done.stdout), (
-        done.stdout + done.stderr
-    )
-
-
-def shlex_pio() -> str:
-    """PlatformIO as a word of the shell; not cut off: gdb talks to QEMU over a port."""
-    return shlex.join([sys.executable, "-P", "-m", "platformio"])
+    clock = threading.Timer(120, lambda: os.killpg(process.pid, signal.SIGKILL))
+    clock.start()
+    seen = []
+    try:
+        assert process.stdout and process.stdin
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("Temporary breakpoint 1, main"):
+                break
+    finally:
+        clock.cancel()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert seen and re.match(r"Temporary breakpoint 1, main \(\) at src/main\.c", seen[-1]), "".join(seen)
 
 
 # ---- whose files
@@ -453,3 +464,60 @@ def test_bootstrap_names_what_is_missing(copy: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="arm-none-eabi-gcc is not installed"):
         bootstrap.bootstrap(copy, tmp_path / "c")
+
+
+# ---- every model on every board
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("model", [m for m in REAL_MODELS if m.file.endswith(".keras")], ids=lambda m: m.file)
+def test_every_model_builds_for_every_board_that_it_fits(
+    model: RealModel, shared_data: Path, core: Path, tmp_path: Path
+) -> None:
+    """One project for all boards whose SRAM holds the model; the bytes are those of our own build, for tests too.
+
+    Where the flash is too small the link fails, there as here; where the SRAM is, compile says so.
+    """
+    path, representative = shared_data / "models" / model.file, shared_data / model.train
+    fitting, refused = split(path, representative, model)
+    assert all("does not fit" in text for text in refused.values()), refused
+    tinygen.compile(
+        path, representative=representative, samples=model.options, board=fitting, out=tmp_path / "fw"
+    )
+    bootstrap.bootstrap(tmp_path / "fw", core)
+    project = tmp_path / "fw"
+    run = outcomes(printed(pio(project, "run")))
+    built = [board for board in fitting if same_bytes(project, board, run[board], application=True)]
+    passes(project, "test", "--without-testing", *(word for board in built for word in ("-e", board)))
+    assert [b for b in built if same_bytes(project, b, "SUCCESS", application=False)] == built
+    ran = outcomes(printed(pio(project, "test", "-e", "qemu", "-e", "native")))
+    assert ran == {"qemu": "PASSED", "native": "PASSED"}
+
+
+def same_bytes(project: Path, board: str, outcome: str, application: bool) -> bool:
+    """PlatformIO's image is ours, byte for byte (True), or neither links because it does not fit (False)."""
+    try:
+        own = building.build(project, load_board(board), application)
+    except BoardError as problem:
+        assert "the image does not fit" in str(problem) and outcome == "FAILED", (board, str(problem))
+        return False
+    assert outcome == "SUCCESS", board
+    assert sections(image(project, board)) == sections(own.elf), board
+    return True
+
+
+def split(path: Path, representative: Path, model: RealModel) -> tuple[list[str], dict[str, str]]:
+    """(boards that hold the model, board -> why not). The model is quantized once."""
+    build = tinygen.compile(path, representative=representative, samples=model.options, board="mps2_an386")
+    made = build.compiled
+    options = pipeline.Options(made.library.name)
+    fitting, refused = [], {}
+    for name in board_names():
+        try:
+            pipeline.lower(made.graph, load_board(name), options, made.fused, made.decisions)
+            fitting.append(name)
+        except BoardError as problem:
+            refused[name] = str(problem)
+    return fitting, refused
