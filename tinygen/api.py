@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygen import bundle, metrics, pipeline, project, scoring
+from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.emission import Arena
@@ -24,7 +24,7 @@ from tinygen.pipeline import Compiled, Report, silent
 from tinygen.placement import Placement, read_wishes
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
-from tinygen.project import Project
+from tinygen.project import Project, write_file, write_project
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
@@ -38,11 +38,12 @@ AS_STORED = SampleOptions()
 class Build:
     """A compiled project. float_metric, int8_metric: set when an evaluation set was given (float: Keras models).
 
-    compiled, board: of the first board; placements: board -> where its image has everything.
+    compiled, board: of the first board; placements: board -> where its image has everything. home: of homes.HOMES.
     """
 
     compiled: Compiled
     project: Project
+    home: str
     board: Board
     placements: Mapping[str, Placement]
     notes: tuple[str, ...]
@@ -106,10 +107,15 @@ def compile(
     pin_code: str = "auto",
     budget_sram: int | None = None,
     budget_flash: int | None = None,
+    project: str = "platformio",
+    app: str = "plain",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
+
+    project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
+    example application, "plain" or "event".
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take.
@@ -121,10 +127,11 @@ def compile(
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes)
+    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app)
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
+    homes.check(project, app, arena, targets)
     loaded = load(model, input_shape)
     calibrating = _representative(loaded.graph, model, representative, samples)
     judged = _labelled(loaded.graph, eval, samples, metric, max_drop)
@@ -135,9 +142,9 @@ def compile(
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
     made = bundle.make_project(compiled, targets, manifest, calibrating, options)
-    told = project.write_project(made, Path(out), force) if out is not None else ()
+    told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
-    return Build(first, made, targets[0], placements, (*loaded.notes, *told), before, after)
+    return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
 
 
 def fit(
@@ -178,10 +185,11 @@ def run(
 ) -> Ran:
     """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
 
-    board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes what `compile` was told. timeout: seconds
-    without a new line from the firmware. port, baud: of the board itself, for the emulator "serial".
+    board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes
+    what `compile` was told. timeout: seconds without a new line from the firmware. port, baud: of the board itself, for the emulator "serial".
     """
     graph, target, manifest = bundle.load_project(folder, board)
+    homes.check_runs(folder, manifest)
     backend = with_port(find_emulator(emulator), port, baud)
     if reason := backend.unavailable(target):
         raise RunError(f"{emulator} cannot run this project: {reason}")
@@ -218,7 +226,7 @@ def export(source: str | Path, tflite: str | Path) -> bytes:
 
     graph, _, _ = bundle.load_project(source)
     data = export_tflite(graph)
-    project.write_file(Path(tflite), data)
+    write_file(Path(tflite), data)
     return data
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygen import __version__, building, evaluate, firmware, pipeline, project, serialization
+from tinygen import __version__, building, evaluate, firmware, ops, pipeline, project, serialization
 from tinygen.boards import Board, load_board
 from tinygen.decisions import RangeDecision
 from tinygen.emission import class_count
 from tinygen.errors import BoardError, ModelError, did_you_mean
-from tinygen.graph import Graph
-from tinygen.pio import layout
+from tinygen.graph import Array, Graph
+from tinygen.homes import Contents, files_of
 from tinygen.pipeline import Compiled
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
@@ -29,6 +29,10 @@ GRAPH_FILE = "graph.json"
 SAMPLES = 4
 SAMPLE_BYTES = 128 * 1024
 """What a project stores for `pio test`: at most so many samples, and input bytes (but one at least)."""
+
+CYCLES_PER_MAC, SENSOR_CYCLES, MOST_CYCLES = 40, 2_000_000, 1 << 24
+"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take, at least two
+million, for the console; SysTick counts 24 bits."""
 
 
 def manifest_of(
@@ -75,7 +79,7 @@ def make_project(
     samples: Samples | None,
     options: pipeline.Options,
 ) -> Project:
-    """One library, firmware for every board, a PlatformIO project around them, the quantized graph, the manifest.
+    """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
     `pio test`. Raises BoardError when the boards would need different libraries.
@@ -84,15 +88,21 @@ def make_project(
     first = compiled[0]
     library = first.library
     manifest = {**manifest, "quantization": quantization_of(first)}
-    files = {**library.files, GRAPH_FILE: serialization.graph_to_json(first.graph)}
-    run_id = project.run_id_of(manifest, files)
-    files |= firmware.common_files([library], boards, run_id)
-    for made, board in zip(compiled, boards, strict=True):
-        assert made.placement is not None, "compiled for a board"
-        files |= firmware.board_files([library], board, made.placement)
-    stored = stored_samples(first.graph, samples)
-    files |= layout.project_files(boards, [library.name], application_of(first, options), stored)
-    return project.with_manifest(manifest, files, run_id, layout.USERS)
+    text = serialization.graph_to_json(first.graph)
+    run_id = project.run_id_of(manifest, {**library.files, GRAPH_FILE: text})
+    inputs, outputs = stored_samples(first.graph, samples)
+    contents = Contents(
+        library=library,
+        boards=boards,
+        placements=[made.placement for made in compiled if made.placement is not None],
+        application=application_of(first, options),
+        inputs=inputs,
+        outputs=outputs,
+        run_id=run_id,
+        app=options.app,
+    )
+    files, users = files_of(options.home, contents)
+    return project.with_manifest(manifest, {**files, GRAPH_FILE: text}, run_id, users)
 
 
 def check_one_library(compiled: Sequence[Compiled], boards: Sequence[Board]) -> None:
@@ -119,11 +129,22 @@ def application_of(compiled: Compiled, options: pipeline.Options) -> dict[str, A
         "class_count": class_count(graph, options.labels),
         "has_labels": bool(options.labels),
         "own_arena": options.arena == "library",
+        "template": "main_event.c" if options.app == "event" else "main.c",
+        **sensor_of(compiled),
     }
 
 
-def stored_samples(graph: Graph, samples: Samples | None) -> str:
-    """A few int8 samples, spread over the representative ones, with the outputs that the reference gives."""
+def sensor_of(compiled: Compiled) -> dict[str, int]:
+    """How often the event-driven example's sensor brings how many elements: the model is fast enough for it."""
+    elements = sum(t.elements for t in compiled.graph.input_tensors)
+    macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in compiled.program.steps)
+    cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC * macs)
+    bursts = min(elements, max(8, -(-cycles // MOST_CYCLES)))
+    return {"burst": -(-elements // bursts), "tick_cycles": min(MOST_CYCLES, cycles // bursts)}
+
+
+def stored_samples(graph: Graph, samples: Samples | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """A few int8 samples (N, *shape), spread over the representative ones, and the outputs that the reference gives."""
     per_sample = sum(t.elements for t in graph.input_tensors)
     count = max(1, min(SAMPLES, SAMPLE_BYTES // per_sample))
     if samples is None:
@@ -134,7 +155,7 @@ def stored_samples(graph: Graph, samples: Samples | None) -> str:
     else:
         chosen = np.unique(np.linspace(0, samples.count - 1, min(count, samples.count)).astype(int))
         inputs = quantize_inputs(graph, tuple(x[chosen] for x in samples.x))
-    return layout.samples_json(inputs, evaluate.reference(graph, inputs))
+    return tuple(inputs), tuple(evaluate.reference(graph, inputs))
 
 
 def quantization_of(compiled: Compiled) -> dict[str, Any]:

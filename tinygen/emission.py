@@ -26,12 +26,16 @@ Arena = Literal["caller", "library"]
 
 @dataclass(frozen=True)
 class Library:
-    """The C library of one model. files: path below the project folder -> text. Bytes; code_bytes: estimated."""
+    """The C library of one model. files: path below the project folder -> text. Bytes; code_bytes: estimated.
+
+    pair_bytes: of two arenas that overlap, for filling one's inputs while the other is computed.
+    """
 
     name: str
     files: Mapping[str, str]
     header: str
     arena_bytes: int
+    pair_bytes: int
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
     constant_bytes: int
@@ -162,6 +166,18 @@ def arena_traffic(program: Program, plan: MemoryPlan) -> Traffic:
     return Traffic(plan.arena_bytes, touched, 1)
 
 
+def pair_offset(graph: Graph, plan: MemoryPlan) -> int:
+    """Bytes between two arenas of which each one's inputs lie outside the other; a multiple of 8.
+
+    The second arena starts behind the first one's inputs, and its own inputs lie behind the first arena: 1.5 to 2
+    arenas in all, by where the plan has the inputs.
+    """
+    inputs = [(plan.offset(t.name), t.elements) for t in graph.input_tensors]
+    behind_inputs = max(offset + size for offset, size in inputs)
+    behind_arena = plan.arena_bytes - min(offset for offset, _ in inputs)
+    return -(-max(behind_inputs, behind_arena) // 8) * 8
+
+
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
@@ -203,6 +219,7 @@ def emit_library(
         "inputs": [(t, plan.offset(t.name)) for t in graph.input_tensors],
         "outputs": [(t, plan.offset(t.name)) for t in graph.output_tensors],
         "arena_bytes": plan.arena_bytes,
+        "pair_offset": pair_offset(graph, plan),
         "own_arena": arena == "library",
         "labels": list(labels),
         "class_count": class_count(graph, labels),
@@ -222,6 +239,7 @@ def emit_library(
         files=files,
         header=f"{name}.h",
         arena_bytes=plan.arena_bytes,
+        pair_bytes=plan.arena_bytes + pair_offset(graph, plan),
         input_sizes=tuple(t.elements for t in graph.input_tensors),
         output_sizes=tuple(t.elements for t in graph.output_tensors),
         constant_bytes=sum(a.values.nbytes for a in emitter.arrays.values()),

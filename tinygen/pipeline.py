@@ -8,7 +8,7 @@ Every stage is a pure function from frozen data to frozen data; loading and writ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tinygen import spec
 from tinygen.boards import Board
@@ -39,13 +39,18 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where."""
+    """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where.
+
+    home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
+    """
 
     name: str = "model"
     calibration: str = "auto"
     arena: Arena = "caller"
     labels: tuple[str, ...] = ()
     wishes: Wishes = field(default_factory=Wishes)
+    home: str = "platformio"
+    app: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -103,5 +108,8 @@ def lower(
     library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
     if board:
         check_flash(library, board, options.wishes.budget_flash)
-    placement = place(needs_of([library]), board, options.wishes) if board else None
+    needs = needs_of([library])
+    if options.app == "event":
+        needs = replace(needs, arena=library.pair_bytes)
+    placement = place(needs, board, options.wishes) if board else None
     return Compiled(graph, fused, decisions, program, memory, library, placement)

@@ -49,12 +49,24 @@ from tinygen.errors import DataError, UsageError
 @click.option("--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all].")
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
 @click.option(
+    "--project",
+    default="platformio",
+    show_default=True,
+    help="What surrounds the C: platformio, cmake, arduino, zephyr or bare.",
+)
+@click.option(
+    "--app",
+    default="plain",
+    show_default=True,
+    help="Example application: plain, or event (an interrupt fills samples, sleep in between).",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
 )
 @click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
 @opt.json_option
 def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
-    """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a PlatformIO project for one or several boards.
+    """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a project for one or several boards.
 
     \b
     Examples:
@@ -62,6 +74,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile ic.keras --representative train.npz --eval eval.npz --max-drop 1 --out fw/
       tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
       tinygen compile model_int8.tflite --board nucleo_f446re --board mps2_an386 --out fw/
+      tinygen compile kws.keras --representative train.npz --project cmake --out kws/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
@@ -112,8 +125,13 @@ def _print_check(stale: list[str], out: Path, as_json: bool) -> int:
 
 def build_data(build: Any, out: Path) -> dict[str, Any]:
     """The result of a compile as JSON-ready data. Sizes in bytes."""
+    from tinygen.homes import HOMES
+
     compiled, plan = build.compiled, build.compiled.plan
     return {
+        "home": build.home,
+        "next_step": HOMES[build.home].next_step.format(name=compiled.library.name),
+        "runs": HOMES[build.home].runs,
         "project": str(out),
         "board": build.board.name,
         "boards": list(build.placements),
@@ -186,8 +204,7 @@ def _print_build(data: dict[str, Any]) -> None:
             table.add_row(f"{kind} {data[f'{kind}_metric']['kind']}", data[kind])
     table.add_row("project", data["project"])
     opt.stdout.print(table)
+    first = f"tinygen run {data['project']} --inputs SAMPLES --count 20\n      " if data["runs"] else ""
     opt.stdout.print(
-        f"next: tinygen run {data['project']} --inputs SAMPLES --count 20\n"
-        f"      cd {data['project']} && pio run        (without PlatformIO's registry first: tinygen pio bootstrap)",
-        highlight=False,
+        f"next: {first}cd {data['project']} && {data['next_step']}", highlight=False, soft_wrap=True
     )

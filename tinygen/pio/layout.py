@@ -34,7 +34,7 @@ def project_files(
     rendered = {
         "platformio.ini": ("platformio.ini.j2", context),
         "README.md": ("README.md.j2", context),
-        APPLICATION: ("main.c.j2", application),
+        APPLICATION: (f"{application['template']}.j2", application),
     }
     copied = {
         ".gitignore": "gitignore",
@@ -123,7 +123,7 @@ def _ini_context(boards: Sequence[Board], libraries: Sequence[str]) -> dict[str,
         "toolchain_keys": toolchain_keys,
         "toolchains": specs,
         "flash_commands": {b.name: flash_command(b) for b in boards},
-        "qemu_commands": {b.name: _qemu_command(b) for b in boards if b.qemu},
+        "qemu_commands": {b.name: qemu_command(b) for b in boards if b.qemu},
         "emulated": _emulated(boards),
         "linker_script": linker_script,
         "board_folder": board_folder,
@@ -140,7 +140,8 @@ def _emulated(boards: Sequence[Board]) -> dict[str, str]:
     return found
 
 
-def _qemu_command(board: Board) -> str:
+def qemu_command(board: Board) -> str:
+    """The command line that emulates a board which QEMU has; `-kernel ELF` is still missing."""
     assert board.qemu is not None
     words = ["qemu-system-arm", "-machine", board.qemu.machine, *board.qemu.options]
     return " ".join([*words, "-display", "none", "-monitor", "none", "-serial", "stdio"])
