@@ -45,6 +45,16 @@ def test_replaces_an_earlier_project_and_keeps_the_users_files(tmp_path: Path) -
     assert (tmp_path / "fw" / "src" / "main.c").read_text() == "int y;\n"
 
 
+def test_the_folder_itself_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--out .` in a shell that goes on working there."""
+    write_project(made(), tmp_path / "fw")
+    monkeypatch.chdir(tmp_path / "fw")
+    before = Path().stat().st_ino
+    write_project(made("int y;\n"), Path())
+    assert Path().stat().st_ino == before and Path("src/main.c").read_text() == "int y;\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["fw"]
+
+
 def test_refuses_to_overwrite_a_changed_file(tmp_path: Path) -> None:
     write_project(made(), tmp_path / "fw")
     (tmp_path / "fw" / "src" / "main.c").write_text("changed by hand")
@@ -69,24 +79,24 @@ def test_out_is_a_file(tmp_path: Path) -> None:
         write_project(made(), tmp_path / "fw")
 
 
-@pytest.mark.parametrize("failing", ["write_text", "rename"])
+@pytest.mark.parametrize(("failing", "call"), [("write_text", 2), *(("rename", n) for n in range(1, 7))])
 def test_a_failure_half_way_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, call: int
 ) -> None:
-    """Disk full: while writing, or when the old folder was moved away already."""
+    """Disk full: while writing, or when any part was moved already: 3 go away, 3 come."""
     write_project(made(), tmp_path / "fw")
     before = {p: (tmp_path / "fw" / p).read_bytes() for p in names(tmp_path / "fw")}
     healthy = getattr(Path, failing)
     calls = 0
 
-    def fail_second(self: Path, *args: object) -> object:
+    def fail_once(self: Path, *args: object) -> object:
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls == call:
             raise OSError(28, "No space left on device")
         return healthy(self, *args)
 
-    monkeypatch.setattr(Path, failing, fail_second)
+    monkeypatch.setattr(Path, failing, fail_once)
     with pytest.raises(OutputError, match="No space left on device"):
         write_project(made("int y;\n"), tmp_path / "fw")
     monkeypatch.undo()

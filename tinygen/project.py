@@ -132,16 +132,25 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _swap(staging: Path, folder: Path) -> None:
-    """Put `staging` in the place of `folder`; if that fails, `folder` is as before."""
+    """Put what is in `staging` in the place of what is in `folder`; if that fails, `folder` is as before.
+
+    The folder itself stays: a shell or an editor may be in it.
+    """
     if not folder.exists():
         staging.rename(folder)
         return
     old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
-    folder.rename(old)
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
     try:
-        staging.rename(folder)
+        for source, target in ((folder, old), (staging, folder)):
+            for entry in sorted(source.iterdir()):
+                entry.rename(target / entry.name)
+                moved.append((target / entry.name, entry))
     except BaseException:
-        old.rename(folder)
+        for now, before in reversed(moved):
+            now.rename(before)
+        old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
 
