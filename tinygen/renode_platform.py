@@ -79,5 +79,5 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters["line_comment"] = lambda text: re.sub(r"[^\x20-\x7e]|[*/]{2}", "?", text)
+    env.filters["line_comment"] = lambda text: re.sub(r"[^\x20-\x7e]|[*/]{2}|'{3}", "?", text)
     return env
