@@ -41,10 +41,8 @@ def bootstrap_command(folder: Path, core: Path | None, as_json: bool) -> None:
     if as_json:
         opt.print_json(data)
         return
-    opt.stdout.print(
-        f"{made.local_ini}: SCons {made.scons} and GCC {made.gcc} in {made.core}", highlight=False
-    )
-    opt.stdout.print(f"next: cd {folder} && pio run", highlight=False)
+    click.echo(f"{made.local_ini}: SCons {made.scons} and GCC {made.gcc} in {made.core}")
+    click.echo("next: pio run" if folder == Path() else f"next: cd {folder} && pio run")
 
 
 @pio_command.command("doctor")
