@@ -22,6 +22,10 @@ settings.load_profile("default")
 NEEDS = {
     "arm": (lambda: shutil.which("arm-none-eabi-gcc"), "arm-none-eabi-gcc is not installed (make setup)"),
     "qemu": (lambda: shutil.which("qemu-system-arm"), "qemu-system-arm is not installed (make setup)"),
+    "cmake": (
+        lambda: shutil.which("cmake") and shutil.which("make") and shutil.which("g++"),
+        "cmake, make or g++ is not installed (make setup)",
+    ),
     "shared": (lambda: (SHARED / "data").is_dir(), "../shared/data is absent"),
 }
 

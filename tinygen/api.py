@@ -186,7 +186,8 @@ def run(
     """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
 
     board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes
-    what `compile` was told. timeout: seconds without a new line from the firmware. port, baud: of the board itself, for the emulator "serial".
+    what `compile` was told. timeout: seconds without a new line from the firmware. port, baud: of the board itself,
+    for the emulator "serial".
     """
     graph, target, manifest = bundle.load_project(folder, board)
     homes.check_runs(folder, manifest)

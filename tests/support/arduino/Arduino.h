@@ -21,7 +21,7 @@ struct StandInSerial {
         println();
     }
 };
-static StandInSerial Serial;
+inline StandInSerial Serial;
 
 inline unsigned long micros() { return 0; }
 inline void delay(unsigned long) { exit(0); } /* after the first round */
