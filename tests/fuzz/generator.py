@@ -20,12 +20,14 @@ WEIGHTED: tuple[tuple[int, tuple[Maker, ...]], ...] = (
     (2, tuple(partial(windows.pooling, kind=k) for k in ("MaxPooling", "AveragePooling"))),
     (2, tuple(partial(windows.global_pooling, kind=k) for k in ("GlobalMaxPooling", "GlobalAveragePooling"))),
     (1, tuple(partial(pointwise.merge, kind=k) for k in pointwise.MERGES)),
-    (3, (pointwise.upsampling, pointwise.time_distributed, pointwise.repeat, pointwise.concatenate)),
+    (3, (pointwise.upsampling, pointwise.repeat, pointwise.concatenate)),
+    (4, (pointwise.time_distributed,)),
     (3, (pointwise.vanishing, pointwise.augmenting)),
     (2, (pointwise.dense, pointwise.batch_normalization, pointwise.activation)),
-    (1, (pointwise.padding, pointwise.cropping, pointwise.flatten, pointwise.permute, pointwise.reshape)),
+    (2, (pointwise.prelu, pointwise.permute)),
+    (1, (pointwise.padding, pointwise.cropping, pointwise.flatten, pointwise.reshape)),
     (1, (pointwise.rescaling, pointwise.normalization, pointwise.relu, pointwise.leaky_relu, pointwise.elu)),
-    (1, (pointwise.prelu, pointwise.softmax, pointwise.raw, pointwise.exponential)),
+    (1, (pointwise.softmax, pointwise.raw, pointwise.exponential)),
 )
 """How often each maker stands in MAKERS."""
 MAKERS = tuple(maker for weight, makers in WEIGHTED for maker in makers * weight)
@@ -55,7 +57,7 @@ def random_model(seed: int) -> Generated:
         inputs = [_input(s, i) for i in range(s.one((1, 1, 1, 2, 3)))]
         s.tensors += inputs
         focus = MAKERS[seed % len(MAKERS)]
-        for _ in range(s.number(8, 18)):
+        for _ in range(s.number(9, 20)):
             grow(s, focus)
         outputs = _outputs(s, inputs)
         model = s.keras.Model(_reached(inputs, outputs), outputs, name=f"m{seed}")
@@ -142,7 +144,7 @@ def _functional(s: Sketch, x: Any) -> Any:
 
 def _shared(s: Sketch, x: Any) -> Any:
     """One layer called on two tensors."""
-    kind = s.one(("Dense", "Conv", "PReLU"))
+    kind = s.one(("Dense", "Conv", "Conv", "PReLU"))
     if kind == "Dense" or len(shape(x)) == 1:
         layer = s.layer("Dense", units=s.number(1, 6), activation=s.activation())
     elif kind == "PReLU":

@@ -11,7 +11,7 @@ from tests.fuzz.sketch import ACTIVATIONS, Sketch, elements, shape
 VANISHING = (
     *(("Dropout", {"rate": 0.3}), ("GaussianNoise", {"stddev": 0.1}), ("GaussianDropout", {"rate": 0.2})),
     *(("AlphaDropout", {"rate": 0.2}), ("ActivityRegularization", {"l1": 0.01}), ("Identity", {})),
-    *(("SpatialDropout1D", {"rate": 0.3}), ("SpatialDropout2D", {"rate": 0.3})),
+    *(("SpatialDropout1D", {"rate": 0.3}), *[("SpatialDropout2D", {"rate": 0.3})] * 2),
 )
 AUGMENTING = (
     *(("RandomFlip", {}), ("RandomRotation", {"factor": 0.1}), ("RandomContrast", {"factor": 0.1})),
@@ -78,7 +78,7 @@ def elu(s: Sketch, x: Any) -> Any:
 def prelu(s: Sketch, x: Any) -> Any:
     """One alpha per element, per channel, or per channel and row."""
     axes = list(range(1, len(shape(x))))
-    shared = s.one((None, axes, axes[:1])) or None
+    shared = s.one((None, axes, axes, axes[:1])) or None
     return s.layer("PReLU", f"shared={len(shared or [])}", shared_axes=shared)(x)
 
 

@@ -12,12 +12,12 @@ MAX_MACS = 120_000
 def _window(s: Sketch, sizes: tuple[int, ...], one_d: bool, paddings: tuple[str, ...]) -> dict[str, Any]:
     """kernel_size, strides, dilation_rate, padding for an input of these sizes (Keras: no stride with dilation)."""
     padding = s.one(paddings)
-    square = s.chance(0.4)
+    square = s.chance(0.5)
     kernel = [s.one((1, 1, 2, 3, 3, 4, 5)) for _ in sizes]
     stride, dilation = [1] * len(sizes), [1] * len(sizes)
     if s.chance(0.4):
         stride = [s.number(1, 3) for _ in sizes]
-    elif s.chance(0.7):
+    elif s.chance(0.8):
         dilation = [s.number(1, 3) for _ in sizes]
     if square:
         kernel, stride, dilation = (v[:1] * len(sizes) for v in (kernel, stride, dilation))
@@ -103,7 +103,7 @@ def pooling(s: Sketch, x: Any, kind: str) -> Any:
     size = [s.number(1, min(4, n)) for n in shape(x)[:-1]]
     stride = [s.one((1, 1, 2, 3)) for _ in size]
     form = (lambda v: v[0]) if one_d else tuple
-    if s.chance(0.4):
+    if s.chance(0.5):
         size, stride = [min(size)] * len(size), stride[:1] * len(size)
     strides = None if s.chance(0.3) else form(stride)
     kind += "1D" if one_d else "2D"
