@@ -170,6 +170,28 @@ def test_the_core_sleeps_between_interrupts(project: Path, tmp_path: Path) -> No
     assert run(awake)[-1].wake_ups > 100 * bursts, "the control: without WFI it goes round and round"
 
 
+CMSDK_TIMER = """
+    *(volatile uint32_t *)0x40001008U = TICK_CYCLES - 1U; /* TIMER1 RELOAD, VALUE, CTRL: interrupt, on */
+    *(volatile uint32_t *)0x40001004U = TICK_CYCLES - 1U;
+    *(volatile uint32_t *)0x40001000U = 9U;
+    *(volatile uint32_t *)0xE000E100U = 1U << 9; /* NVIC_ISER0 */
+"""
+
+
+def test_an_interrupt_of_the_chips_replaces_systick(project: Path, tmp_path: Path) -> None:
+    """The application as its user changes it: timer 1 of the AN386 (interrupt 9) is the sensor."""
+    chip = changed(project, tmp_path)
+    replaced(chip, "void tg_systick(void)", "void tg_irq_9(void)")
+    replaced(
+        chip, "(void)\n{\n    static uint32_t input,", "(void)\n{\n    CLEAR;\n    static uint32_t input,"
+    )
+    replaced(chip, "#define BURST", "#define CLEAR *(volatile uint32_t *)0x4000100CU = 1U\n#define BURST")
+    replaced(chip, "    SYST_CSR = 7U; /* core clock, interrupt, on */\n", CMSDK_TIMER)
+    found = run(chip)
+    assert found[-1].lost == 0 and found[-1].wake_ups > 30
+    assert np.array_equal(np.stack([i.outputs for i in found]), references(SAMPLES))
+
+
 def test_samples_come_in_while_the_model_computes(project: Path, tmp_path: Path) -> None:
     """The sensor so fast that a sample just takes an inference: half of all bursts and more interrupt the model."""
     busy = changed(project, tmp_path, TICK_CYCLES="20000U")

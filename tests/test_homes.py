@@ -379,6 +379,20 @@ def test_bare_makefile_takes_the_users_files_and_links_again(models: Path, tmp_p
     assert "tinygen: code and weights do not fit region 'ssram1'" in fails("make", cwd=folder)
 
 
+def test_bare_vector_table_grows_with_the_chips_interrupts(models: Path, tmp_path: Path) -> None:
+    """A handler of the user's behind interrupt 31 is in the table, all others end in the fault report."""
+    folder = copy(made(models, "bare", boards=("mps2_an386",)), tmp_path / "fw")
+    (folder / "src" / "mine.c").write_text("void tg_irq_81(void);\nvoid tg_irq_81(void)\n{\n}\n")
+    runs("make", "USER_FLAGS=-DTG_INTERRUPTS=97", cwd=folder)
+    elf = folder / "build" / "make" / "mps2_an386" / "firmware.elf"
+    _, size, data = sections(elf)[".vectors"]
+    assert size == (16 + 97) * 4
+    words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, size, 4)]
+    symbols = building.load_firmware(folder, elf).symbols
+    assert words[16 + 81] == symbols["tg_irq_81"].address != symbols["tg_fault_entry"].address
+    assert {*words[2:97], *words[98:]} == {symbols["tg_fault_entry"].address}
+
+
 @pytest.mark.qemu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_bare_application_runs_in_qemu(models: Path, variant: str, tmp_path: Path) -> None:
