@@ -42,8 +42,11 @@ class Inference:
     outputs: Array
 
 
-def open_graph() -> Graph:
-    """int8 (6, 5, 2) -> two convolutions and a sum, all 60 elements given out: a wrong input element shows."""
+def open_graph(inputs: int = 1) -> Graph:
+    """int8 (6, 5, 2) -> two convolutions and a sum, all 60 elements given out: a wrong input element shows.
+
+    inputs 2: another one of that shape is added first, and the first convolution is given out, too.
+    """
     from tinygen.calibration import calibrate
     from tinygen.quantization import quantize
     from tinygen.samples import Samples
@@ -52,6 +55,8 @@ def open_graph() -> Graph:
     rng = np.random.default_rng(5)
     builder = GraphBuilder("open net")
     x = builder.input("image", (6, 5, 2))
+    if inputs == 2:
+        x = builder.add("add", "both", (x, builder.input("other", (6, 5, 2))), add.Attrs())
     same = conv2d.Attrs(padding=Padding(1, 1, 1, 1))
 
     def convolution(name: str, tensor: str) -> str:
@@ -62,8 +67,9 @@ def open_graph() -> Graph:
 
     first = convolution("first", x)
     joined = builder.add("add", "join", (x, convolution("second", first)), add.Attrs())
-    graph = builder.build((joined,))
-    samples = Samples((rng.normal(size=(40, 6, 5, 2)).astype(np.float32),), grids=(None,))
+    graph = builder.build((joined,) if inputs == 1 else (joined, first))
+    x_of = tuple(rng.normal(size=(40, 6, 5, 2)).astype(np.float32) for _ in range(inputs))
+    samples = Samples(x_of, grids=(None,) * inputs)
     return simplify(quantize(graph, calibrate(graph, samples)).graph)
 
 
@@ -149,6 +155,18 @@ def test_every_inference_used_its_own_sample_bit_for_bit_and_none_was_lost(proje
     assert [i.sample for i in found] == list(range(SAMPLES))
     assert {i.lost for i in found} == {0}
     assert np.array_equal(np.stack([i.outputs for i in found]), references(SAMPLES))
+
+
+def test_a_model_with_two_inputs_and_outputs(tmp_path: Path) -> None:
+    """The stream goes on from input to input; the pair keeps both apart."""
+    graph = open_graph(2)
+    (tmp_path / "net.tflite").write_bytes(export_tflite(graph))
+    api.compile(tmp_path / "net.tflite", app="event", out=tmp_path / "fw")
+    found = run(tmp_path / "fw", count=8)
+    both = stream(open_graph(), 16).reshape(8, 2, 6, 5, 2)
+    outputs = evaluate.reference(graph, (both[:, 0], both[:, 1]))
+    expected = np.concatenate([o.reshape(8, -1) for o in outputs], axis=1)
+    assert {i.lost for i in found} == {0} and np.array_equal(np.stack([i.outputs for i in found]), expected)
 
 
 def test_references_of_different_samples_differ_in_most_elements() -> None:
@@ -246,6 +264,16 @@ def test_placement_makes_room_for_both_arenas(model: Path) -> None:
     api.compile(model, board="nucleo_f446re", budget_sram=budget)
     with pytest.raises(BoardError, match=f"arena {pair:,}"):
         api.compile(model, board="nucleo_f446re", budget_sram=budget, app="event")
+
+
+def test_the_link_fails_with_the_size_of_both_arenas(project: Path, tmp_path: Path) -> None:
+    small = changed(project, tmp_path)
+    script = small / "ldscripts" / "mps2_an386.ld"
+    script.write_text(re.sub(r"(ssram23 .*LENGTH = )\d+", r"\g<1>4640", script.read_text()))
+    pair = re.findall(r"PAIR_OFFSET (\d+)U|ARENA_BYTES (\d+)U", (small / "lib/net/net.h").read_text())
+    size = sum(int(a or b) for a, b in pair)
+    with pytest.raises(BoardError, match=rf"the arena \({size} bytes\) does not fit region 'ssram23'"):
+        building.build(small, load_board("mps2_an386"), application=True)
 
 
 def test_what_the_example_cannot_do_is_refused(model: Path) -> None:

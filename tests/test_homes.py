@@ -39,6 +39,7 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
     "classes": {},
     "labels, library's arena": {"labels": ("one", 'quo"te', "три"), "arena": "library"},
     "no classifier": {},
+    "two inputs": {},
 }
 
 
@@ -46,6 +47,7 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("homes")
     (folder / "net.tflite").write_bytes(export_tflite(int8_graph()))
+    (folder / "two.tflite").write_bytes(export_tflite(open_graph(2)))
     (folder / "open.tflite").write_bytes(export_tflite(open_graph()))
     return folder
 
@@ -54,7 +56,8 @@ def made(models: Path, home: str, variant: str = "classes", boards: tuple[str, .
     """The project of that kind, made once and not to be written to."""
     out = models / f"{home} {variant} {len(boards)}"
     if not out.exists():
-        model = models / ("open.tflite" if variant == "no classifier" else "net.tflite")
+        files = {"no classifier": "open.tflite", "two inputs": "two.tflite"}
+        model = models / files.get(variant, "net.tflite")
         api.compile(model, board=boards, project=home, name="net", out=out, **VARIANTS[variant])
     return out
 
@@ -260,7 +263,12 @@ def test_arduino_example_compiles_as_cpp_links_and_runs(models: Path, variant: s
         runs("gcc", *STRICT, "-Os", "-c", path, "-o", tmp_path / f"{path.name}.o")
     runs("g++", *tmp_path.glob("*.o"), "-o", tmp_path / "sketch")
     printed = runs(tmp_path / "sketch")
-    what = {"classes": r"class \d", "no classifier": r"output 0:( -?\d+){60}"}
+    outputs = r"output 0:( -?\d+){60}"
+    what = {
+        "classes": r"class \d",
+        "no classifier": outputs,
+        "two inputs": outputs + "\n" + outputs.replace("0:", "1:"),
+    }
     assert re.fullmatch(rf"net: 0 us, {what.get(variant, 'class (one|quo.te|три)')}\n", printed), printed
 
 

@@ -130,8 +130,13 @@ def common_files(
     return {**_rendered(paths, context), DESCRIPTION: json.dumps(description, indent=2) + "\n"}
 
 
-def board_files(libraries: Sequence[ModelLibrary], board: Board, placement: Placement) -> Mapping[str, str]:
-    """What belongs to one board: start-up code, port, linker script and its description."""
+def board_files(
+    libraries: Sequence[ModelLibrary], board: Board, placement: Placement, arena_bytes: int | None = None
+) -> Mapping[str, str]:
+    """What belongs to one board: start-up code, port, linker script and its description.
+
+    arena_bytes: what the linker script says of the arena; None: one for the largest model.
+    """
     check_guard(board)
     folder = board_folder(board.name)
     paths = {
@@ -139,7 +144,8 @@ def board_files(libraries: Sequence[ModelLibrary], board: Board, placement: Plac
         f"{folder}/tg_port.c": "tg_port.c.j2",
         linker_script(board.name): "board.ld.j2",
     }
-    files = _rendered(paths, _context(_models(libraries), board, placement))
+    context = _context(_models(libraries), board, placement)
+    files = _rendered(paths, {**context, "arena_bytes": arena_bytes or context["arena_bytes"]})
     table = json.dumps(placement.table(), indent=2) + "\n"
     return {**files, f"{folder}/board.toml": board.text, f"{folder}/{placement_check.TABLE}": table}
 

@@ -208,9 +208,10 @@ HOMES: Mapping[str, Home] = {
 def _firmware(contents: Contents) -> dict[str, str]:
     """Start-up code, linker scripts and the test image."""
     libraries = [contents.library]
+    arena = contents.library.pair_bytes if contents.app == "event" else None
     files = dict(firmware.common_files(libraries, contents.boards, contents.run_id))
     for board, placement in zip(contents.boards, contents.placements, strict=True):
-        files |= firmware.board_files(libraries, board, placement)
+        files |= firmware.board_files(libraries, board, placement, arena)
     return files
 
 
