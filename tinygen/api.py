@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygen import bundle, homes, metrics, pipeline, scoring
+from tinygen import ci as continuous
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.emission import Arena
@@ -109,13 +110,14 @@ def compile(
     budget_flash: int | None = None,
     project: str = "platformio",
     app: str = "plain",
+    ci: str | None = None,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
 
     project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
-    example application, "plain" or "event".
+    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take.
@@ -127,11 +129,12 @@ def compile(
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app)
+    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
     homes.check(project, app, arena, targets)
+    continuous.check(ci, project, targets)
     loaded = load(model, input_shape)
     calibrating = _representative(loaded.graph, model, representative, samples)
     judged = _labelled(loaded.graph, eval, samples, metric, max_drop)

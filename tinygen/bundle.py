@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen import __version__, building, evaluate, firmware, ops, pipeline, project, serialization
+from tinygen import __version__, building, ci, evaluate, firmware, ops, pipeline, project, serialization
 from tinygen.boards import Board, load_board
 from tinygen.decisions import RangeDecision
 from tinygen.emission import class_count
@@ -82,7 +82,8 @@ def make_project(
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. Raises BoardError when the boards would need different libraries.
+    `pio test`. Raises BoardError when the boards would need different libraries; with --ci (ci.py), which builds and
+    measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]
@@ -102,7 +103,11 @@ def make_project(
         app=options.app,
     )
     files, users = files_of(options.home, contents)
-    return project.with_manifest(manifest, {**files, GRAPH_FILE: text}, run_id, users)
+    tests: Mapping[str, bytes] = {}
+    if options.ci is not None:
+        tests = ci.files(files, contents)
+        files["README.md"] += ci.readme(contents)
+    return project.with_manifest(manifest, {**files, GRAPH_FILE: text}, run_id, users, tests)
 
 
 def check_one_library(compiled: Sequence[Compiled], boards: Sequence[Board]) -> None:

@@ -42,6 +42,7 @@ class Options:
     """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where.
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
+    ci: whose workflow the project gets (ci.py).
     """
 
     name: str = "model"
@@ -51,6 +52,7 @@ class Options:
     wishes: Wishes = field(default_factory=Wishes)
     home: str = "platformio"
     app: str = "plain"
+    ci: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,18 @@ KEPT_OUT = ("build", ".pio")
 class Project:
     """Generated files (path -> text, manifest included) and the run_id compiled into the firmware.
 
-    users: those of them that are the user's from then on: one that he changed is kept.
+    users: those of them that are the user's from then on: one that he changed is kept. binary: files that are no text.
     """
 
     files: Mapping[str, str]
     run_id: str
     users: tuple[str, ...] = ()
+    binary: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """Path -> bytes of every file."""
+        return _contents(self.files, self.binary)
 
 
 def run_id_of(manifest: Mapping[str, Any], files: Mapping[str, str]) -> str:
@@ -45,12 +51,16 @@ def run_id_of(manifest: Mapping[str, Any], files: Mapping[str, str]) -> str:
 
 
 def with_manifest(
-    manifest: Mapping[str, Any], files: Mapping[str, str], run_id: str, users: tuple[str, ...] = ()
+    manifest: Mapping[str, Any],
+    files: Mapping[str, str],
+    run_id: str,
+    users: tuple[str, ...] = (),
+    binary: Mapping[str, bytes] | None = None,
 ) -> Project:
     """The project of these files, manifest.json added."""
-    hashes = {path: _hash(text.encode()) for path, text in sorted(files.items())}
+    hashes = {path: _hash(data) for path, data in sorted(_contents(files, binary or {}).items())}
     text = json.dumps({**manifest, "run_id": run_id, "files": hashes}, indent=2, sort_keys=True) + "\n"
-    return Project({**files, MANIFEST: text}, run_id, users)
+    return Project({**files, MANIFEST: text}, run_id, users, binary or {})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -85,10 +95,10 @@ def write_project(project: Project, folder: Path, force: bool = False) -> tuple[
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         staging.chmod(0o755)
-        for path, text in project.files.items():
+        for path, data in project.contents.items():
             target = staging / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            target.write_bytes(data)
         for path in kept:
             (staging / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(folder / path, staging / path)
@@ -205,11 +215,15 @@ def differences(project: Project, folder: Path) -> list[str]:
     """
     read_manifest(folder)
     stale = []
-    for path, text in sorted(project.files.items()):
+    for path, data in sorted(project.contents.items()):
         on_disk = folder / path
-        if not on_disk.is_file() or (path not in project.users and on_disk.read_bytes() != text.encode()):
+        if not on_disk.is_file() or (path not in project.users and on_disk.read_bytes() != data):
             stale.append(path)
     return stale
+
+
+def _contents(files: Mapping[str, str], binary: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {**{path: text.encode() for path, text in files.items()}, **binary}
 
 
 def _hash(data: bytes) -> str:

@@ -36,14 +36,20 @@ class SuiteModel:
 
 
 def suite_files(
-    board: Board, title: str, run_id: str, elf: str, models: Sequence[SuiteModel], stack: int
+    board: Board,
+    title: str,
+    run_id: str,
+    elf: str,
+    models: Sequence[SuiteModel],
+    stack: int,
+    build: str = "",
 ) -> Mapping[str, bytes]:
-    """Name below firmware_tests/ -> bytes, for one board with a [renode] table.
+    """Name below firmware_tests/<board>/ -> bytes, for one board with a [renode] table.
 
-    elf: path of the image as seen from the suite's folder; stack: bytes that a run used.
+    elf: path of the image as seen from the suite's folder; stack: bytes that a run used; build: what makes the image.
     The samples must fit the image's input block together.
     """
-    context = {"board": board, "title": title, "elf": elf, "folder": FOLDER}
+    context = {"board": board, "title": title, "elf": elf, "folder": FOLDER, "build": build}
     suite = renode_platform.environment().get_template("suite.robot.j2").render(context)
     shared = {name: (locate.folder("renode") / name).read_bytes() for name in SHARED_FILES}
     return {

@@ -60,6 +60,7 @@ from tinygen.errors import DataError, UsageError
     show_default=True,
     help="Example application: plain, or event (an interrupt fills samples, sleep in between).",
 )
+@click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
 @click.option(
     "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
 )
@@ -75,6 +76,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
       tinygen compile model_int8.tflite --board nucleo_f446re --board mps2_an386 --out fw/
       tinygen compile kws.keras --representative train.npz --project cmake --out kws/
+      tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
