@@ -13,8 +13,8 @@ FIRMWARE: tuple[Defect, ...] = (
     Defect(
         "startup: the first word of .data is not copied",
         PORT,
-        "for (uint32_t i = 0; i < data_words; ++i) {",
-        "for (uint32_t i = 1; i < data_words; ++i) {",
+        "for (uint32_t i = 0; i < words; ++i) {",
+        "for (uint32_t i = 1; i < words; ++i) {",
         f"{FAILURES}::test_data_is_initialised_and_zeroed{ON_UNICORN}",
     ),
     Defect(
@@ -62,15 +62,15 @@ FIRMWARE: tuple[Defect, ...] = (
     Defect(
         "linker script: no ASSERT on SRAM",
         "templates/firmware/board.ld.j2",
-        "ASSERT(__tg_input_end <= __ram_end,",
+        "ASSERT(__tg_input_end <= __{{ placement.inputs }}_limit,",
         "ASSERT(1,",
         f"{FAILURES}::test_image_that_does_not_fit_fails_to_link[mps2_an386]",
     ),
     Defect(
         "linker script: the application's reserve is given away",
         "templates/firmware/board.ld.j2",
-        "LENGTH(ram) - {{ board.reserved.application }};",
-        "LENGTH(ram);",
+        '{{ " - %d" % board.reserved.application if region.name == data.name }};',
+        ";",
         f"{FAILURES}::test_application_reserve_is_kept_free",
     ),
     Defect(
@@ -161,8 +161,8 @@ FIRMWARE: tuple[Defect, ...] = (
     Defect(
         "Unicorn: flash can be written",
         "tinygen/emulators/unicorn_machine.py",
-        'uc.UC_PROT_READ | (uc.UC_PROT_EXEC if region.kind == "flash" else uc.UC_PROT_WRITE)',
-        "uc.UC_PROT_ALL",
+        "uc.UC_PROT_READ | (uc.UC_PROT_WRITE if region.writable else 0)",
+        "uc.UC_PROT_READ | uc.UC_PROT_WRITE",
         f"{FAILURES}::test_write_to_code_is_a_fault_where_memory_is_modelled{ON_UNICORN}",
     ),
     Defect(
@@ -189,7 +189,7 @@ FIRMWARE: tuple[Defect, ...] = (
     ),
     Defect(
         "boards: regions may overlap",
-        "tinygen/boards.py",
+        "tinygen/board_schema.py",
         "if region.origin < other.end and other.origin < region.end:",
         "if region.origin == other.origin:",
         "tests/test_boards.py::test_wrong_description_is_refused_with_file_and_line",
