@@ -64,6 +64,12 @@ def run_installed(installed: Path, cwd: Path, *arguments: str) -> subprocess.Com
     )
 
 
+def files_below(folder: Path) -> list[str]:
+    """Relative paths; what Python compiled meanwhile does not count."""
+    paths = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    return sorted(str(p) for p in paths if "__pycache__" not in p.parts)
+
+
 def test_wheel_carries_templates_and_boards(installed: Path, tmp_path: Path) -> None:
     done = run_installed(installed, tmp_path, "-c", "import tinygen; print(tinygen.__file__)")
     assert Path(done.stdout.strip()).is_relative_to(installed), (
