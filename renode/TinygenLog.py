@@ -19,6 +19,16 @@ def read_log(path):
     return Path(path).read_text(encoding="ascii", errors="backslashreplace")
 
 
+def image_should_be_that_of_the_suite(elf, expected):
+    """The file is there and holds this project's run id: neither the application nor an image of another model."""
+    path, run_id = Path(elf).resolve(), _expected(expected)["run_id"]
+    found = path.is_file() and run_id.encode() in path.read_bytes()
+    _check(
+        found,
+        f"{path} is not the test image of run {run_id}; how to build it stands at the suite's beginning",
+    )
+
+
 def log_should_be_whole(log, expected):
     """The image that was meant ran once, all samples, to its end, and no inference failed."""
     want = _expected(expected)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from renode import TinygenLog
 from tests.support.graphs import int8_graph
 from tests.support.pio import pio, prepared, printed
 from tinygen import api, building, evaluate
@@ -113,6 +114,20 @@ def test_the_samples_are_those_of_pio_test(project: Path) -> None:
     assert [s["outputs"] for s in suite["samples"]] == stored["outputs"]
     inputs = stored_inputs(folder / "inputs.bin")
     assert [[x.tobytes().hex()] for x in inputs] == stored["inputs"]
+
+
+def test_the_suite_refuses_other_images(copy: Path) -> None:
+    """The application, an image of another run, none at all."""
+    board = load_board(BOARDS[0])
+    expected = copy / "firmware_tests" / board.name / "expected.json"
+    TinygenLog.image_should_be_that_of_the_suite(building.build(copy, board).elf, expected)
+    application = building.build(copy, board, application=True).elf
+    other = copy / "other.elf"
+    run_id = json.loads(expected.read_text())["run_id"].encode()
+    other.write_bytes(building.build(copy, board).elf.read_bytes().replace(run_id, run_id[::-1]))
+    for elf in (application, other, copy / "none.elf"):
+        with pytest.raises(AssertionError, match=f"{elf.name} is not the test image of run"):
+            TinygenLog.image_should_be_that_of_the_suite(elf, expected)
 
 
 def dry_run(suite: Path) -> subprocess.CompletedProcess[str]:
@@ -237,7 +252,7 @@ def test_unknown_workflows_and_other_homes_are_refused(model: Path) -> None:
 
 def renode_test() -> str | None:
     """renode-test on PATH, or beside the renode that TINYGEN_RENODE names."""
-    beside = Path(os.environ.get(VARIABLE, "renode")).with_name("renode-test")
+    beside = Path(os.environ.get(VARIABLE) or "renode").with_name("renode-test")
     return str(beside) if beside.is_absolute() and beside.is_file() else shutil.which("renode-test")
 
 
@@ -266,4 +281,6 @@ def test_renode_test_of_what_platformio_builds_and_its_controls(model: Path, tmp
     done = robot(suites[1])
     assert done.returncode != 0 and re.search(r"Outputs Are Bit Exact' .*failed", done.stdout), done.stdout
     assert pio(project, "run", "-e", BOARDS[0]).returncode == 0
-    assert robot(suites[0]).returncode != 0
+    done = robot(suites[0])
+    assert done.returncode != 0
+    assert "is not the test image of run" in (tmp_path / "results/robot_output.xml").read_text(), done.stdout
