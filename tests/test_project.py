@@ -79,7 +79,7 @@ def test_out_is_a_file(tmp_path: Path) -> None:
         write_project(made(), tmp_path / "fw")
 
 
-@pytest.mark.parametrize(("failing", "call"), [("write_text", 2), *(("rename", n) for n in range(1, 7))])
+@pytest.mark.parametrize(("failing", "call"), [("write_bytes", 2), *(("rename", n) for n in range(1, 7))])
 def test_a_failure_half_way_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, call: int
 ) -> None:
