@@ -230,7 +230,7 @@ def test_sections_and_symbols_are_measured(tmp_path: Path) -> None:
     assert image.target == "board" and "arm-none-eabi-gcc" in image.compiler
     assert image.sections[".data"] == 16 and image.sections[".vectors"] == 48 * 4
     assert image.code_bytes == sum(image.sections[s] for s in (".vectors", ".text", ".rodata", ".data"))
-    assert image.ram_bytes == 4096 + 512 + 16 + image.sections['.arena']
+    assert image.ram_bytes == 4096 + 512 + 16 + image.sections[".arena"]
     assert image.symbols["__stack_start"].address == board.ram.origin
     x = tinyfw.inputs(2)
     assert running.run(image, board, Unicorn(), x, tinyfw.expected(x)).passed, "the data was copied"

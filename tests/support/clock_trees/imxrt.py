@@ -152,7 +152,9 @@ class Imxrt1062(Chip):
         require(self.words[MUX_AD_B0_02] == 2, "the pin is not LPUART6_TX")
         require(self.words[MUX_AD_B0_03] == 2, "the pin is not LPUART6_RX")
         require(self.words[LPUART6_RX_SELECT] == 1, "LPUART6 listens to another pin")
-        require(self.field(PAD_AD_B0_03, 12, 2) == 3 and self.field(PAD_AD_B0_03, 14, 2) > 0, "the pin floats")
+        require(
+            self.field(PAD_AD_B0_03, 12, 2) == 3 and self.field(PAD_AD_B0_03, 14, 2) > 0, "the pin floats"
+        )
         source = OSC_HZ if self.field(CSCDR1, 6, 1) else 80_000_000
         return source // (self.field(CSCDR1, 0, 6) + 1)
 

@@ -146,7 +146,9 @@ class Rp2040(Chip):
         require(self.out_of_reset >> UART0 & 1 == 1, "UART0 is in reset")
         require(self.field(GPIO0_CTRL, 0, 5) == 2, "GPIO0 is not UART0 TX")
         require(self.field(GPIO1_CTRL, 0, 5) == 2, "GPIO1 is not UART0 RX")
-        require(self.words[GPIO1_PAD] >> 7 == 0 and self.field(GPIO1_PAD, 6, 1) == 1, "the input of GPIO1 is off")
+        require(
+            self.words[GPIO1_PAD] >> 7 == 0 and self.field(GPIO1_PAD, 6, 1) == 1, "the input of GPIO1 is off"
+        )
         require(self.field(GPIO1_PAD, 2, 2) == 2, "GPIO1 is not pulled up alone")
         return self.cpu_hz
 

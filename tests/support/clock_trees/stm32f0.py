@@ -69,7 +69,11 @@ def _pll(registers: Registers) -> float:
 
 def _console(registers: Registers, console: int, system: float, apb: float) -> float:
     """Clock of USART2 as CFGR3 says; 0 while it is off or PA2 and PA3 are not its pins."""
-    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not are_functions(registers, GPIOA, (2, 3), 1):
+    if (
+        console != USART2
+        or not registers[APB1ENR] >> 17 & 1
+        or not are_functions(registers, GPIOA, (2, 3), 1)
+    ):
         return 0
     return {0: apb, 1: system, 3: HSI}[registers[CFGR3] >> 16 & 3]
 

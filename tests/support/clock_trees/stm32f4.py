@@ -114,7 +114,11 @@ def _pll(registers: Registers, check: Callable[[int], None]) -> float:
 
 def _console(registers: Registers, console: int, apb1: float) -> float:
     """Clock of USART2; 0 while it is off or PA2 and PA3 are not its pins."""
-    if console != USART2 or not registers[APB1ENR] >> 17 & 1 or not are_functions(registers, GPIOA, (2, 3), 7):
+    if (
+        console != USART2
+        or not registers[APB1ENR] >> 17 & 1
+        or not are_functions(registers, GPIOA, (2, 3), 7)
+    ):
         return 0
     return apb1
 
