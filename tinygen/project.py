@@ -21,7 +21,7 @@ from tinygen.errors import OutputError
 
 MANIFEST = "manifest.json"
 KEPT_OUT = ("build", ".pio")
-"""Folders of a project that hold derived files: neither compared nor carried over."""
+"""Folders of a project that hold derived files: neither compared nor carried over; nor is __pycache__ anywhere."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ def _files_below(folder: Path) -> list[str]:
     """Relative paths of all files, derived folders left out, sorted."""
     found = []
     for root, folders, names in os.walk(folder):
-        if Path(root) == folder:
-            folders[:] = [f for f in folders if f not in KEPT_OUT]
+        derived = ("__pycache__", *(KEPT_OUT if Path(root) == folder else ()))
+        folders[:] = [f for f in folders if f not in derived]
         found += [str((Path(root) / name).relative_to(folder)) for name in names]
     return sorted(found)
 
