@@ -66,8 +66,9 @@ def test_second_stage_of_the_rp2040_has_its_crc(tmp_path: Path) -> None:
 @pytest.mark.arm
 def test_second_stage_of_the_rp2040_sets_the_ssi_up_and_starts_the_vectors(tmp_path: Path) -> None:
     """Run at the address in SRAM to which the boot ROM copies it."""
-    uc = pytest.importorskip("unicorn")
-    arm = pytest.importorskip("unicorn.arm_const")
+    import unicorn as uc
+    from unicorn import arm_const as arm
+
     board, writes = load_board("pico"), []
     core = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
     core.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M0)

@@ -139,7 +139,6 @@ def dry_run(suite: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_dry_run_of_both_suites(project: Path) -> None:
-    pytest.importorskip("robot")
     done = dry_run(project / "firmware_tests")
     assert done.returncode == 0, done.stdout
     assert "8 tests, 8 passed" in done.stdout

@@ -390,10 +390,8 @@ def test_users_of_the_registry_get_official_platforms_at_fixed_versions(copy: Pa
 
 @pytest.mark.parametrize("name", board_names())
 def test_every_real_board_has_a_command_that_flashes_it(name: str) -> None:
-    from tinygen.pio.flashing import flash_command
-
     board = load_board(name)
-    command = flash_command(board)
+    command = board.flash_command
     assert bool(command) == (board.platformio is not None)
     assert not command or "{elf}" in command
 

@@ -284,6 +284,7 @@ def _platformio(table: Table | None) -> PlatformIO | None:
         platform=table.text("platform"),
         board=table.text("board"),
         upload=table.text("upload", default=""),
+        flash_command=table.text("flash_command", default=""),
         flash=table.number("flash", 0, ADDRESS_SPACE),
         ram=table.number("ram", 0, ADDRESS_SPACE),
         source=table.text("source"),

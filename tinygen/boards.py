@@ -178,12 +178,14 @@ class Renode:
 class PlatformIO:
     """How PlatformIO names the board. platform: with its version; upload: protocol, "" for the platform's own.
 
-    flash, ram: bytes as PlatformIO states them: the cross-check of the regions.
+    flash, ram: bytes as PlatformIO states them: the cross-check of the regions. flash_command: writes an image into the
+    board without PlatformIO's uploader packages; {elf} and {build} stand for the image and its folder, "" where none.
     """
 
     platform: str
     board: str
     upload: str
+    flash_command: str
     flash: int
     ram: int
     source: str
@@ -229,6 +231,11 @@ class Board:
     def caches_of(self, region: Region) -> tuple[Cache, ...]:
         """The caches in front of a region."""
         return tuple(c for c in self.caches if c.name in region.caches)
+
+    @property
+    def flash_command(self) -> str:
+        """See PlatformIO.flash_command; "" for a board that PlatformIO does not know."""
+        return self.platformio.flash_command if self.platformio else ""
 
     @property
     def code(self) -> Region:

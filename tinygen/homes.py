@@ -18,7 +18,6 @@ from tinygen.emission import Library
 from tinygen.errors import BoardError, RunError, UsageError
 from tinygen.graph import Array
 from tinygen.pio import layout
-from tinygen.pio.flashing import flash_command
 from tinygen.placement import Placement
 from tinygen.placement_check import TABLE
 
@@ -248,7 +247,7 @@ def _render(template: str, contents: Contents, **more: Any) -> str:
         "warnings": building.WARNINGS,
         "optimize": building.OPTIMIZE,
         "folders": [f"lib/{library.name}"],
-        "flash_commands": {b.name: flash_command(b) for b in boards},
+        "flash_commands": {b.name: b.flash_command for b in boards},
         "qemu_commands": {b.name: layout.qemu_command(b) if b.qemu else "" for b in boards},
         **more,
     }

@@ -14,7 +14,6 @@ from serial.tools import list_ports
 
 from tinygen.boards import Board
 from tinygen.building import Firmware
-from tinygen.pio.flashing import flash_command
 
 WRITE_SECONDS = 10.0
 
@@ -66,7 +65,7 @@ def refused(port: str, problem: Exception) -> str:
 def flash_advice(firmware: Firmware, board: Board) -> str:
     """The command line that writes the image into the board."""
     elf = shlex.quote(str(firmware.elf))
-    command = flash_command(board).replace("{build}", shlex.quote(str(firmware.elf.parent)))
+    command = board.flash_command.replace("{build}", shlex.quote(str(firmware.elf.parent)))
     return command.replace("{elf}", elf) if command else f"write {elf} with the board's own programmer"
 
 

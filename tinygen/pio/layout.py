@@ -11,7 +11,6 @@ from tinygen.boards import Board
 from tinygen.ctext import environment
 from tinygen.firmware import HARNESS, board_folder, linker_script
 from tinygen.graph import Array
-from tinygen.pio.flashing import flash_command
 
 APPLICATION = "src/main.c"
 USERS = (APPLICATION, ".gitignore")
@@ -122,7 +121,7 @@ def _ini_context(boards: Sequence[Board], libraries: Sequence[str]) -> dict[str,
         "platforms": {keys[b.name]: b.platformio.platform for b in boards if b.platformio},
         "toolchain_keys": toolchain_keys,
         "toolchains": specs,
-        "flash_commands": {b.name: flash_command(b) for b in boards},
+        "flash_commands": {b.name: b.flash_command for b in boards},
         "qemu_commands": {b.name: qemu_command(b) for b in boards if b.qemu},
         "emulated": _emulated(boards),
         "linker_script": linker_script,
