@@ -9,12 +9,14 @@ from typing import Any
 
 from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
+from tinygen.advice import Budgets
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
-from tinygen.fit import Budgets, Fit, Fitter, Sized
+from tinygen.fit import Budgets as Room
+from tinygen.fit import Fit, Fitter, Sized
 from tinygen.flash import limited
 from tinygen.frontend import Loaded
 from tinygen.frontend import load as load_model
@@ -24,6 +26,8 @@ from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
 from tinygen.placement import Placement, read_wishes
 from tinygen.planning import MemoryPlan, plan
+from tinygen.profile_api import check_time
+from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
 from tinygen.running import run as run_firmware
@@ -108,6 +112,7 @@ def compile(
     pin_code: str = "auto",
     budget_sram: int | None = None,
     budget_flash: int | None = None,
+    budget_ms: float | None = None,
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
@@ -120,7 +125,8 @@ def compile(
     example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
-    may take.
+    may take; budget_ms: milliseconds that an inference may take on each board, modelled (docs/cycles.md): the image is
+    built and profiled, and BudgetError says what costs most and what would help.
 
     pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
 
@@ -145,6 +151,8 @@ def compile(
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
     made = bundle.make_project(compiled, targets, manifest, calibrating, options)
+    if budget_ms is not None:
+        check_time(made, [b.name for b in targets], Budgets(budget_ms), report)
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
     return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
@@ -168,7 +176,7 @@ def fit(
     targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
     loaded = load(model, input_shape)
     fitter = Fitter(loaded.graph)
-    answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash)) for b in targets)
+    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash)) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 

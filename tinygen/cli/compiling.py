@@ -45,8 +45,7 @@ from tinygen.errors import DataError, UsageError
 @click.option(
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
-@click.option("--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all].")
-@click.option("--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all].")
+@opt.budget_options
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
 @click.option(
     "--project",

@@ -109,6 +109,25 @@ def model_options(command: Command) -> Command:
     return command
 
 
+def budget_options(command: Command) -> Command:
+    """What an image may take; more is exit code 1."""
+    for option in (
+        click.option(
+            "--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all]."
+        ),
+        click.option(
+            "--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all]."
+        ),
+        click.option(
+            "--budget-ms",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Milliseconds that an inference may take, modelled [default: any].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end."""
