@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tinygen import ops, running
 from tinygen.boards import Board
 from tinygen.building import Firmware
-from tinygen.cycles.tracing import Counts, Inference, Touched, Trace
+from tinygen.cycles.trace import Counts, Inference, Touched, Trace
 from tinygen.emulators.traced import Traced
 from tinygen.errors import RunError
 from tinygen.graph import Array

@@ -7,12 +7,9 @@ says what pinning saves on the very same run.
 from __future__ import annotations
 
 import ctypes as c
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from elftools.elf.elffile import ELFFile
 
 from tinygen.boards import Board, Region
 from tinygen.building import Firmware
@@ -20,6 +17,8 @@ from tinygen.cycles import native
 from tinygen.cycles.cores import timing_of
 from tinygen.cycles.instructions import Instruction, Kind, decode
 from tinygen.cycles.pipeline import Cost, body_cost, branch_cycles
+from tinygen.cycles.places import Place
+from tinygen.cycles.trace import Counts, Inference, Touched, Trace
 from tinygen.cycles.views import memories
 from tinygen.errors import RunError
 
@@ -28,90 +27,44 @@ HOOK_BLOCK, HOOK_ACCESS = 8, 1024 | 2048
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What a stretch of a run took. instructions: counted; cycles: modelled, without stalls; fetch, data: stall cycles.
+class Landmarks:
+    """What tells where a run is. mark: entered at the start and at the end of each sample.
 
-    apart_fetch, apart_data: stall cycles if nothing were pinned. read, written: bytes of data per region.
+    invoke: addresses [low, high) of the function that calls the kernels, in order, once each: `steps` of them.
     """
 
-    instructions: int
-    cycles: int
-    fetch: int
-    data: int
-    apart_fetch: int
-    apart_data: int
-    read: Mapping[str, int]
-    written: Mapping[str, int]
+    mark: int
+    invoke: tuple[int, int]
+    steps: int
+    samples: int
 
-    @property
-    def total(self) -> int:
-        """Modelled cycles with stalls."""
-        return self.cycles + self.fetch + self.data
-
-    @property
-    def apart_total(self) -> int:
-        """Modelled cycles if nothing were pinned."""
-        return self.cycles + self.apart_fetch + self.apart_data
-
-
-@dataclass(frozen=True)
-class Inference:
-    """One sample. outside: invoke itself and its caller; steps: one entry per call of a kernel, in order."""
-
-    outside: Counts
-    steps: tuple[Counts, ...]
-
-
-@dataclass(frozen=True)
-class Touched:
-    """An array or function over the whole run. stalls: cycles the core waited for it; apart: if nothing were pinned."""
-
-    symbol: str
-    address: int
-    size: int
-    read: int
-    stalls: int
-    apart: int
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One run. startup: from reset to the first sample; copy_cycles: its share that copies pinned objects."""
-
-    startup: Counts
-    copy_cycles: int
-    inferences: tuple[Inference, ...]
-    touched: tuple[Touched, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """An object of the image and where it is loaded from (its own address when it is not pinned)."""
-
-    symbol: str
-    address: int
-    size: int
-    load: int
+    @classmethod
+    def of(cls, firmware: Firmware, steps: int, samples: int) -> Landmarks:
+        """Those of an image of one model."""
+        invoke = firmware.symbols[f"{firmware.description.models[0].name}_invoke"]
+        low = invoke.address & ~1
+        return cls(firmware.symbols["tg_mark"].address & ~1, (low, low + invoke.size), steps, samples)
 
 
 class Tracer:
     """Installed on a core before it runs; `trace` reads the result."""
 
-    def __init__(self, core: Any, firmware: Firmware, board: Board, steps: int, samples: int) -> None:
+    def __init__(self, core: Any, board: Board, objects: Sequence[Place], landmarks: Landmarks) -> None:
         self._core, self._regions, self._timing = core, board.regions, timing_of(board)
         self._failure: BaseException | None = None
         self._keep: list[Any] = []
         self._code: list[tuple[Instruction, ...]] = []
         self._costs: list[Cost] = []
-        self.places = places(firmware)
-        self._state = self._make_state(firmware, board, steps, samples)
+        self.places = objects
+        self._state = self._make_state(board, landmarks)
         self._install()
 
-    def _make_state(self, firmware: Firmware, board: Board, steps: int, samples: int) -> native.Tracer:
+    def _make_state(self, board: Board, landmarks: Landmarks) -> native.Tracer:
         state = native.Tracer()
         moved = any(p.address != p.load for p in self.places)
         state.view_count = 2 if moved else 1
         state.region_count, state.object_count = len(board.regions), len(self.places)
+        steps, samples = landmarks.steps, landmarks.samples
         state.step_count, state.sample_count = steps, samples
         self._buckets = (native.Bucket * (2 + samples * (steps + 1)))()
         self._objects = (native.Object * max(1, len(self.places)))(
@@ -125,9 +78,7 @@ class Tracer:
         state.objects, state.buckets = self._objects, self._buckets
         state.blocks, state.by_address, state.edges = self._blocks, self._by_address, self._edges
         state.by_address_size, state.edges_size = 2 * MOST_BLOCKS, MOST_EDGES
-        state.mark = firmware.symbols["tg_mark"].address & ~1
-        invoke = firmware.symbols[f"{firmware.description.models[0].name}_invoke"]
-        state.invoke, state.invoke_end = invoke.address & ~1, (invoke.address & ~1) + invoke.size
+        state.mark, (state.invoke, state.invoke_end) = landmarks.mark, landmarks.invoke
         return state
 
     def _install(self) -> None:
@@ -260,35 +211,3 @@ def fetches(
                 unit = (address + offset + part) // width
                 points.append((offset + part, start))
     return index, points
-
-
-def places(firmware: Firmware) -> tuple[Place, ...]:
-    """Arrays and functions of the image that have a size, sorted by address, disjoint."""
-    segments = _segments(firmware.elf)
-    found: list[Place] = []
-    for name, symbol in sorted(firmware.symbols.items(), key=lambda s: (s[1].address & ~1, -s[1].size, s[0])):
-        if not symbol.size:
-            continue
-        address = symbol.address & ~1 if _is_code(firmware, symbol.address) else symbol.address
-        if found and address < found[-1].address + found[-1].size:
-            continue  # a second name for the same bytes
-        found.append(Place(name, address, symbol.size, _load_address(segments, address)))
-    return tuple(found)
-
-
-def _is_code(firmware: Firmware, address: int) -> bool:
-    return any(low <= address < low + size for low, size in firmware.code_ranges)
-
-
-def _segments(elf: Path) -> tuple[tuple[int, int, int], ...]:
-    """(run address, load address, bytes) of what the loader writes."""
-    with elf.open("rb") as file:
-        segments = [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]]
-        return tuple((s["p_vaddr"], s["p_paddr"], s["p_filesz"]) for s in segments)
-
-
-def _load_address(segments: Sequence[tuple[int, int, int]], address: int) -> int:
-    for run, load, size in segments:
-        if run <= address < run + size:
-            return load + address - run
-    return address

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from tinygen.boards import Board
 from tinygen.building import Firmware
-from tinygen.cycles.tracing import Trace, Tracer
+from tinygen.cycles.places import places
+from tinygen.cycles.trace import Trace
+from tinygen.cycles.tracing import Landmarks, Tracer
 from tinygen.emulators.base import log_limit
 from tinygen.emulators.unicorn_ import Unicorn, run_to_log
 from tinygen.runlog import finished
@@ -27,7 +29,8 @@ class Traced(Unicorn):
 
         machine = Machine(firmware, board, inputs, frozenset(), log_limit(firmware, inputs))
         samples = int.from_bytes(inputs[4:8], "little")
-        tracer = Tracer(machine.core, firmware, board, self.steps, samples)
+        objects = places(firmware.elf, firmware.symbols, firmware.code_ranges)
+        tracer = Tracer(machine.core, board, objects, Landmarks.of(firmware, self.steps, samples))
         log = run_to_log(machine, timeout)
         self.traces.append(tracer.trace())
         return log
