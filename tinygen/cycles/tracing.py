@@ -175,7 +175,11 @@ class Tracer:
             for p, o in zip(self.places, self._objects, strict=False)
         )
         return Trace(
-            counts[0], self._state.copy_cycles, tuple(Inference(s[0], tuple(s[1:])) for s in samples), touched
+            counts[0],
+            self._state.copy_cycles,
+            counts[-1],
+            tuple(Inference(s[0], tuple(s[1:])) for s in samples),
+            touched,
         )
 
 
