@@ -150,7 +150,7 @@ def compile(
     scoring.check_drop(before, after, max_drop)
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
-    made = bundle.make_project(compiled, targets, manifest, calibrating, options)
+    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after))
     if budget_ms is not None:
         check_time(made, [b.name for b in targets], Budgets(budget_ms), report)
     told = write_project(made, Path(out), force) if out is not None else ()
@@ -263,10 +263,10 @@ def _input_shapes(shapes: Sequence[Any]) -> Shape | Mapping[str, Shape] | None:
 def _representative(
     graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions
 ) -> Samples | None:
-    """The calibration samples of a float model."""
-    if pipeline.is_quantized(graph):
-        return None
+    """The samples that a float model is calibrated with. An int8 model needs none: None, unless some are given."""
     if path is None:
+        if pipeline.is_quantized(graph):
+            return None
         raise UsageError(
             f"'{model}' is a float model: --representative is missing\n"
             "  give a file with samples of the model's input, to measure the ranges for int8 (.npy, .npz or a folder)"

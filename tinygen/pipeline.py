@@ -59,7 +59,7 @@ class Options:
 class Compiled:
     """Everything that compiling made. fused: the float graph that was quantized (None for an int8 model).
 
-    placement: None without a board.
+    placement: None without a board. real: `fused` with its channels as the int8 graph has them (decisions.py).
     """
 
     graph: Graph
@@ -69,6 +69,7 @@ class Compiled:
     plan: MemoryPlan
     library: Library
     placement: Placement | None
+    real: Graph | None = None
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -84,15 +85,16 @@ def compile_graph(
     board None: portable C for any machine. Raises ModelError, DataError.
     """
     fused: Graph | None = None
+    real: Graph | None = None
     decisions: tuple[Decision, ...] = ()
     if not is_quantized(graph):
         assert samples is not None, "a float graph needs samples"
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
         calibration = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
         quantized = quantize(fused, calibration, options.calibration, lambda d, t: report("quantize", d, t))
-        graph, decisions = quantized.graph, quantized.decisions
+        graph, real, decisions = quantized.graph, quantized.real, quantized.decisions
     graph = spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
-    return lower(graph, board, options, fused, decisions)
+    return replace(lower(graph, board, options, fused, decisions), real=real)
 
 
 def lower(
