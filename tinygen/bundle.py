@@ -95,8 +95,8 @@ def make_project(
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. Raises BoardError when the boards would need different libraries; with --ci (ci.py), which builds and
-    measures images, what building raises.
+    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. Raises BoardError when the boards
+    would need different libraries; with --ci (ci.py), which builds and measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]

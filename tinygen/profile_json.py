@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from tinygen.errors import DataError
 from tinygen.occupancy import Occupied
 from tinygen.profiling import Cost, Layer, Profile, duration
 
@@ -85,3 +88,17 @@ def _cold_json(p: Profile) -> dict[str, Any] | None:
 def _region_json(occupied: Occupied) -> dict[str, Any]:
     region = {key: getattr(occupied.region, key) for key in ("name", "kind", "origin", "length")}
     return {**region, "used": occupied.used, "parts": [asdict(part) for part in occupied.parts]}
+
+
+def read(path: Path, option: str) -> dict[str, Any]:
+    """A profile that `tinygen profile --json` printed into a file. Raises DataError naming the option that gave it."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data["schema"] != SCHEMA or not isinstance(data["layers"], list):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise DataError(
+            f"{option} '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
+            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
+        ) from None
+    return data

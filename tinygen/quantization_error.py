@@ -46,8 +46,8 @@ class Channel:
 class TensorError:
     """One activation. snr_db: 10 log10(power of the float values / power of the error), over all samples.
 
-    snr_db None: exact (int8 loses nothing), no signal, or no float tensor to compare with. clipped: share (0 ... 1) of the float
-    values outside of what int8 covers, None without float values. histogram: counts of the int8 values, BINS long.
+    snr_db None: exact (int8 loses nothing), no signal, or no float tensor to compare with. clipped: share (0 ... 1) of
+    the float values outside of what int8 covers, None without them. histogram: counts of the int8 values, BINS long.
     worst: the channels with the smallest snr_db, that first; () for tensors with one channel.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import click
 from rich.text import Text
 
 from tinygen.cli import options as opt
-from tinygen.errors import DataError
 
 
 @click.command("profile")
@@ -92,13 +90,4 @@ def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
         return profile_json.to_json(
             tinygen.profile(path, board=board if board in boards else None, report=report)
         )
-    try:
-        data: dict[str, Any] = json.loads(path.read_text())
-        if data["schema"] != profile_json.SCHEMA or not isinstance(data["layers"], list):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise DataError(
-            f"--compare '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
-            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
-        ) from None
-    return data
+    return profile_json.read(path, "--compare")
