@@ -30,6 +30,7 @@ from tinygen.profile_api import check_time
 from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
+from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
