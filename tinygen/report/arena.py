@@ -58,25 +58,23 @@ def chart(found: list[dict[str, Any]], steps: int, arena: int) -> alt.LayerChart
         "low:Q",
         title="offset in the arena, bytes",
         scale=alt.Scale(domain=[0, max(arena, 1)], nice=False),
-        axis=alt.Axis(format="~s", tickCount=6, domain=False),
+        axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=6, domain=False),
     )
-    colours = alt.Color(
-        "colour:O",
-        scale=alt.Scale(domain=list(range(len(theme.SERIES))), range=list(theme.SERIES)),
-        legend=None,
-    )
+    eight = alt.Scale(domain=list(range(len(theme.SERIES))), range=list(theme.SERIES))
+    colours = {
+        "fill": alt.Fill("colour:O", scale=eight, legend=None),
+        "stroke": alt.Stroke("colour:O", scale=eight, legend=None),
+    }
     tips = tooltips(("holds", "holds"), ("size", "size"), ("steps", "in use, steps"))
-    boxes = base(found, HEIGHT).mark_rect(stroke=theme.CARD, strokeWidth=1, cornerRadius=3, opacity=0.85)
+    boxes = base(found, HEIGHT).mark_rect(fillOpacity=0.3, strokeWidth=1.3, cornerRadius=3)
     room = f"(datum.last - datum.first) * width / {steps + 1} - 8"
-    tall = f"(datum.high - datum.low) * height / {max(arena, 1)} >= 13"
+    tall = f"(datum.high - datum.low) * height / {max(arena, 1)} >= 13 && {room} >= 40"
     label = base(found, HEIGHT).transform_calculate(
         middle="(datum.low + datum.high) / 2", label=f"{tall} ? datum.holds : ''"
     )
-    text = label.mark_text(
-        align="left", dx=5, fontSize=10.5, color="#fff", limit=alt.ExprRef(room), aria=False
-    )
+    text = label.mark_text(align="left", dx=5, fontSize=10.5, limit=alt.ExprRef(room), aria=False)
     return alt.layer(
-        boxes.encode(x=x, x2="last:Q", y=y, y2="high:Q", color=colours, tooltip=tips, description="says:N"),
+        boxes.encode(x=x, x2="last:Q", y=y, y2="high:Q", **colours, tooltip=tips, description="says:N"),
         text.encode(x="first:Q", y="middle:Q", text="label:N"),
     ).properties(width="container", height=HEIGHT)
 

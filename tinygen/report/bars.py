@@ -18,16 +18,15 @@ def layer_axis(field: str = "layer") -> alt.Y:
     return alt.Y(f"{field}:N", sort=None, title=None, axis=alt.Axis(labelColor=theme.INK))
 
 
-def colour(field: str, names: Sequence[str], colours: Sequence[str], columns: int = 0) -> alt.Color:
-    """A legend of fixed names with fixed colours. columns: of the legend, 0 leaves it in one row."""
-    legend = alt.Legend(columns=columns) if columns else alt.Legend()
+def colour(field: str, names: Sequence[str], colours: Sequence[str]) -> alt.Color:
+    """A legend of fixed names with fixed colours."""
     scale = alt.Scale(domain=list(names), range=list(colours))
-    return alt.Color(f"{field}:N", scale=scale, legend=legend, sort=None)
+    return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend(), sort=None)
 
 
 def amount(field: str, title: str, **axis: Any) -> alt.X:
     """A quantity along x with short numbers (1.2M)."""
-    settings = {"format": "~s", "tickCount": 5, **axis}
+    settings = {"labelExpr": "format(abs(datum.value), '~s')", "tickCount": 5, **axis}
     return alt.X(f"{field}:Q", title=title, axis=alt.Axis(**settings))
 
 
@@ -36,8 +35,11 @@ def tooltips(*fields: tuple[str, str]) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{field}:N", title=title) for field, title in fields]
 
 
-def base(rows: Rows, height: int | None = None) -> alt.Chart:
-    """A chart as wide as its place; rows of the usual height unless given in pixels."""
-    return alt.Chart(values(rows)).properties(
-        width="container", height=height if height is not None else alt.Step(theme.ROW)
-    )
+def tall(rows: Rows, field: str = "layer", each: int = theme.ROW) -> int:
+    """Pixels for one bar per different value of a field, `each` of them per bar."""
+    return each * max(1, len({row[field] for row in rows}))
+
+
+def base(rows: Rows, height: int) -> alt.Chart:
+    """A chart as wide as its place; height in pixels."""
+    return alt.Chart(values(rows)).properties(width="container", height=height)

@@ -8,12 +8,14 @@ import altair as alt
 
 from tinygen import profile_text
 from tinygen.report import theme
-from tinygen.report.bars import amount, base, colour, layer_axis, tooltips
+from tinygen.report.bars import amount, base, colour, layer_axis, tall, tooltips
 from tinygen.report.data import Data, Json
 from tinygen.report.figure import Chart, Figure, Table, number, spec_of
 
 MISSING = "Nothing to compare with was given: --compare OLD, another project or a saved profile."
 BUILDS = {"before": theme.GREY, "after": theme.BLUE}
+BOTH = 28
+"""Pixels per layer."""
 
 
 def rows(compared: Json) -> list[dict[str, Any]]:
@@ -44,7 +46,7 @@ def chart(found: list[dict[str, Any]], unit: str) -> alt.Chart:
     """Two bars per layer."""
     tips = (("layer", "layer"), ("build", "build"), ("shown", unit), ("change", "change"))
     return (
-        base(found)
+        base(found, tall(found, each=BOTH))
         .mark_bar()
         .encode(
             x=amount("amount", unit),
@@ -54,7 +56,6 @@ def chart(found: list[dict[str, Any]], unit: str) -> alt.Chart:
             tooltip=tooltips(*tips),
             description="says:N",
         )
-        .properties(height=alt.Step(11, **{"for": "offset"}))
     )
 
 

@@ -53,7 +53,7 @@ def spec_of(chart: alt.Chart | alt.LayerChart) -> dict[str, Any]:
     spec: dict[str, Any] = chart.to_dict()
     for key in ("$schema", "config"):
         spec.pop(key, None)
-    return spec
+    return {"autosize": {"type": "fit-x", "contains": "padding"}, **spec}
 
 
 def values(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
@@ -74,4 +74,6 @@ def number(value: float | None, unit: str = "") -> str:
 
 def percent(share: float) -> str:
     """A share of 1 as percent, to a tenth."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
     return f"{100 * share:.1f} %"

@@ -57,13 +57,13 @@ def rows(data: Data) -> list[dict[str, Any]]:
 def chart(found: list[dict[str, Any]], names: list[str]) -> alt.LayerChart:
     """Lines that start at 100 %."""
     lines = base(found, HEIGHT).encode(
-        x=alt.X("order:O", title="entry (the tooltip has commit and date)", axis=alt.Axis(labelAngle=0)),
+        x=alt.X("order:O", title="entry", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("percent:Q", title="percent of the first", scale=alt.Scale(zero=False)),
         color=alt.Color(
             "cell:N",
             sort=None,
             scale=alt.Scale(domain=names, range=[theme.SERIES[i % 8] for i in range(len(names))]),
-            legend=alt.Legend(columns=2, symbolLimit=12, labelLimit=150),
+            legend=alt.Legend(symbolLimit=12),
         ),
     )
     tips = (
@@ -89,9 +89,9 @@ def figure(data: Data) -> Figure:
         return Figure("history", title, MISSING)
     names = [n for n in cells(data) if any(row["cell"] == n for row in found)]
     last = {name: [row for row in found if row["cell"] == name][-1] for name in names}
-    best = min(names, key=lambda n: last[n]["percent"])
-    says = f"{len(names)} cells over {len(data.history or ())} entries; {best} changed most for the better or least"
-    says += f" for the worse: {last[best]['ratio']} of its first figure."
+    best, worst = (choose(names, key=lambda n: last[n]["percent"]) for choose in (min, max))
+    says = f"{len(names)} cells over {len(data.history or ())} entries, each in percent of its first figure. Now "
+    says += f"{best} stands at {last[best]['ratio']}, {worst} at {last[worst]['ratio']}."
     shown = tuple((r["cell"], r["commit"], r["date"], r["shown"], r["ratio"]) for r in found)
     table = Table(("cell", "commit", "date", "figure", "of the first"), shown, text=3)
     return Figure(

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from tinygen.report import theme
-from tinygen.report.bars import amount, base, layer_axis, tooltips
+from tinygen.report.bars import amount, base, layer_axis, tall, tooltips
 from tinygen.report.data import Data
 from tinygen.report.figure import Chart, Figure, Table, number, spec_of
 
@@ -42,12 +42,14 @@ def rows(data: Data) -> list[dict[str, Any]]:
 
 def chart(found: list[dict[str, Any]]) -> alt.LayerChart:
     """Bars that shrink, with the speed-up beside them."""
-    bars = base(found).encode(x=amount("amount", found[0]["unit"]), y=layer_axis("rung"))
+    bars = base(found, tall(found, "rung", theme.ROW + 6)).encode(
+        x=amount("amount", found[0]["unit"]), y=layer_axis("rung")
+    )
     tips = tooltips(("rung", "step"), ("shown", found[0]["unit"]), ("times", "faster than the first"))
     return alt.layer(
         bars.mark_bar(color=theme.BLUE).encode(tooltip=tips, description="says:N"),
         bars.mark_text(align="left", dx=5, aria=False).encode(text="times:N"),
-    ).properties(width="container", height=alt.Step(theme.ROW + 6))
+    ).properties(width="container", height=tall(found, "rung", theme.ROW + 6))
 
 
 def figure(data: Data) -> Figure:

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from tinygen.report import theme
-from tinygen.report.bars import amount, base, colour, layer_axis, tooltips
+from tinygen.report.bars import amount, base, colour, layer_axis, tall, tooltips
 from tinygen.report.data import NO_PROFILE, Data
 from tinygen.report.figure import Chart, Figure, Table, number, percent, spec_of
 
@@ -47,7 +47,7 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
         ("instructions", "instructions"),
     ]
     bars = (
-        base(found)
+        base(found, tall(found))
         .mark_bar()
         .encode(
             x=amount("amount", data.spoken_unit).scale(scale),
@@ -62,9 +62,9 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
         return bars
     assert data.profile is not None
     to_ms = 1000.0 / data.profile["clock_hz"]
-    axis = alt.Axis(orient="top", grid=False, tickCount=5, format="~g")
+    axis = alt.Axis(orient="top", grid=False, tickCount=5, labelExpr="format(datum.value, '.3~r')")
     clock = (
-        base([{"layer": found[0]["layer"], "ms": longest * to_ms}])
+        base([{"layer": found[0]["layer"], "ms": longest * to_ms}], tall(found))
         .mark_rule(opacity=0, aria=False)
         .encode(
             x=alt.X("ms:Q", title="ms", axis=axis, scale=alt.Scale(domain=[0, longest * to_ms], nice=False)),
@@ -74,7 +74,7 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
     return (
         alt.layer(bars, clock)
         .resolve_scale(x="independent")
-        .properties(width="container", height=alt.Step(theme.ROW))
+        .properties(width="container", height=tall(found))
     )
 
 

@@ -73,7 +73,7 @@ def size_text(size: int) -> str:
 
 def _kinds(found: list[dict[str, Any]], without: tuple[str, ...] = ()) -> alt.Color:
     present = [k for k in KINDS if k not in without and any(row["kind"] == k for row in found)]
-    return colour("kind", present, [KINDS[k] for k in present], columns=4)
+    return colour("kind", present, [KINDS[k] for k in present])
 
 
 TIPS = (("what", "part"), ("size", "size"), ("share", "of the region"), ("address", "address"))

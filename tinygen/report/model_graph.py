@@ -17,9 +17,9 @@ from tinygen.report.figure import Chart, Figure, Table, number, percent, spec_of
 
 SPACING = 72.0
 """Distance of neighbours in the layout."""
-ROW, WIDTH = 54, 230
+ROW, WIDTH = 60, 205
 """Pixels per row, and per column at most."""
-HALF_HEIGHT, HALF_WIDTH = 0.36, 0.45
+HALF_HEIGHT, HALF_WIDTH = 0.32, 0.45
 """Half of a box, in rows and columns."""
 
 
@@ -127,19 +127,22 @@ def chart(found: list[dict[str, Any]], places: Layout) -> alt.LayerChart:
         description="says:N",
     )
     limit = alt.ExprRef(f"{2 * HALF_WIDTH - 0.05} * width / {high - low}")
-    dash = alt.condition("datum.kind == 'alias'", alt.value([3, 3]), alt.value([1, 0]))
     centre = {"x": alt.X("cx:Q", scale=x_scale, axis=None), "y": alt.Y("cy:Q", scale=y_scale, axis=None)}
     box = {"x": alt.X("x:Q", scale=x_scale, axis=None), "x2": "x2:Q"}
     box |= {"y": alt.Y("y:Q", scale=y_scale, axis=None), "y2": "y2:Q"}
-    under = nodes.mark_rect(fill=theme.CARD, stroke=theme.LINE, cornerRadius=6).encode(**box, strokeDash=dash)
-    tint = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 0.9]), legend=None)
+    frame = {"fill": theme.CARD, "stroke": theme.GREY, "strokeOpacity": 0.6, "cornerRadius": 6}
+    under = nodes.transform_filter("datum.kind != 'alias'").mark_rect(**frame)
+    dashed = nodes.transform_filter("datum.kind == 'alias'").mark_rect(**frame, strokeDash=[4, 3])
+    most = max((row["share"] for row in found), default=0) or 1
+    tint = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, most], range=[0.05, 0.5]), legend=None)
     over = nodes.mark_rect(fill=theme.BLUE, cornerRadius=6, aria=False).encode(**box, opacity=tint)
     title = nodes.mark_text(fontSize=12, fontWeight=600, dy=-7, limit=limit, aria=False)
     below = nodes.mark_text(fontSize=10.5, color=theme.DIM, dy=9, limit=limit, aria=False)
     return alt.layer(
         _lines(places, x_scale, y_scale),
         _heads(places, x_scale, y_scale),
-        under,
+        under.encode(**box),
+        dashed.encode(**box),
         over,
         title.encode(**centre, text="name:N"),
         below.encode(**centre, text="below:N"),
@@ -204,7 +207,7 @@ def table(data: Data) -> Table:
         )
         for layer in data.layers["layers"]
     )
-    columns = ("step", "layer", "kernel", "output", "MACs", "constants, bytes", "scratch, bytes")
+    columns = ("step", "layer", "kernel", "output", "MACs", "constants", "scratch")
     return Table(columns, shown, text=4)
 
 

@@ -8,7 +8,7 @@ import altair as alt
 
 from tinygen.quantization_error import BINS, QuantizationError, TensorError
 from tinygen.report import theme
-from tinygen.report.bars import base, layer_axis, tooltips
+from tinygen.report.bars import base, layer_axis, tall, tooltips
 from tinygen.report.data import ALIAS, Data
 from tinygen.report.figure import Chart, Figure, Table, number, percent, spec_of, values
 
@@ -17,7 +17,7 @@ MISSING = (
     "or by an earlier tinygen. Compile it again with samples."
 )
 NO_FLOAT = "The model came as int8: there is no float model to compare with, only histograms of its values."
-RIDGE = 38
+RIDGE = 44
 """Pixels per histogram."""
 STEP = 256 // BINS
 
@@ -71,10 +71,10 @@ def channel_rows(tensors: list[TensorError]) -> list[dict[str, Any]]:
 
 def snr_chart(bars: list[dict[str, Any]], channels: list[dict[str, Any]]) -> alt.LayerChart:
     """A bar per activation, a dot per bad channel."""
-    x = alt.X("snr:Q", title="signal-to-noise ratio, dB (more is better; dots: the worst channels)")
+    x = alt.X("snr:Q", title="dB (dots: worst channels)", axis=alt.Axis(tickCount=6))
     drawn = (
-        base(bars)
-        .mark_bar(color=theme.BLUE, opacity=0.8)
+        base(bars, tall(bars))
+        .mark_bar(color=theme.BLUE, opacity=0.45)
         .encode(
             x=x,
             y=layer_axis(),
@@ -83,8 +83,8 @@ def snr_chart(bars: list[dict[str, Any]], channels: list[dict[str, Any]]) -> alt
         )
     )
     dots = (
-        base(channels)
-        .mark_point(filled=True, size=26, color=theme.RUST, opacity=0.9)
+        base(channels, tall(bars))
+        .mark_point(filled=True, size=30, color=theme.RUST, opacity=1)
         .encode(
             x=x,
             y=layer_axis(),
@@ -92,64 +92,61 @@ def snr_chart(bars: list[dict[str, Any]], channels: list[dict[str, Any]]) -> alt
             description="says:N",
         )
     )
-    return alt.layer(drawn, dots).properties(width="container", height=alt.Step(theme.ROW))
+    return alt.layer(drawn, dots).properties(width="container", height=tall(bars))
 
 
 # ---- histograms
 
 
 def histogram_rows(tensors: list[TensorError]) -> list[dict[str, Any]]:
-    """One per activation and bin, and one to close the outline. top: 0 ... 0.8 of a row, of the fullest bin."""
-    found: list[dict[str, Any]] = []
-    for row, t in enumerate(tensors):
-        fullest, total = max(t.histogram) or 1, sum(t.histogram) or 1
-        for i, count in enumerate((*t.histogram, t.histogram[-1])):
-            low = -128 + STEP * i
-            found.append({"row": row, "value": low, "foot": row + 1, "top": row + 1 - 0.72 * count / fullest})
-            if i < BINS:
-                span, share = f"{low} … {low + STEP - 1}", percent(count / total)
-                found[-1] |= {"layer": t.name, "span": span, "share": share, "count": number(count)}
-    return found
-
-
-def histogram_chart(tensors: list[TensorError]) -> alt.LayerChart:
-    """Histograms under each other on one axis of int8 values, each with its name and zero point."""
-    found = histogram_rows(tensors)
-    count = len(tensors)
-    x = alt.X("value:Q", title="int8 value", scale=alt.Scale(domain=[-128, 128], nice=False))
-    y = alt.Y("top:Q", scale=alt.Scale(domain=[count, 0], nice=False, zero=False), axis=None)
-    names = [
+    """One per activation. bins: their numbers, one more to close the outline; foot: where its row ends."""
+    return [
         {
-            "row": i + 0.2,
             "layer": t.name,
+            "counts": [*t.histogram, t.histogram[-1]],
+            "bins": list(range(BINS + 1)),
+            "fullest": max(*t.histogram, 1),
+            "total": max(sum(t.histogram), 1),
             "zero": t.zero_point + 0.5,
-            "low": i + 0.35,
-            "high": i + 1,
-            "left": -128,
+            "head": row,
+            "foot": row + 1,
+            "says": f"{t.name}: histogram of {number(sum(t.histogram))} int8 values",
         }
-        for i, t in enumerate(tensors)
+        for row, t in enumerate(tensors)
     ]
-    area = alt.Chart(values(found)).mark_area(
-        interpolate="step-after", color=theme.TEAL, opacity=0.55, line={"color": theme.TEAL, "strokeWidth": 1}
+
+
+def histogram_chart(found: list[dict[str, Any]]) -> alt.LayerChart:
+    """Histograms under each other on one axis of int8 values, each with its name and zero point."""
+    axis = alt.Axis(tickCount=8, format="d")
+    x_scale = alt.Scale(domain=[-128, 128], nice=False)
+    y_scale = alt.Scale(domain=[len(found), 0], nice=False, zero=False)
+    rows = alt.Chart(values(found)).encode(description="says:N")
+    bins = rows.transform_flatten(["counts", "bins"], ["count", "bin"]).transform_calculate(
+        low=f"{STEP} * datum.bin - 128",
+        high=f"{STEP} * datum.bin + {STEP - 128}",
+        top="datum.foot - 0.6 * datum.count / datum.fullest",
+        span=f"({STEP} * datum.bin - 128) + ' … ' + ({STEP} * datum.bin + {STEP - 129})",
+        share="format(datum.count / datum.total, '.1%')",
+        shown="format(datum.count, ',')",
     )
-    marks = alt.Chart(values(names))
-    hover = alt.Chart(values([r for r in found if "layer" in r])).mark_rect(opacity=0, aria=False)
+    tips = (("layer", "activation"), ("span", "int8 values"), ("share", "share"), ("shown", "values"))
+    x, y = (
+        alt.X("low:Q", title="int8 value", scale=x_scale, axis=axis),
+        alt.Y("top:Q", scale=y_scale, axis=None),
+    )
+    line = {"color": theme.TEAL, "strokeWidth": 1}
+    area = bins.mark_area(interpolate="step-after", color=theme.TEAL, opacity=0.5, line=line)
+    hover = bins.transform_filter(f"datum.bin < {BINS}").mark_rect(opacity=0, aria=False)
+    rule = rows.transform_calculate(above="datum.foot - 0.64").mark_rule(strokeDash=[2, 2], aria=False)
+    name = rows.transform_calculate(left="-128", middle="datum.head + 0.22")
+    text = name.mark_text(align="left", dx=1, fontSize=11.5, limit=alt.ExprRef("width - 8"), aria=False)
     return alt.layer(
-        area.encode(x=x, y=y, y2="foot:Q", detail="row:N"),
-        marks.mark_rule(strokeDash=[2, 2], aria=False).encode(x="zero:Q", y="low:Q", y2="high:Q"),
-        marks.mark_text(align="left", dx=3, fontSize=11, limit=alt.ExprRef("width - 8")).encode(
-            x="left:Q", y="row:Q", text="layer:N"
-        ),
-        hover.transform_calculate(right=f"datum.value + {STEP}").encode(
-            x="value:Q",
-            x2="right:Q",
-            y="row:Q",
-            y2="foot:Q",
-            tooltip=tooltips(
-                ("layer", "activation"), ("span", "int8 values"), ("share", "share"), ("count", "count")
-            ),
-        ),
-    ).properties(width="container", height=count * RIDGE)
+        area.encode(x=x, y=y, y2="foot:Q", detail="head:N"),
+        rule.encode(x=alt.X("zero:Q"), y="above:Q", y2="foot:Q"),
+        text.encode(x="left:Q", y="middle:Q", text="layer:N"),
+        hover.encode(x=x, x2="high:Q", y="head:Q", y2="foot:Q", tooltip=tooltips(*tips)),
+    ).properties(width="container", height=len(found) * RIDGE)
 
 
 # ---- the section
@@ -177,8 +174,8 @@ def figure(data: Data) -> Figure:
     charts = []
     if bars:
         spec = spec_of(snr_chart(bars, channel_rows(tensors)))
-        charts.append(Chart("snr", "signal-to-noise ratio per activation", spec, "Signal to noise"))
-    histograms = spec_of(histogram_chart(tensors))
+        charts.append(Chart("snr", "signal-to-noise ratio per activation", spec, "Signal-to-noise ratio"))
+    histograms = spec_of(histogram_chart(histogram_rows(tensors)))
     caption = "Where int8 values lie (dashed: zero)"
     charts.append(Chart("histograms", "histograms of int8 activations", histograms, caption))
     worst = min(bars, key=lambda row: row["snr"], default=None)

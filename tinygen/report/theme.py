@@ -20,7 +20,6 @@ CONFIG: dict[str, Any] = {
     "background": None,
     "font": FONT,
     "padding": {"left": 2, "right": 8, "top": 4, "bottom": 2},
-    "autosize": {"type": "fit-x", "contains": "padding"},
     "view": {"stroke": None},
     "axis": {
         "labelColor": DIM,

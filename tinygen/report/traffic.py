@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from tinygen.report import theme
-from tinygen.report.bars import amount, base, colour, layer_axis, tooltips
+from tinygen.report.bars import amount, base, colour, layer_axis, tall, tooltips
 from tinygen.report.data import NO_PROFILE, Data
 from tinygen.report.figure import Chart, Figure, Table, number, spec_of
 
@@ -46,14 +46,17 @@ def rows(data: Data) -> list[dict[str, Any]]:
 def chart(found: list[dict[str, Any]], names: list[str]) -> alt.Chart:
     """Reads to the right, writes to the left."""
     return (
-        base(found)
+        base(found, tall(found))
         .mark_bar()
         .encode(
-            x=amount(
-                "amount", "← bytes written   |   bytes read →", labelExpr="format(abs(datum.value), '~s')"
-            ),
+            x=amount("amount", "bytes (left of 0, paler: written)"),
             y=layer_axis(),
             color=colour("region", names, theme.SERIES[: len(names)]),
+            opacity=alt.Opacity(
+                "direction:O",
+                scale=alt.Scale(domain=["read", "written"], range=[1, 0.5]),
+                legend=None,
+            ),
             tooltip=tooltips(
                 ("layer", "layer"), ("region", "region"), ("direction", "direction"), ("shown", "data")
             ),
