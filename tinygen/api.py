@@ -22,7 +22,7 @@ from tinygen.graph import Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
-from tinygen.placement import Placement, read_wishes
+from tinygen.placement import Placement
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
@@ -31,6 +31,7 @@ from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import check_weights, read_wishes
 
 AS_STORED = SampleOptions()
 
@@ -106,6 +107,7 @@ def compile(
     labels: Sequence[str] = (),
     pin: str = "auto",
     pin_code: str = "auto",
+    weights: str | None = None,
     budget_sram: int | None = None,
     budget_flash: int | None = None,
     project: str = "platformio",
@@ -123,16 +125,18 @@ def compile(
     may take.
 
     pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
+    weights: the read-only region where constant arrays have their home, None for that of the code.
 
     representative: calibration samples (needed for float models). eval: labelled samples; with max_drop (points for
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
+    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
     options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
+    check_weights(weights, targets)
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
     loaded = load(model, input_shape)

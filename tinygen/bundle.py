@@ -51,10 +51,18 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": asdict(options),
+        "options": options_data(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
+
+
+def options_data(options: pipeline.Options) -> dict[str, Any]:
+    """Every option, JSON-ready; a home of the weights only where one is asked for, so that run_ids outlive the option."""
+    data = asdict(options)
+    if options.wishes.weights is None:
+        del data["wishes"]["weights"]
+    return data
 
 
 def text_hash(text: str) -> str:

@@ -22,13 +22,14 @@ from tinygen.firmware import check_guard, needs_of
 from tinygen.flash import Shares, flash_shares, limited, verdict
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Needs, Placement, Wishes, fixed_bytes, place, rooms
+from tinygen.placement import Needs, Placement, fixed_bytes, place, rooms
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes
 
 SAMPLES = 2
 """Made-up samples: ranges must exist, what they are does not matter."""
@@ -159,8 +160,8 @@ class Fitter:
         library = self.library(board)
         needs = needs_of([library])
         board = limited(board, budgets.flash)
-        flash, sram = flash_shares(library, board), sram_shares(needs, board, budgets)
-        told = verdict(flash, library.constant_bytes, board, budgets.flash)
+        (flash,), sram = flash_shares(library, board), sram_shares(needs, board, budgets)
+        told = verdict(flash, board, budgets.flash)
         reasons: tuple[str, ...] = told[:1] if told else ()
         advice: tuple[str, ...] = told[1:] if told else ()
         placement: Placement | None = None

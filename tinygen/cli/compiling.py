@@ -45,6 +45,11 @@ from tinygen.errors import DataError, UsageError
 @click.option(
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
+@click.option(
+    "--weights",
+    metavar="REGION",
+    help="Read-only region of the board that holds the weights, e.g. qspi [default: that of the code].",
+)
 @click.option("--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all].")
 @click.option("--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all].")
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
