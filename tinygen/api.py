@@ -73,12 +73,14 @@ class Ran:
 
 @dataclass(frozen=True)
 class Inspected:
-    """What `inspect` shows. calibrators: activation -> calibrator's name, empty for a .tflite file."""
+    """What `inspect` shows. calibrators: activation -> calibrator's name; weights: board -> region where arrays have
+    their home; both empty for a .tflite file."""
 
     program: Program
     plan: MemoryPlan
     calibrators: Mapping[str, str]
     decisions: tuple[str, ...]
+    weights: Mapping[str, str]
 
 
 # ---- what a user calls
@@ -217,7 +219,8 @@ def inspect(source: str | Path) -> Inspected:
     if Path(source).is_dir():
         graph, board, manifest = bundle.load_project(source)
         program, made = select(graph, board), manifest["quantization"]
-        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]))
+        homes_of = bundle.weights_homes(Path(source), manifest)
+        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]), homes_of)
     graph = load(source).graph
     if not pipeline.is_quantized(graph):
         raise UsageError(
@@ -225,7 +228,7 @@ def inspect(source: str | Path) -> Inspected:
             "  compile it first and inspect the project: tinygen inspect fw/"
         )
     program = select(schedule(simplify(graph)), None)
-    return Inspected(program, plan(program), {}, ())
+    return Inspected(program, plan(program), {}, (), {})
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:

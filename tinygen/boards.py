@@ -58,7 +58,8 @@ class Region:
     """One stretch of memory. origin; length in bytes; width: bytes per access; wait_states per access.
 
     kind: "flash" and "external" (execute in place behind a serial bus) are read-only, "sram" and "tcm" are not.
-    dma: bus masters other than the core reach it. caches: names of those in front of it.
+    dma: bus masters other than the core reach it. caches: names of those in front of it. programming: what writes
+    {hex} into it where the board's flash_command does not, "" where that is not said.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Region:
     executable: bool
     dma: bool
     caches: tuple[str, ...]
+    programming: str
     source: str
 
     @property

@@ -9,7 +9,7 @@ from tinygen.code_size import firmware_bytes
 from tinygen.emission import Library
 from tinygen.errors import BoardError
 from tinygen.firmware import HEADER_BYTES
-from tinygen.wishes import Wishes
+from tinygen.wishes import NONE, Wishes
 
 SURE = 0.9
 """Share of the estimated code that is there for sure: up to this a doubt is left to the linker, which knows."""
@@ -83,7 +83,7 @@ def verdict(shares: Shares, board: Board, budget: int | None) -> tuple[str, str]
     return why, " or ".join([advice, *(f"give them another home: {wish}" for wish in elsewhere)])
 
 
-def check_flash(library: Library, board: Board, wishes: Wishes = Wishes()) -> None:
+def check_flash(library: Library, board: Board, wishes: Wishes = NONE) -> None:
     """Raise BoardError when the image surely does not fit one of its regions."""
     for shares in flash_shares(library, board, wishes.weights):
         sure = shares.needed - (1 - SURE) * shares.part(CODE)

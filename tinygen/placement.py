@@ -19,7 +19,7 @@ from tinygen.access import Traffic, waiting
 from tinygen.boards import Board, Region
 from tinygen.errors import BoardError
 from tinygen.knapsack import Knapsacks, solve
-from tinygen.wishes import PINS, Wishes, check_layers
+from tinygen.wishes import NONE, PINS, Wishes, check_layers
 
 HANDLER_STACK_BYTES = 512
 """Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
@@ -158,7 +158,7 @@ def rooms(board: Board) -> dict[str, int]:
     return {r.name: r.length - (kept if r.name == board.layout.data else 0) for r in board.writable}
 
 
-def place(needs: Needs, board: Board, wishes: Wishes = Wishes()) -> Placement:
+def place(needs: Needs, board: Board, wishes: Wishes = NONE) -> Placement:
     """The placement that saves most. Raises BoardError when the model does not fit, UsageError for unknown layers."""
     check_layers({m.layer for m in needs.movables if not m.is_code}, board, wishes)
     room = rooms(board)

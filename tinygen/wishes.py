@@ -31,6 +31,10 @@ class Wishes:
     weights: str | None = None
 
 
+NONE = Wishes()
+"""What a user who says nothing gets."""
+
+
 def read_wishes(
     pin: str,
     pin_code: str = "auto",
@@ -65,7 +69,7 @@ def _pin(what: str, value: str, more: str) -> Pin:
 
 
 def check_layers(known: Collection[str], board: Board, wishes: Wishes) -> None:
-    """Raise UsageError where the file of --pin names layers or regions that there are not. known: layers with arrays."""
+    """Raise UsageError where the file of --pin names what there is not. known: layers that have arrays."""
     regions = [r.name for r in board.writable]
     for layer, wish in wishes.layers.items():
         if layer not in known:
