@@ -31,7 +31,7 @@ from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
-from tinygen.wishes import check_weights, read_wishes
+from tinygen.wishes import able_boards, check_weights, read_wishes
 
 AS_STORED = SampleOptions()
 
@@ -163,18 +163,25 @@ def fit(
     board_path: Sequence[str | Path] = (),
     budget_sram: int | None = None,
     budget_flash: int | None = None,
+    weights: str | None = None,
     input_shape: Sequence[Any] = (),
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
+    weights: the region that is their home; "all" then means every board that has it.
     A Keras model needs no representative samples and no training: docs/boards.md, "Does it fit?".
     """
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else list(board)
-    targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
+    targets = (
+        able_boards(all_boards(folders), weights)
+        if "all" in names
+        else [load_board(b, folders) for b in names]
+    )
+    check_weights(weights, targets)
     loaded = load(model, input_shape)
     fitter = Fitter(loaded.graph)
-    answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash)) for b in targets)
+    answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash), weights) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 

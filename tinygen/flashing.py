@@ -9,8 +9,8 @@ from tinygen.boards import Board, Region
 
 WEIGHTS = "'.weights*'"
 """The sections of the weights' own region, as objcopy takes them (firmware/pins.ld.j2)."""
-CODE_ELF, WEIGHTS_HEX = "{build}/code.elf", "{build}/weights.hex"
-CODE_ONLY = f"arm-none-eabi-objcopy --remove-section={WEIGHTS} {{elf}} {CODE_ELF}"
+CODE_HEX, WEIGHTS_HEX = "{build}/code.hex", "{build}/weights.hex"
+CODE_ONLY = f"arm-none-eabi-objcopy -O ihex --remove-section={WEIGHTS} {{elf}} {CODE_HEX}"
 WEIGHTS_ONLY = f"arm-none-eabi-objcopy -O ihex --only-section={WEIGHTS} {{elf}} {WEIGHTS_HEX}"
 
 
@@ -20,7 +20,7 @@ def flash_command(board: Board, weights_apart: bool) -> str:
     weights_apart: the image has weights in another region, which the command's program would not find.
     """
     command = board.flash_command
-    return f"{CODE_ONLY} && {command.replace('{elf}', CODE_ELF)}" if command and weights_apart else command
+    return f"{CODE_ONLY} && {command.replace('{elf}', CODE_HEX)}" if command and weights_apart else command
 
 
 def weights_command(region: Region) -> str:

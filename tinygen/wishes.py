@@ -84,6 +84,20 @@ def check_layers(known: Collection[str], board: Board, wishes: Wishes) -> None:
             )
 
 
+def able_boards(boards: Sequence[Board], weights: str | None) -> Sequence[Board]:
+    """Those where the region can be the weights' home. Raises UsageError when there is none."""
+    able = [b for b in boards if weights is None or weights in (r.name for r in b.regions if not r.writable)]
+    if not able:
+        known = sorted(
+            {r.name for b in boards for r in b.regions if not r.writable and r.name != b.code.name}
+        )
+        raise UsageError(
+            f"--weights '{weights}': no board has such a read-only region{did_you_mean(str(weights), known)}\n"
+            f"  besides those of code there are: {', '.join(known) or 'none'}"
+        )
+    return able
+
+
 def check_weights(weights: str | None, boards: Sequence[Board]) -> None:
     """Raise UsageError that names the first board where the region cannot be the weights' home; None always can."""
     for board in boards if weights is not None else ():

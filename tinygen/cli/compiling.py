@@ -46,11 +46,7 @@ from tinygen.errors import DataError, UsageError
 @click.option(
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
-@click.option(
-    "--weights",
-    metavar="REGION",
-    help="Read-only region of the board that holds the weights, e.g. qspi [default: that of the code].",
-)
+@opt.weights_option
 @click.option("--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all].")
 @click.option("--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all].")
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
@@ -82,6 +78,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
       tinygen compile model_int8.tflite --board nucleo_f446re --board mps2_an386 --out fw/
       tinygen compile kws.keras --representative train.npz --project cmake --out kws/
+      tinygen compile big.keras --representative train.npz --board nrf52840_dk --weights qspi --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
