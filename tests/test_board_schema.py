@@ -258,13 +258,13 @@ def test_a_budget_shrinks_the_code_region_only() -> None:
 
 # ---- memory that needs a loader of its own
 
-EXTERNAL = '''
+EXTERNAL = """
 extends = "nrf52840_dk"
 name = "mine"
 [[region]]
 name = "{region}"
 programming = "{command}"
-'''
+"""
 
 
 def test_how_a_region_is_filled_is_read_and_checked(tmp_path: Path) -> None:

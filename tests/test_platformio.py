@@ -105,6 +105,19 @@ def test_the_test_image_has_the_bytes_of_our_own_build(copy: Path, name: str) ->
     assert sections(own.elf) != sections(building.build(copy, load_board(name), application=True).elf)
 
 
+def test_weights_in_external_flash_are_built_and_measured_alike(core: Path, model: Path) -> None:
+    """The linker script is enough; PlatformIO's percentages are those of internal flash and of SRAM."""
+    board = load_board("nrf52840_dk")
+    project = prepared(core.parent / "external", core, model, [board.name], "--weights", "qspi")
+    own = building.build(project, board, application=True)
+    told = passes(project, "run")
+    assert sections(image(project, board.name)) == sections(own.elf)
+    used = [int(n) for n in re.findall(r"^(?:RAM|Flash): .*used (\d+) bytes", told, re.MULTILINE)]
+    assert used == [own.ram_bytes, own.code_bytes] and own.weights_bytes > 0
+    passes(project, "test", "-e", board.name, "--without-testing")
+    assert sections(image(project, board.name)) == sections(building.build(project, board).elf)
+
+
 def test_application_and_test_image_are_placed_alike(copy: Path) -> None:
     """What is pinned lies in the same region at the same address in both."""
     board = load_board("nucleo_f446re")
