@@ -17,10 +17,10 @@ from tests.support import pinned
 from tests.support.graphs import int8_graph
 from tests.support.nodes import random_inputs
 from tests.support.pinned import Built, arrays_of, table_of, with_region
-from tinygen import building, evaluate, flashing, placement_check
+from tinygen import building, evaluate, flashing, placement_check, running
 from tinygen.boards import Board, Region, all_boards, load_board
 from tinygen.cli import main
-from tinygen.emulators import ports
+from tinygen.emulators import Unicorn, ports
 from tinygen.errors import BoardError
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Array, Graph
@@ -336,3 +336,17 @@ def test_a_flash_that_is_too_small_for_the_weights_is_enough(
     board: Board = load_board("nrf52840_dk")
     image = building.build(tmp_path / "fw", board)
     assert image.bytes_in(board.code) <= 16_384 < image.bytes_in(board.region(HOME))
+
+
+@pytest.mark.arm
+@pytest.mark.slow
+def test_a_model_larger_than_the_internal_flash_runs(tmp_path: Path) -> None:
+    """1.1 MB of weights on the nRF52840, which has 1 MB of flash."""
+    graph, board = int8_graph(0, 352), load_board("nrf52840_dk")
+    with pytest.raises(BoardError, match="or give them another home: --weights qspi"):
+        pinned.compiled_for(graph, board, Wishes())
+    built = pinned.build(graph, board, Wishes(weights=HOME), tmp_path)
+    assert built.firmware.weights_bytes > board.code.length > built.firmware.code_bytes
+    x = random_inputs(graph, 1, seed=3)
+    result = running.run(built.firmware, board, Unicorn(), x, evaluate.reference(graph, x))
+    assert result.passed, result.detail
