@@ -276,6 +276,13 @@ def test_qemu_emulates_no_board_with_external_flash_beside_its_code() -> None:
     assert all("{hex}" in b.region(HOME).programming for b in several)
 
 
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_memory_map_shows_where_weights_can_go(board: str, capsys: Capture) -> None:
+    assert main(["boards", board]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.rstrip().endswith("--weights"))
+    assert HOME in row.split()
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """What does not tell the options: run_ids and the manifest do."""
     telling = ("manifest.json", "firmware.json", "test_main.c")
