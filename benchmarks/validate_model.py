@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import tinygen
 from benchmarks.datasets import folder
@@ -102,7 +101,11 @@ def counted(name: str, board: Board) -> Counted:
         where = Path(temporary)
         try:
             tinygen.compile(
-                folder() / "models" / model.file, board=board.name, out=where / "fw", pin="none", pin_code="none"
+                folder() / "models" / model.file,
+                board=board.name,
+                out=where / "fw",
+                pin="none",
+                pin_code="none",
             )
         except BoardError as problem:
             return Counted(name, board.name, None, None, str(problem).split("\n")[0])
@@ -150,7 +153,8 @@ def rate(board: str, edit: Callable[[str], str] = str) -> float:
         path.write_text(text)
         model = folder() / "models" / published("ad").file
         in_flash, in_ram = (
-            tinygen.profile(model, board=str(path), pin=pin, pin_code="none", count=SAMPLES).median.cycles or 0
+            tinygen.profile(model, board=str(path), pin=pin, pin_code="none", count=SAMPLES).median.cycles
+            or 0
             for pin in ("none", "all")
         )
     return (in_flash - in_ram) / AD_WEIGHTS
@@ -164,8 +168,15 @@ def four_wait_states(text: str) -> str:
 def rates() -> Iterator[Rate]:
     """Bosch's two boards; the L4R5 with either number of wait states."""
     l4r5, f746 = (m.per_byte for m in BOSCH)
-    yield Rate("L4R5, 4 wait states (CubeMX's table for 120 MHz)", l4r5, rate(BOSCH[0].board, four_wait_states), True)
-    yield Rate("L4R5, 5 wait states (LL driver, reference manual; our start-up code)", l4r5, rate(BOSCH[0].board), False)
+    yield Rate(
+        "L4R5, 4 wait states (CubeMX's table for 120 MHz)", l4r5, rate(BOSCH[0].board, four_wait_states), True
+    )
+    yield Rate(
+        "L4R5, 5 wait states (LL driver, reference manual; our start-up code)",
+        l4r5,
+        rate(BOSCH[0].board),
+        False,
+    )
     yield Rate("F746, 7 wait states", f746, rate(BOSCH[1].board), True)
 
 
@@ -201,7 +212,11 @@ def whole(name: str, elf: Path, board: Board) -> Whole:
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Markdown."""
-    return [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return [
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def counted_rows(rows: Sequence[Counted]) -> list[list[str]]:
@@ -248,7 +263,14 @@ def whole_rows(rows: Sequence[Whole]) -> list[list[str]]:
     ]
 
 
-WHOLE_TITLES = ("model", "zero-wait cycles", "against the peers' file", "hardware / zero-wait", "modelled", "explained")
+WHOLE_TITLES = (
+    "model",
+    "zero-wait cycles",
+    "against the peers' file",
+    "hardware / zero-wait",
+    "modelled",
+    "explained",
+)
 
 
 def main() -> int:
