@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def replace_section(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Put the lines between `<!-- made: NAME -->` and `<!-- end: NAME -->`. ValueError when the page has no such place."""
+    """Put the lines between `<!-- made: NAME -->` and `<!-- end: NAME -->`. ValueError when the page has no such."""
     text = page.read_text()
     start, end = f"<!-- made: {name} -->\n", f"<!-- end: {name} -->"
     before, found, rest = text.partition(start)
