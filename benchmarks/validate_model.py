@@ -25,8 +25,8 @@ from rich.progress import track
 
 import tinygen
 from benchmarks.datasets import folder
-from benchmarks.pages import replace_section
 from benchmarks.real_models import REAL_MODELS, RealModel
+from benchmarks.tables import markdown, replace_section
 from benchmarks.twins import twin_of
 from tinygen import building, running
 from tinygen.boards import Board, load_board
@@ -80,46 +80,50 @@ def published(name: str) -> RealModel:
 
 @dataclass(frozen=True)
 class Counted:
-    """Instructions of SAMPLES inferences of one model, by the trace on the board and by QEMU on its twin."""
+    """Instructions of SAMPLES inferences of one model; None where it does not fit the board.
+
+    traced: on the board. twin: traced on its twin, qemu: counted there. kernels, twin_kernels: without what lies
+    outside of the kernels, where each board reads its own timer.
+    """
 
     model: str
     board: str
-    traced: tuple[int, ...] | None
-    qemu: tuple[int, ...] | None
-    note: str
+    traced: tuple[int, ...] | None = None
+    kernels: int | None = None
+    twin: tuple[int, ...] | None = None
+    twin_kernels: int | None = None
+    qemu: tuple[int, ...] | None = None
 
     @property
     def right(self) -> bool:
-        """Equal, or the model does not fit the board."""
-        return self.traced == self.qemu
+        """The board's kernels execute what the twin's execute, and the twin's total is QEMU's."""
+        return self.kernels == self.twin_kernels and self.twin == self.qemu
 
 
 def counted(name: str, board: Board) -> Counted:
     """Nothing is pinned: a pinned kernel is called through a veneer, whose instructions depend on addresses."""
-    model = published(name)
+    model = folder() / "models" / published(name).file
     with tempfile.TemporaryDirectory() as temporary:
-        where = Path(temporary)
+        fw, twin = Path(temporary) / "fw", Path(temporary) / "twin"
         try:
-            tinygen.compile(
-                folder() / "models" / model.file,
-                board=board.name,
-                out=where / "fw",
-                pin="none",
-                pin_code="none",
-            )
-        except BoardError as problem:
-            return Counted(name, board.name, None, None, str(problem).split("\n")[0])
-        traced = tinygen.profile(where / "fw", count=SAMPLES).totals
-        twin = twin_of(board, where)
-        tinygen.compile(
-            folder() / "models" / model.file, board=str(twin), out=where / "twin", pin="none", pin_code="none"
-        )
-        graph, described, _ = load_project(where / "twin")
-        image = building.build(where / "twin", described)
-        inputs = inputs_of(where / "fw", graph, None, SAMPLES, DEFAULT)
-        result = running.run(image, described, Qemu(), inputs, None, 600.0)
-    counts = tuple(int(n) for n in result.instructions if n is not None)
-    return Counted(name, board.name, tuple(c.instructions for c in traced), counts, "")
+            tinygen.compile(model, board=board.name, out=fw, pin="none", pin_code="none")
+        except BoardError:
+            return Counted(name, board.name)
+        described = str(twin_of(board, Path(temporary)))
+        tinygen.compile(model, board=described, out=twin, pin="none", pin_code="none")
+        profiles = [tinygen.profile(folder, count=SAMPLES) for folder in (fw, twin)]
+        qemu = qemu_counts(twin)
+    totals, twin_totals = (tuple(c.instructions for c in p.totals) for p in profiles)
+    kernels, twin_kernels = (sum(layer.cost.instructions for layer in p.layers) for p in profiles)
+    return Counted(name, board.name, totals, kernels, twin_totals, twin_kernels, qemu)
+
+
+def qemu_counts(project: Path) -> tuple[int, ...]:
+    """Instructions of the samples that `tinygen.profile` runs, counted by QEMU."""
+    graph, board, _ = load_project(project)
+    inputs = inputs_of(project, graph, None, SAMPLES, DEFAULT)
+    result = running.run(building.build(project, board), board, Qemu(), inputs, None, 600.0)
+    return tuple(int(n) for n in result.instructions if n is not None)
 
 
 # ---- stalls
@@ -168,15 +172,9 @@ def four_wait_states(text: str) -> str:
 def rates() -> Iterator[Rate]:
     """Bosch's two boards; the L4R5 with either number of wait states."""
     l4r5, f746 = (m.per_byte for m in BOSCH)
-    yield Rate(
-        "L4R5, 4 wait states (CubeMX's table for 120 MHz)", l4r5, rate(BOSCH[0].board, four_wait_states), True
-    )
-    yield Rate(
-        "L4R5, 5 wait states (LL driver, reference manual; our start-up code)",
-        l4r5,
-        rate(BOSCH[0].board),
-        False,
-    )
+    four, five = rate(BOSCH[0].board, four_wait_states), rate(BOSCH[0].board)
+    yield Rate("L4R5, 4 wait states (CubeMX's table for 120 MHz)", l4r5, four, True)
+    yield Rate("L4R5, 5 wait states (LL driver; our start-up code)", l4r5, five, False)
     yield Rate("F746, 7 wait states", f746, rate(BOSCH[1].board), True)
 
 
@@ -208,15 +206,6 @@ def whole(name: str, elf: Path, board: Board) -> Whole:
 
 
 # ---- pages
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown."""
-    return [
-        f"| {' | '.join(titles)} |",
-        "|---" * len(titles) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
 
 
 def counted_rows(rows: Sequence[Counted]) -> list[list[str]]:
@@ -287,9 +276,9 @@ def main() -> int:
     l4r5 = load_board(BOARDS[0])
     wholes = [whole(m, options.elf / f"{m}.elf", l4r5) for m in MODELS] if options.elf else []
     sections = {
-        "instructions": table(("model", *BOARDS), counted_rows(counts)),
-        "stalls": table(("flash against RAM, AD", "measured", "modelled", "off", ""), rate_rows(found)),
-        "whole models": table(WHOLE_TITLES, whole_rows(wholes)),
+        "instructions": markdown(("model", *BOARDS), counted_rows(counts)),
+        "stalls": markdown(("flash against RAM, AD", "measured", "modelled", "off", ""), rate_rows(found)),
+        "whole models": markdown(WHOLE_TITLES, whole_rows(wholes)),
     }
     if options.json:
         print(json.dumps(sections, indent=2))

@@ -1,9 +1,18 @@
-"""Tables that benchmarks write into pages which people write, too: between two comments."""
+"""Tables of benchmarks as Markdown, and pages that both people and benchmarks write."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def replace_section(page: Path, name: str, lines: Sequence[str]) -> None:
