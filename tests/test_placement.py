@@ -297,19 +297,28 @@ def test_wrong_words_are_refused(tmp_path: Path) -> None:
 
 
 def test_flash_behind_an_accelerator() -> None:
-    """nucleo_f446re: lines of 16 bytes, one access each of 1 + 5 cycles; 128 bytes of cache for data."""
+    """nucleo_f446re: lines of 16 bytes, one access each, 5 cycles late; 128 bytes of cache for data."""
     board = load_board("nucleo_f446re")
-    assert waiting(board, board.code, Traffic(128, 12_800, 1)) == 128 / 16 * 6
-    assert waiting(board, board.code, Traffic(160, 12_800, 1)) == 12_800 / 16 * 6
-    assert waiting(board, board.code, Traffic(1024, 12_800, 4, "instructions")) == 1024 / 16 * 6
+    assert waiting(board, board.code, Traffic(128, 12_800, 1)) == 128 / 16 * 5
+    assert waiting(board, board.code, Traffic(160, 12_800, 1)) == 12_800 / 16 * 5
+    assert waiting(board, board.code, Traffic(1024, 12_800, 4, "instructions")) == 1024 / 16 * 5
     assert waiting(board, board.ram, Traffic(160, 12_800, 1)) == 0
 
 
 def test_serial_flash_behind_a_cache_of_words() -> None:
-    """pico: lines of 8 bytes, two words of 1 + 40 cycles."""
+    """pico: lines of 8 bytes; the core waits for both words, 1 + 40 cycles each, one of them its own."""
     board = load_board("pico")
-    assert waiting(board, board.code, Traffic(16_384, 50_000, 1)) == 16_384 / 8 * 2 * 41
-    assert waiting(board, board.code, Traffic(16_392, 50_000, 1)) == 50_000 / 8 * 2 * 41
+    assert waiting(board, board.code, Traffic(16_384, 50_000, 1)) == 16_384 / 8 * 81
+    assert waiting(board, board.code, Traffic(16_392, 50_000, 1)) == 50_000 / 8 * 81
+
+
+def test_what_a_miss_brings_in() -> None:
+    """nucleo_l4r5zi: 5 cycles for 8 bytes, or for the first of four such accesses, or 4 x 6 - 1 for a whole line."""
+    board = load_board("nucleo_l4r5zi")
+    traffic = Traffic(4096, 8192, 1)
+    for fill, cycles in (("access", 8192 / 8 * 5), ("background", 8192 / 32 * 5), ("line", 8192 / 32 * 23)):
+        caches = tuple(replace(c, fill=fill) for c in board.caches)
+        assert waiting(replace(board, caches=caches), board.code, traffic) == cycles
 
 
 def test_memory_without_a_cache() -> None:
