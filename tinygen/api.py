@@ -111,13 +111,15 @@ def compile(
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
+    profile_on_device: bool = False,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
 
     project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
-    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
+    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode. profile_on_device: the
+    library takes a timestamp behind every layer, `run` gives ticks per layer (docs/projects.md).
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take.
@@ -129,7 +131,9 @@ def compile(
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
+    options = pipeline.Options(
+        prefix, calibration, arena, tuple(labels), wishes, project, app, ci, profile_on_device
+    )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]

@@ -51,10 +51,15 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": asdict(options),
+        "options": options_of(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
+
+
+def options_of(options: pipeline.Options) -> dict[str, Any]:
+    """Every option as the manifest has it; what is off stays out if it came later: such projects are as they were."""
+    return {k: v for k, v in asdict(options).items() if k != "profile_on_device" or v}
 
 
 def text_hash(text: str) -> str:
