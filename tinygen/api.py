@@ -11,6 +11,7 @@ from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
+from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
@@ -63,11 +64,15 @@ class Fits:
 
 @dataclass(frozen=True)
 class Ran:
-    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels."""
+    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels.
+
+    layers: what each took, for a project that was compiled with timestamps and where they were counted.
+    """
 
     result: RunResult
     metric: Metric | None
     samples: int
+    layers: tuple[DeviceLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,8 @@ def run(
     result = run_firmware(
         image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    return Ran(result, scoring.score_device(graph, data, result, metric), data.count)
+    layers = layers_of(result.models[0], select(graph, target), target)
+    return Ran(result, scoring.score_device(graph, data, result, metric), data.count, layers)
 
 
 def inspect(source: str | Path) -> Inspected:
