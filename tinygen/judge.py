@@ -81,6 +81,11 @@ class RunResult:
         """Seconds per sample of the first (usually only) model."""
         return self.models[0].seconds
 
+    @property
+    def layer_ticks(self) -> tuple[tuple[int, ...] | None, ...] | None:
+        """Ticks per sample and layer of the first (usually only) model."""
+        return self.models[0].layer_ticks
+
 
 @dataclass(frozen=True)
 class Wanted:
