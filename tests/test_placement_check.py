@@ -88,8 +88,8 @@ DAMAGES = {
         "the stack .* overlaps the handlers' stack",
     ),
     "wrong source": (
-        "__pin_ccm_load = LOADADDR(.pin_ccm);",
-        "__pin_ccm_load = LOADADDR(.data);",
+        "__pin_ccm_load = LOADADDR(.pin_ccm) +",
+        "__pin_ccm_load = LOADADDR(.data) +",
         "does not copy",
     ),
     "short copy": ("__pin_ccm_end = .;", "__pin_ccm_end = . - 8;", "does not copy"),

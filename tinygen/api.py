@@ -12,6 +12,7 @@ from tinygen import ci as continuous
 from tinygen.advice import Budgets
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
+from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
@@ -68,11 +69,15 @@ class Fits:
 
 @dataclass(frozen=True)
 class Ran:
-    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels."""
+    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels.
+
+    layers: what each took, for a project that was compiled with timestamps and where they were counted.
+    """
 
     result: RunResult
     metric: Metric | None
     samples: int
+    layers: tuple[DeviceLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,13 +125,15 @@ def compile(
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
+    profile_on_device: bool = False,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
 
     project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
-    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
+    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode. profile_on_device: the
+    library takes a timestamp behind every layer, `run` gives ticks per layer (docs/projects.md).
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take; budget_ms: milliseconds that an inference may take on each board, modelled (docs/cycles.md): the image is
@@ -140,7 +147,9 @@ def compile(
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
+    options = pipeline.Options(
+        prefix, calibration, arena, tuple(labels), wishes, project, app, ci, profile_on_device
+    )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
@@ -226,7 +235,8 @@ def run(
     result = run_firmware(
         image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    return Ran(result, scoring.score_device(graph, data, result, metric), data.count)
+    layers = layers_of(result.models[0], select(graph, target), target)
+    return Ran(result, scoring.score_device(graph, data, result, metric), data.count, layers)
 
 
 def inspect(source: str | Path) -> Inspected:

@@ -52,15 +52,15 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": options_data(options),
+        "options": options_of(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
 
 
-def options_data(options: pipeline.Options) -> dict[str, Any]:
-    """Every option, JSON-ready. The weights' home only where the user gives one: run_ids outlive new options."""
-    data = asdict(options)
+def options_of(options: pipeline.Options) -> dict[str, Any]:
+    """Every option as the manifest has it; what is off stays out if it came later: such projects are as they were."""
+    data = {k: v for k, v in asdict(options).items() if k != "profile_on_device" or v}
     if options.wishes.weights is None:
         del data["wishes"]["weights"]
     return data

@@ -43,7 +43,7 @@ class Options:
     """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where.
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
-    ci: whose workflow the project gets (ci.py).
+    ci: whose workflow the project gets (ci.py). profile_on_device: the library takes a timestamp per layer.
     """
 
     name: str = "model"
@@ -54,6 +54,7 @@ class Options:
     home: str = "platformio"
     app: str = "plain"
     ci: str | None = None
+    profile_on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def lower(
     memory = plan(program)
     verify(program, memory)
     encoding = encoding_of(board.cpu) if board else "thumb2"
-    library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
+    library = emit_library(
+        program, memory, options.name, options.arena, options.labels, encoding, options.profile_on_device
+    )
     if board:
         check_weights(options.wishes.weights, [board])
         check_flash(library, board, options.wishes)

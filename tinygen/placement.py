@@ -59,12 +59,14 @@ class Movable:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an image needs. arena, record (inputs of one sample): bytes; arena_traffic: reads and writes of it."""
+    """What an image needs. arena, record (inputs of one sample), variables (the libraries' own): bytes; arena_traffic:
+    reads and writes of it."""
 
     arena: int
     record: int
     arena_traffic: Traffic
     movables: tuple[Movable, ...]
+    variables: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,16 +154,16 @@ def _named(movable: Movable) -> dict[str, str]:
     return {"symbol": movable.symbol, "layer": movable.layer, "role": movable.role}
 
 
-def rooms(board: Board) -> dict[str, int]:
-    """Bytes of every writable region that arena, inputs and pinned objects may take."""
-    kept = board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES + board.reserved.application
+def rooms(board: Board, variables: int = 0) -> dict[str, int]:
+    """Bytes of every writable region that arena, inputs and pinned objects may take. variables: Needs.variables."""
+    kept = fixed_bytes(board, variables) + board.reserved.application
     return {r.name: r.length - (kept if r.name == board.layout.data else 0) for r in board.writable}
 
 
 def place(needs: Needs, board: Board, wishes: Wishes = NONE) -> Placement:
     """The placement that saves most. Raises BoardError when the model does not fit, UsageError for unknown layers."""
     check_layers({m.layer for m in needs.movables if not m.is_code}, board, wishes)
-    room = rooms(board)
+    room = rooms(board, needs.variables)
     _check_fits(needs, board, room, wishes)
     chosen = _Problem(needs, board, wishes, room).solve()
     if chosen is None:
@@ -175,6 +177,7 @@ class _Problem:
     def __init__(self, needs: Needs, board: Board, wishes: Wishes, room: Mapping[str, int]) -> None:
         self.needs, self.board, self.wishes, self.room = needs, board, wishes, room
         self.homes = Homes(board.code.name, wishes.weights or board.code.name)
+        self.fixed = fixed_bytes(board, needs.variables)
         self.regions = [board.region(name) for name in room]
         arena = Movable("", "", "arena", needs.arena_traffic)
         record = Movable("", "", "inputs", Traffic(needs.record, 0, 4))
@@ -226,7 +229,7 @@ class _Problem:
             allowed=limits[:, :, 1],
             must=np.array([self._must(i) for i in indices]),
             pays=np.arange(len(self.objects)) != 1,  # the input block belongs to the test, not to the model
-            budget=None if budget is None else float((budget - fixed_bytes(self.board)) // ALIGNMENT),
+            budget=None if budget is None else float((budget - self.fixed) // ALIGNMENT),
         )
         answer = solve(problem)
         return None if answer is None else self._placement(*answer)
@@ -260,18 +263,18 @@ class _Problem:
         return Placement(where[0], where[1], self.homes, pins, loose, saved, max(bound, saved))
 
 
-def fixed_bytes(board: Board) -> int:
-    """Bytes of SRAM that every image takes: both stacks and the firmware's own variables."""
-    return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES
+def fixed_bytes(board: Board, variables: int = 0) -> int:
+    """Bytes of SRAM that every image takes: both stacks and the firmware's own variables, and the libraries'."""
+    return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES + variables
 
 
 def _check_fits(needs: Needs, board: Board, room: Mapping[str, int], wishes: Wishes) -> None:
     """Arena and inputs must fit before anything is pinned."""
-    budget = wishes.budget_sram
-    if budget is not None and needs.arena + fixed_bytes(board) > budget:
+    budget, fixed = wishes.budget_sram, fixed_bytes(board, needs.variables)
+    if budget is not None and needs.arena + fixed > budget:
         raise BoardError(
             f"the model does not fit --budget-sram {budget:,}: arena {needs.arena:,} + stacks and variables "
-            f"{fixed_bytes(board):,} are {needs.arena + fixed_bytes(board):,} bytes\n  prune it, or raise the budget"
+            f"{fixed:,} are {needs.arena + fixed:,} bytes\n  prune it, or raise the budget"
         )
     if max(needs.arena, needs.record) > max(room.values()) or needs.arena + needs.record > sum(room.values()):
         raise _does_not_fit(needs, board, room, wishes)

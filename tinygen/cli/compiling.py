@@ -63,6 +63,11 @@ from tinygen.errors import DataError, UsageError
 )
 @click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
 @click.option(
+    "--profile-on-device",
+    is_flag=True,
+    help="A timestamp behind every layer: run shows ticks per layer, on a real board too.",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
 )
 @click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
@@ -79,6 +84,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile kws.keras --representative train.npz --project cmake --out kws/
       tinygen compile big.keras --representative train.npz --board nrf52840_dk --weights qspi --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
+      tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
