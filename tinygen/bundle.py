@@ -25,6 +25,7 @@ from tinygen.placement_check import read_table
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, quantize_inputs
+from tinygen.wishes import Wishes
 
 GRAPH_FILE = "graph.json"
 SAMPLES = 4
@@ -64,6 +65,12 @@ def options_of(options: pipeline.Options) -> dict[str, Any]:
     if options.wishes.weights is None:
         del data["wishes"]["weights"]
     return data
+
+
+def read_options(manifest: Mapping[str, Any]) -> pipeline.Options:
+    """The options of a project, from its manifest."""
+    data = dict(manifest["options"])
+    return pipeline.Options(**{**data, "labels": tuple(data["labels"]), "wishes": Wishes(**data["wishes"])})
 
 
 def text_hash(text: str) -> str:
