@@ -152,8 +152,8 @@ def median(costs: Sequence[Cost]) -> Cost:
 class Run:
     """What is run to profile an image.
 
-    inputs: (N, *shape) as C takes them. expected: outputs that must come, None takes any. timeout: seconds without a new
-    line of the log.
+    inputs: (N, *shape) as C takes them. expected: outputs that must come, None takes any. timeout: seconds without a
+    new line of the log.
     """
 
     inputs: Sequence[Array]
