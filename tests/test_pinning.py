@@ -25,7 +25,8 @@ from tinygen.errors import BoardError
 from tinygen.firmware import firmware_files, needs_of
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Array, Graph
-from tinygen.placement import VENEER_BYTES, Wishes, rooms
+from tinygen.placement import VENEER_BYTES, rooms
+from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
 

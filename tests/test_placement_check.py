@@ -14,7 +14,7 @@ from tests.support.pinned import Built, arrays_of, table_of, with_region
 from tinygen import building, placement_check
 from tinygen.boards import Board
 from tinygen.errors import BoardError
-from tinygen.placement import Wishes
+from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
 

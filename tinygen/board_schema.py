@@ -27,6 +27,8 @@ from tinygen.boards import (
 REGION_KINDS = ("flash", "sram", "tcm", "external")
 CACHE_OWNERS = ("core", "memory")
 CACHE_SERVES = ("instructions", "data", "both")
+CACHE_FILLS = ("access", "line", "background")
+CACHE_WRITES = ("through", "back")
 HEADERS = ("none", "rp2040_boot2", "imxrt_flexspi")
 CONSOLE_KINDS = (
     "cmsdk_uart",
@@ -58,6 +60,7 @@ def read_board(path: Path, folders: Sequence[Path] = ()) -> Board:
         isa=top.choices("isa", CORES[cpu].isa, default=()),
         fpu=top.choice("fpu", CORES[cpu].fpus),
         clock_hz=top.number("clock_hz", 1, 10**10),
+        multiplier_cycles=_multiplier(top, cpu),
         source=top.text("source"),
         regions=regions,
         caches=caches,
@@ -87,21 +90,42 @@ def _regions(top: Table) -> tuple[Region, ...]:
     return regions
 
 
+def _multiplier(top: Table, cpu: str) -> int:
+    """1, or 32 for an M0 or M0+ that was built with the small multiplier."""
+    cycles = top.number("multiplier_cycles", 1, 32, default=1)
+    if cycles not in (1, 32) or (cycles == 32 and cpu not in ("cortex-m0", "cortex-m0plus")):
+        raise top.error(
+            "multiplier_cycles",
+            f"{cpu} cannot have it as {cycles}",
+            "1, or 32 on a cortex-m0 or cortex-m0plus",
+        )
+    return cycles
+
+
 def _region(table: Table) -> Region:
     kind = table.choice("kind", REGION_KINDS)
+    wait_states = table.number("wait_states", 0, 1023, default=0)
     region = Region(
         name=table.identifier("name"),
         kind=kind,
         origin=table.number("origin", 0, ADDRESS_SPACE - 1, multiple=32),
         length=table.number("length", 256, ADDRESS_SPACE, multiple=32),
         width=table.number("width", 1, 64, default=4),
-        wait_states=table.number("wait_states", 0, 1023, default=0),
+        wait_states=wait_states,
+        sequential_wait_states=table.number("sequential_wait_states", 0, wait_states, default=wait_states),
+        prefetch=table.flag("prefetch", default=False),
         executable=table.flag("executable", default=True),
         dma=table.flag("dma", default=kind != "tcm"),
         caches=table.texts("caches", default=()),
+        programming=table.text("programming", default=""),
         source=table.text("source"),
     )
     table.finish()
+    if region.programming and (region.writable or "{hex}" not in region.programming):
+        what = f"region '{region.name}' of kind '{kind}' has programming = '{region.programming}'"
+        raise table.error(
+            "programming", what, "read-only memory only; {hex} in it stands for the file to write"
+        )
     if region.end > ADDRESS_SPACE:
         raise table.error("length", f"region '{region.name}' ends at {region.end:#x}", "at most 0x100000000")
     return region
@@ -134,6 +158,8 @@ def _cache(table: Table) -> Cache:
         size=table.number("size", 4, 1 << 24),
         line=table.number("line", 4, 256, multiple=4),
         ways=table.number("ways", 1, 1024),
+        fill=table.choice("fill", CACHE_FILLS, default="line"),
+        write=table.choice("write", CACHE_WRITES, default="through"),
         source=table.text("source"),
     )
     table.finish()

@@ -42,6 +42,9 @@ class Cache:
 
     owner: "core" (SCB: the start-up code enables it) or "memory" (an accelerator of the flash interface).
     serves: "instructions", "data" or "both".
+    fill: what a miss brings in: "access", as many bytes as the memory delivers at once; "line", the core waits for all
+    of it; "background", the core goes on with the bytes it asked for while the others arrive behind them.
+    write: "back" (writes allocate and stay in the cache), or "through" (they go past it).
     """
 
     name: str
@@ -50,6 +53,8 @@ class Cache:
     size: int
     line: int
     ways: int
+    fill: str
+    write: str
     source: str
 
 
@@ -57,8 +62,11 @@ class Cache:
 class Region:
     """One stretch of memory. origin; length in bytes; width: bytes per access; wait_states per access.
 
+    sequential_wait_states: of an access that follows the last one in address order (a burst that goes on).
+    prefetch: the memory reads ahead of instruction fetches.
     kind: "flash" and "external" (execute in place behind a serial bus) are read-only, "sram" and "tcm" are not.
-    dma: bus masters other than the core reach it. caches: names of those in front of it.
+    dma: bus masters other than the core reach it. caches: names of those in front of it. programming: what writes
+    {hex} into it where the board's flash_command does not, "" where that is not said.
     """
 
     name: str
@@ -67,9 +75,12 @@ class Region:
     length: int
     width: int
     wait_states: int
+    sequential_wait_states: int
+    prefetch: bool
     executable: bool
     dma: bool
     caches: tuple[str, ...]
+    programming: str
     source: str
 
     @property
@@ -195,6 +206,7 @@ class PlatformIO:
 class Board:
     """One board. name: that of its file, where it travels with tinygen.
 
+    multiplier_cycles: of a 32-bit multiplication on an M0 or M0+, 1 or 32 by how the chip was built.
     qemu, unicorn, renode, platformio: None where that tool has no model of it. text: its TOML, complete.
     """
 
@@ -206,6 +218,7 @@ class Board:
     isa: tuple[str, ...]
     fpu: str
     clock_hz: int
+    multiplier_cycles: int
     source: str
     regions: tuple[Region, ...]
     caches: tuple[Cache, ...]

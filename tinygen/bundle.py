@@ -21,6 +21,7 @@ from tinygen.errors import BoardError, ModelError, did_you_mean
 from tinygen.graph import Array, Graph
 from tinygen.homes import Contents, files_of
 from tinygen.pipeline import Compiled
+from tinygen.placement_check import read_table
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, quantize_inputs
@@ -51,15 +52,20 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": options_of(options),
+        "options": options_data(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
 
 
-def options_of(options: pipeline.Options) -> dict[str, Any]:
-    """Every option as the manifest has it; what is off stays out if it came later: such projects are as they were."""
-    return {k: v for k, v in asdict(options).items() if k != "profile_on_device" or v}
+def options_data(options: pipeline.Options) -> dict[str, Any]:
+    """Every option, JSON-ready. Options that came later only where they are used: run_ids outlive new options."""
+    data = asdict(options)
+    if options.wishes.weights is None:
+        del data["wishes"]["weights"]
+    if not options.profile_on_device:
+        del data["profile_on_device"]
+    return data
 
 
 def text_hash(text: str) -> str:
@@ -193,3 +199,12 @@ def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, B
         )
     chosen = folder / firmware.board_folder(board or names[0]) / "board.toml"
     return serialization.graph_from_json(text, str(path)), load_board(chosen), manifest
+
+
+def weights_homes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Board of the project -> the region where arrays have their home. Raises BoardError, OutputError."""
+    homes = {}
+    for name in (str(b["name"]) for b in manifest["boards"]):
+        place = folder / firmware.board_folder(name)
+        homes[name] = read_table(place).weights or load_board(place / "board.toml").code.name
+    return homes

@@ -37,6 +37,10 @@ class BoardError(TinygenError):
     """A board is unknown, its description is wrong, or the model does not fit it."""
 
 
+class BudgetError(TinygenError):
+    """The model fits the board but not a budget that the user set."""
+
+
 class ToolError(TinygenError):
     """A program that tinygen calls is missing or failed."""
 

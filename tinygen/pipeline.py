@@ -20,7 +20,7 @@ from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Placement, Wishes, place
+from tinygen.placement import Placement, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -28,6 +28,7 @@ from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes, check_weights
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total) -> None: progress of long stages."""
@@ -112,7 +113,8 @@ def lower(
         program, memory, options.name, options.arena, options.labels, encoding, options.profile_on_device
     )
     if board:
-        check_flash(library, board, options.wishes.budget_flash)
+        check_weights(options.wishes.weights, [board])
+        check_flash(library, board, options.wishes)
     needs = needs_of([library])
     if options.app == "event":
         needs = replace(needs, arena=library.pair_bytes)

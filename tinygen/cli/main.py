@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "compile": "tinygen.cli.compiling",
     "fit": "tinygen.cli.fitting",
     "run": "tinygen.cli.running",
+    "profile": "tinygen.cli.profiling",
     "inspect": "tinygen.cli.inspecting",
     "export": "tinygen.cli.exporting",
     "boards": "tinygen.cli.listing",

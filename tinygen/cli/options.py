@@ -44,6 +44,11 @@ board_path_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with board descriptions (.toml) of yours; they come before ours.",
 )
+weights_option = click.option(
+    "--weights",
+    metavar="REGION",
+    help="Read-only region of the board that holds the weights, e.g. qspi [default: that of the code].",
+)
 emulator_option = click.option(
     "--emulator",
     default="qemu",
@@ -103,6 +108,25 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--representative", type=PATH, help="Calibration samples: .npy, .npz (key x) or a folder."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def budget_options(command: Command) -> Command:
+    """What an image may take; more is exit code 1."""
+    for option in (
+        click.option(
+            "--budget-flash", type=int, help="Bytes of flash that the firmware may use [default: all]."
+        ),
+        click.option(
+            "--budget-sram", type=int, help="Bytes of SRAM that the firmware may use [default: all]."
+        ),
+        click.option(
+            "--budget-ms",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Milliseconds that an inference may take, modelled [default: any].",
         ),
     ):
         command = option(command)

@@ -62,19 +62,24 @@ class Unicorn:
         """See Emulator.execute."""
         if reason := self.unavailable(board):
             return finished(b"", f"HOST UNAVAILABLE {reason}")
-        from tinygen.emulators.unicorn_machine import Machine
+        from tinygen.emulators.unicorn_machine import Machine, samples_to_count
 
         count_all = self.count_all or block_counter.library() is not None
-        machine = Machine(firmware, board, inputs, count_all, log_limit(firmware, inputs))
-        fault, silent = _run(machine, timeout)
-        lines = ["HOST RATIO 1 1"]
-        if fault:
-            lines.append(f"HOST FAULT {fault}")
-        elif silent:
-            lines.append(f"HOST TIMEOUT {timeout:g}")
-        elif machine.console.floods:
-            lines.append("HOST EXIT stopped: it printed without end")
-        return finished(bytes(machine.console.raw), *lines)
+        counted = samples_to_count(firmware, inputs, count_all)
+        return run_to_log(Machine(firmware, board, inputs, counted, log_limit(firmware, inputs)), timeout)
+
+
+def run_to_log(machine: Machine, timeout: float) -> str:
+    """Run the machine to its end; its console's text and how the run ended, as Emulator.execute returns them."""
+    fault, silent = _run(machine, timeout)
+    lines = ["HOST RATIO 1 1"]
+    if fault:
+        lines.append(f"HOST FAULT {fault}")
+    elif silent:
+        lines.append(f"HOST TIMEOUT {timeout:g}")
+    elif machine.console.floods:
+        lines.append("HOST EXIT stopped: it printed without end")
+    return finished(bytes(machine.console.raw), *lines)
 
 
 def _run(machine: Machine, timeout: float) -> tuple[str | None, bool]:

@@ -73,7 +73,10 @@ class PythonHook:
 class Machine:
     """A core, the board's memory, and devices. run() returns the fault as fields of a FAULT line, or None."""
 
-    def __init__(self, firmware: Firmware, board: Board, inputs: bytes, count_all: bool, limit: int) -> None:
+    def __init__(
+        self, firmware: Firmware, board: Board, inputs: bytes, counted: frozenset[int], limit: int
+    ) -> None:
+        """counted: positions of the samples whose instructions are counted (samples_to_count)."""
         assert board.unicorn is not None
         self.console = Console(limit)
         self._firmware = firmware
@@ -86,7 +89,7 @@ class Machine:
         self._mark_address = firmware.symbols["tg_mark"].address & ~1
         self._marks = self._timer = 0
         self._stands_at_mark = False
-        self._counted = _samples_to_count(firmware, inputs, count_all)
+        self._counted = counted
         for region in board.regions:
             self._map(region)
         self._load(firmware, inputs)
@@ -96,6 +99,11 @@ class Machine:
         self._core.hook_add(uc.UC_HOOK_MEM_INVALID, self._refuse)
         self._core.hook_add(uc.UC_HOOK_INTR, self._exception)
         self._core.hook_add(uc.UC_HOOK_CODE, self._mark, begin=self._mark_address, end=self._mark_address)
+
+    @property
+    def core(self) -> Any:
+        """Unicorn's own object, for hooks that are installed before the run."""
+        return self._core
 
     def stop(self) -> None:
         """End the run; may be called from another thread."""
@@ -225,7 +233,7 @@ def _reason(problem: Any) -> str:
     return f"kind=unicorn text={str(problem).replace(' ', '_')}"
 
 
-def _samples_to_count(firmware: Firmware, inputs: bytes, count_all: bool) -> frozenset[int]:
+def samples_to_count(firmware: Firmware, inputs: bytes, count_all: bool) -> frozenset[int]:
     """Positions of the records to count: all of them, or the first one of each model."""
     first: dict[int, int] = {}
     models = firmware.description.models

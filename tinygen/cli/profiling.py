@@ -1,0 +1,104 @@
+"""`tinygen profile`: what every layer costs on a board, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from tinygen.cli import options as opt
+from tinygen.errors import DataError
+
+
+@click.command("profile")
+@click.argument("source", type=opt.PATH)
+@click.option("--board", help="Board to profile on [default: the project's first, mps2_an386 for a model].")
+@click.option("--inputs", type=opt.PATH, help="Samples to run [default: those that the project stores].")
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Samples to run [default: 3]; the first one is cold."
+)
+@opt.scaling_options
+@opt.model_options
+@click.option("--pin", help="For a model: see 'tinygen compile'.")
+@click.option("--pin-code", help="For a model: see 'tinygen compile'.")
+@click.option(
+    "--compare", type=opt.PATH, help="Another project, or an earlier profile as JSON: old against new."
+)
+@click.option("--folded", type=opt.PATH, help="Also write folded stacks, for flame-graph tools.")
+@click.option(
+    "--objects", is_flag=True, help="Also list arrays and kernels by the cycles that the core waits for them."
+)
+@opt.budget_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=120.0,
+    show_default=True,
+    help="Seconds without a line.",
+)
+@opt.json_option
+def profile_command(
+    source: Path, compare: Path | None, folded: Path | None, objects: bool, as_json: bool, **given: Any
+) -> int:
+    """Show where every instruction and modelled cycle of an inference goes: SOURCE is a project or a model.
+
+    Instructions are counted in an emulator; cycles are modelled for the board's core, flash and caches: docs/cycles.md.
+    Exit code 1 when a budget is not met.
+
+    \b
+    Examples:
+      tinygen profile fw/
+      tinygen profile fw/ --budget-ms 8
+      tinygen profile kws.tflite --board nucleo_l4r5zi --pin none
+      tinygen profile fw_new/ --compare fw_old/
+      tinygen profile fw/ --json > before.json; tinygen profile fw/ --compare before.json
+      tinygen profile fw/ --folded stacks.txt; flamegraph.pl stacks.txt > flames.svg
+    """
+    import tinygen
+    from tinygen import advice, profile_json, profile_text, project
+
+    budgets = advice.Budgets(*(given.pop(f"budget_{name}") for name in ("ms", "sram", "flash")))
+    scaling = {key: given.pop(key) for key in ("input_scale", "input_offset", "preprocess")}
+    samples = opt.sample_options(*scaling.values()) if any(v is not None for v in scaling.values()) else None
+    given["input_shape"] = given["input_shape"] or None
+    with opt.progress() as report:
+        made = tinygen.profile(source, samples=samples, report=report, **given)
+        before = _before(compare, made.board.name, report) if compare else None
+    data = profile_json.to_json(made)
+    if folded:
+        project.write_file(folded, profile_text.folded(data).encode())
+    over = advice.exceeded(made, budgets)
+    if as_json:
+        compared = {"compared": profile_text.comparison(before, data)} if before else {}
+        opt.print_json({**data, **compared, "exceeded": over})
+    else:
+        profile_text.show(opt.stdout, data, before, objects)
+        for line in over:
+            opt.stderr.print(Text(line, "red"), soft_wrap=True)
+    return 1 if over else 0
+
+
+def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
+    """The profile to compare with: of a project, or as --json printed it."""
+    import tinygen
+    from tinygen import bundle, profile_json
+
+    if path.is_dir():
+        _, _, manifest = bundle.load_project(path)
+        boards = [str(b["name"]) for b in manifest["boards"]]
+        return profile_json.to_json(
+            tinygen.profile(path, board=board if board in boards else None, report=report)
+        )
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data["schema"] != profile_json.SCHEMA or not isinstance(data["layers"], list):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise DataError(
+            f"--compare '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
+            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
+        ) from None
+    return data

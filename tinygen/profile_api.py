@@ -1,0 +1,115 @@
+"""`tinygen.profile`: from a project, or from a model and a board, to a Profile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen import building, bundle, homes, profiling, scoring
+from tinygen.advice import Budgets, check
+from tinygen.code_size import encoding_of
+from tinygen.emission import emit_library
+from tinygen.errors import UsageError
+from tinygen.firmware import HARNESS
+from tinygen.graph import Array, Graph
+from tinygen.pio.testing import read_samples
+from tinygen.pipeline import Report, silent
+from tinygen.planning import plan
+from tinygen.profiling import Profile
+from tinygen.program import select
+from tinygen.project import Project, write_project
+from tinygen.samples import Options as SampleOptions
+from tinygen.samples import load_samples, quantize_inputs
+
+INPUTS = 3
+"""Samples that are profiled unless the user says otherwise: a cold inference and two warm ones."""
+
+
+def profile(
+    source: str | Path,
+    *,
+    board: str | None = None,
+    inputs: str | Path | None = None,
+    count: int | None = None,
+    samples: SampleOptions | None = None,
+    timeout: float = 120.0,
+    report: Report = silent,
+    **compiling: Any,
+) -> Profile:
+    """Where every instruction and modelled cycle of an inference goes.
+
+    source: a project's folder, or a model, which is compiled for `board` into a temporary folder; compiling: what
+    `tinygen.compile` takes besides. board: one of the project's, None takes the first. inputs: samples to run, None
+    takes those that the project stores; count: so many of them, None takes 3. Every output element is compared with the
+    reference. Raises UsageError for options that the source does not take, and what compile, build and run raise.
+    """
+    if Path(source).is_dir():
+        if given := [name for name, value in compiling.items() if value is not None]:
+            option = "--" + given[0].replace("_", "-")
+            raise UsageError(f"{option} is for models: '{source}' is compiled already\n  leave {option} out")
+        return profile_project(Path(source), board, inputs, count, samples, timeout, report)
+    from tinygen import api
+
+    with tempfile.TemporaryDirectory(prefix="tinygen-profile-") as folder:
+        project = Path(folder) / "project"
+        given_options = {name: value for name, value in compiling.items() if value is not None}
+        options = samples if samples is not None else SampleOptions()
+        board = board or "mps2_an386"
+        api.compile(source, board=board, out=project, samples=options, report=report, **given_options)
+        return profile_project(project, None, inputs, count, samples, timeout, report)
+
+
+def profile_project(
+    folder: Path,
+    board: str | None = None,
+    inputs: str | Path | None = None,
+    count: int | None = None,
+    samples: SampleOptions | None = None,
+    timeout: float = 120.0,
+    report: Report = silent,
+) -> Profile:
+    """As `profile`, of a project on disk."""
+    graph, target, manifest = bundle.load_project(folder, board)
+    homes.check_runs(folder, manifest)
+    options = samples if samples is not None else SampleOptions(**manifest["samples"])
+    integers = inputs_of(folder, graph, inputs, count, options)
+    expected = scoring.reference_outputs(graph, integers, report, "reference")
+    program = select(graph, target)
+    chosen = manifest["options"]
+    library = emit_library(
+        program, plan(program), chosen["name"], chosen["arena"], chosen["labels"], encoding_of(target.cpu)
+    )
+    image = building.build(folder, target)
+
+    def progress(done: int, total: int) -> None:
+        report("profile", done, total)
+
+    return profiling.profile(program, image, target, library.movables, integers, expected, timeout, progress)
+
+
+def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: Report) -> None:
+    """Build and profile a project that is not written yet. Raises BudgetError when a budget is not met on a board."""
+    with tempfile.TemporaryDirectory(prefix="tinygen-budget-") as folder:
+        project = Path(folder) / "project"
+        write_project(made, project)
+        for board in boards:
+            check(profile_project(project, board, report=report), budgets)
+
+
+def inputs_of(
+    folder: Path, graph: Graph, inputs: str | Path | None, count: int | None, options: SampleOptions
+) -> tuple[Array, ...]:
+    """int8 samples (N, *shape): of a file, of the project's own, or random where it stores none."""
+    wanted = count or INPUTS
+    if inputs is not None:
+        return tuple(quantize_inputs(graph, load_samples(inputs, graph, options).head(wanted).x))
+    if (folder / HARNESS / "samples.json").is_file():
+        stored, _ = read_samples(folder)
+        turns = np.arange(wanted) % len(stored[0])
+        return tuple(x[turns].reshape(-1, *t.shape) for x, t in zip(stored, graph.input_tensors, strict=True))
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(-128, 128, (wanted, *t.shape)).astype(np.int8) for t in graph.input_tensors)

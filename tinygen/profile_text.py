@@ -1,0 +1,248 @@
+"""A profile for the terminal: tables, the comparison of two, folded stacks. Takes profile_json.to_json's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Data = Mapping[str, Any]
+BAR = 10
+"""Cells of the bar that shows a layer's share."""
+
+
+def show(console: Console, data: Data, before: Data | None = None, objects: bool = False) -> None:
+    """Print a profile; before: an earlier one to compare with; objects: also what is waited for."""
+    console.print(_head(data), soft_wrap=True)
+    console.print(layer_table(data, console.width))
+    console.print(_summary(data))
+    if objects:
+        console.print(object_table(data))
+    if before is not None:
+        console.print(comparison_table(comparison(before, data)))
+
+
+def _head(data: Data) -> Text:
+    text = Text.assemble((f"{data['model']}", "bold"), f" on {data['board']} ({data['core']}, ")
+    text.append(f"{data['clock_hz'] / 1e6:g} MHz), one warm inference; ")
+    kind = (
+        "cycles are modelled"
+        if data["totals"]["cycles"] is not None
+        else "no cycles are modelled for this core"
+    )
+    return text.append(f"instructions are counted, {kind}", "dim")
+
+
+def number(value: Any) -> str:
+    """Thousands separators; a dash for what is not known."""
+    return "-" if value is None else f"{value:,}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Significant digits; a dash for what is not known."""
+    return "-" if value is None else f"{value:,.{digits}g}" if value < 1000 else f"{value:,.0f}"
+
+
+NARROW = 110
+"""Columns of a terminal below which the table leaves out what is marked as not needed there."""
+COLUMNS = (
+    ("MACs", False),
+    ("instructions", True),
+    ("cycles", True),
+    ("/MAC", False),
+    ("ms", True),
+    ("share", True),
+    ("fetch waits", True),
+    ("data waits", True),
+    ("bytes read", False),
+)
+"""Title, and whether it is shown on narrow terminals."""
+
+
+def layer_table(data: Data, width: int = 200) -> Table:
+    """One row per layer, what lies outside of them, and the sum. width: columns of the terminal."""
+    shown = [wide or width >= NARROW for _, wide in COLUMNS]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("layer", no_wrap=True, overflow="ellipsis", min_width=8)
+    if width >= NARROW:
+        table.add_column("kernel", no_wrap=True, overflow="ellipsis", style="dim")
+    for (title, _), show_it in zip(COLUMNS, shown, strict=True):
+        left = title in ("share", "bytes read")
+        if show_it:
+            table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+
+    def add(head: tuple[str, str, str], row: Data, share: float | None, style: str = "") -> None:
+        bar = BAR if width >= NARROW else 0
+        cells = [cell for cell, show_it in zip(_cells(row, share, bar), shown, strict=True) if show_it]
+        table.add_row(*(head if width >= NARROW else head[:2]), *cells, style=style)
+
+    for layer in data["layers"]:
+        if layer["kernel"] != "alias":
+            add((str(layer["step"]), layer["name"], _kernel(layer)), layer, layer["share"])
+    add(("", "outside of kernels", ""), {**data["outside"], "macs": 0}, None, "dim")
+    add(("", "sum", ""), data["totals"], 1.0, "bold")
+    return table
+
+
+def _kernel(layer: Data) -> str:
+    return str(layer["kernel"]).removeprefix(f"tg_{layer['op']}_")
+
+
+def _cells(row: Data, share: float | None, bar: int) -> list[str]:
+    reads = [f"{region} {_short(count)}" for region, count in row["bytes_read"].items() if count]
+    return [
+        number(row["macs"]) if row["macs"] else "",
+        number(row["instructions"]),
+        number(row["cycles"]),
+        decimal(row["cycles_per_mac"]) if row["macs"] else "",
+        decimal(row["ms"]),
+        "" if share is None else f"{share:4.0%} {'█' * round(bar * share)}",
+        number(row["fetch_stalls"]),
+        number(row["data_stalls"]),
+        ", ".join(reads),
+    ]
+
+
+def _short(count: int) -> str:
+    for unit, size in (("M", 1_000_000), ("K", 1000)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _summary(data: Data) -> Table:
+    table = Table(show_header=False, box=None)
+    latency, memory, cold = data["latency"], data["memory"], data["cold"]
+    if latency["p50_ms"] is not None:
+        table.add_row(
+            "time",
+            f"p50 {decimal(latency['p50_ms'], 4)} ms, max {decimal(latency['max_ms'], 4)} ms "
+            f"over {latency['inputs']} warm inputs",
+        )
+    if cold:
+        table.add_row("cold", _cold(cold, data["clock_hz"]))
+    stack = "" if memory["stack"] is None else f", stack {memory['stack']:,} used"
+    table.add_row("SRAM", f"{memory['sram']:,} bytes: arena {memory['arena']:,}{stack}")
+    for region in memory["regions"]:
+        if region["kind"] in ("flash", "external") and region["used"]:
+            table.add_row(region["name"], f"{region['used']:,} bytes of {region['length']:,}")
+    return table
+
+
+def _cold(cold: Data, clock_hz: int) -> str:
+    start = 1000.0 * cold["startup_cycles"] / clock_hz
+    first = 1000.0 * cold["first_inference_cycles"] / clock_hz
+    text = f"start-up {decimal(start)} ms, first inference {decimal(first, 4)} ms"
+    if cold["pin_copy_cycles"]:
+        copy = 1000.0 * cold["pin_copy_cycles"] / clock_hz
+        pays = cold["breakeven_inferences"]
+        after = "saves no time here" if pays is None else f"pays after {pays:,} inference{'s'[: pays != 1]}"
+        text += f"; copying what is pinned {decimal(copy)} ms, {after}"
+    return text
+
+
+def object_table(data: Data, most: int = 20) -> Table:
+    """Arrays and kernels, those that the core waits for longest first."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("layer", "what", "region"):
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for title in ("bytes", "bytes read", "waits", "if not pinned"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for o in data["objects"][:most]:
+        unpinned = f"{o['unpinned_stalls']:,}" if o["pinned"] else ""
+        figures = (f"{o[key]:,}" for key in ("bytes", "bytes_read", "stalls"))
+        table.add_row(o["layer"], o["role"], o["region"], *figures, unpinned)
+    return table
+
+
+# ---- two profiles
+
+
+def comparison(before: Data, after: Data) -> dict[str, Any]:
+    """Old against new, JSON-ready: per layer by name, and in all. ratio: old / new, greater than 1 is faster."""
+    key = "cycles" if None not in (before["totals"]["cycles"], after["totals"]["cycles"]) else "instructions"
+    old, new = ({layer["name"]: layer[key] for layer in data["layers"]} for data in (before, after))
+    names = [*old, *(n for n in new if n not in old)]
+    rows = [_compared(n, old.get(n), new.get(n)) for n in names if old.get(n) or new.get(n)]
+    sizes = {size: (before["memory"][size], after["memory"][size]) for size in ("arena", "sram", "flash")}
+    return {
+        "unit": key,
+        "before": {k: before[k] for k in ("model", "board", "run_id")},
+        "after": {k: after[k] for k in ("model", "board", "run_id")},
+        "layers": rows,
+        "total": _compared("sum", before["totals"][key], after["totals"][key]),
+        "ms": (before["totals"]["ms"], after["totals"]["ms"]),
+        "memory": sizes,
+    }
+
+
+def _compared(name: str, old: int | None, new: int | None) -> dict[str, Any]:
+    return {"name": name, "before": old, "after": new, "ratio": old / new if old and new else None}
+
+
+def comparison_table(compared: Data) -> Table:
+    """Old, new and their ratio, per layer."""
+    where = [f"{compared[k]['model']} on {compared[k]['board']}" for k in ("before", "after")]
+    table = Table(
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"before: {where[0]}; after: {where[1]} ({compared['unit']})",
+        title_justify="left",
+    )
+    table.add_column("layer", no_wrap=True, overflow="ellipsis")
+    for title in ("before", "after", "before / after"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in [*compared["layers"], compared["total"]]:
+        style = "bold" if row is compared["total"] else _style(row["ratio"])
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        table.add_row(row["name"], number(row["before"]), number(row["after"]), ratio, style=style)
+    for name, (old, new) in compared["memory"].items():
+        table.add_row(
+            f"{name}, bytes", number(old), number(new), f"{old / new:.3f}" if new else "-", style="dim"
+        )
+    return table
+
+
+def _style(ratio: float | None) -> str:
+    if ratio is None or abs(ratio - 1) < 0.005:
+        return ""
+    return "green" if ratio > 1 else "red"
+
+
+# ---- flame graphs
+
+
+def folded(data: Data) -> str:
+    """Lines `frame;frame;frame count` as flame-graph tools read them; counts are modelled cycles (or instructions)."""
+    return "".join(f"{line}\n" for line in _folded(data))
+
+
+def _folded(data: Data) -> Iterator[str]:
+    for layer in data["layers"]:
+        frames = f"{_frame(data['model'])};{_frame(layer['name'])};{layer['kernel']}"
+        yield from _stacks(frames, layer)
+    yield from _stacks(f"{_frame(data['model'])};outside of kernels", data["outside"])
+
+
+def _stacks(frames: str, row: Data) -> Iterator[str]:
+    if row["cycles"] is None:
+        yield f"{frames} {row['instructions']}"
+        return
+    for name, key in (
+        ("compute", "zero_wait_cycles"),
+        ("fetch waits", "fetch_stalls"),
+        ("data waits", "data_stalls"),
+    ):
+        if row[key]:
+            yield f"{frames};{name} {row[key]}"
+
+
+def _frame(name: str) -> str:
+    """A name that cannot end its frame or line."""
+    return "".join(c if c.isprintable() and c != ";" else "_" for c in name)
