@@ -197,7 +197,7 @@ DAMAGES = {
         "    } > sram AT > qspi\n    __pin_sram_load",
         r"code of layer .* is loaded to .*, not into region 'flash'",
     ),
-    "wrong source": ("LOADADDR(.weights_sram)", "LOADADDR(.pin_sram)", "does not copy weights of layer"),
+    "wrong source": ("= LOADADDR(.weights_sram)", "= LOADADDR(.pin_sram)", "does not copy weights of layer"),
     "short copy": ("__weights_sram_end = .;", "__weights_sram_end = . - 8;", "does not copy"),
 }  # fmt: skip
 

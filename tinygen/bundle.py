@@ -53,17 +53,19 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": options_of(options),
+        "options": options_data(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
 
 
-def options_of(options: pipeline.Options) -> dict[str, Any]:
-    """Every option as the manifest has it; what is off stays out if it came later: such projects are as they were."""
-    data = {k: v for k, v in asdict(options).items() if k != "profile_on_device" or v}
+def options_data(options: pipeline.Options) -> dict[str, Any]:
+    """Every option, JSON-ready. Options that came later only where they are used: run_ids outlive new options."""
+    data = asdict(options)
     if options.wishes.weights is None:
         del data["wishes"]["weights"]
+    if not options.profile_on_device:
+        del data["profile_on_device"]
     return data
 
 

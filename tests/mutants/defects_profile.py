@@ -50,8 +50,8 @@ PROFILE: tuple[Defect, ...] = (
     Defect(
         "profile: a project without timestamps names the option",
         "tinygen/bundle.py",
-        'if k != "profile_on_device" or v}',
-        "}",
+        "if not options.profile_on_device:",
+        "if options.profile_on_device is None:",
         f"{TESTS}::test_every_home_records_the_option_and_holds_the_ring",
     ),
 )
