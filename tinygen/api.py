@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
@@ -21,7 +21,7 @@ from tinygen.frontend import load as load_model
 from tinygen.graph import Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
-from tinygen.pipeline import Compiled, Report, silent
+from tinygen.pipeline import Compiled, Precision, Report, silent
 from tinygen.placement import Placement, read_wishes
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -111,6 +111,7 @@ def compile(
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
+    precision: Precision = "int8",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
@@ -126,17 +127,21 @@ def compile(
 
     representative: calibration samples (needed for float models). eval: labelled samples; with max_drop (points for
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
+
+    precision: "int8", or "float32" for the float model itself (docs/numerics.md, "float32"): representative samples
+    are then only those that the project stores.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
+    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci, precision)
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
     loaded = load(model, input_shape)
-    calibrating = _representative(loaded.graph, model, representative, samples)
+    check_precision(options, loaded.graph, model, max_drop)
+    calibrating = _representative(loaded.graph, model, representative, samples, precision)
     judged = _labelled(loaded.graph, eval, samples, metric, max_drop)
     first = pipeline.compile_graph(loaded.graph, calibrating, targets[0], options, report)
     others = [pipeline.lower(first.graph, b, options, first.fused, first.decisions) for b in targets[1:]]
@@ -150,6 +155,32 @@ def compile(
     return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
 
 
+def check_precision(
+    options: pipeline.Options, graph: Graph, model: str | Path, max_drop: float | None
+) -> None:
+    """Raise UsageError for an unknown precision, and for what has no meaning in float32."""
+    known = get_args(pipeline.Precision)
+    if options.precision not in known:
+        raise UsageError(f"there is no precision '{options.precision}'\n  known: {', '.join(known)}")
+    if options.precision == "int8":
+        return
+    if pipeline.is_quantized(graph):
+        raise UsageError(
+            f"'{model}' is int8 already: --precision float32 needs the float model it was made from\n"
+            "  give the .keras or .h5 file, or leave --precision out"
+        )
+    if options.calibration != "auto":
+        raise UsageError(
+            f"--calibration {options.calibration} chooses ranges for int8, --precision float32 has none\n"
+            "  leave one of them out"
+        )
+    if max_drop is not None:
+        raise UsageError(
+            "--max-drop limits what int8 loses against float, --precision float32 is the float model\n"
+            "  leave one of them out"
+        )
+
+
 def fit(
     model: str | Path,
     *,
@@ -158,6 +189,7 @@ def fit(
     budget_sram: int | None = None,
     budget_flash: int | None = None,
     input_shape: Sequence[Any] = (),
+    precision: Precision = "int8",
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
@@ -167,7 +199,8 @@ def fit(
     names = [board] if isinstance(board, str | Path) else list(board)
     targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
     loaded = load(model, input_shape)
-    fitter = Fitter(loaded.graph)
+    check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
+    fitter = Fitter(loaded.graph, precision=precision)
     answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash)) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
@@ -186,7 +219,8 @@ def run(
     timeout: float = 120.0,
     report: Report = silent,
 ) -> Ran:
-    """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
+    """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference, or, for a
+    float32 project, with the float model.
 
     board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes
     what `compile` was told. timeout: seconds without a new line from the firmware. port, baud: of the board itself,
@@ -229,6 +263,11 @@ def export(source: str | Path, tflite: str | Path) -> bytes:
     from tinygen.tflite.export import export_tflite
 
     graph, _, _ = bundle.load_project(source)
+    if graph.precision == "float32":
+        raise UsageError(
+            f"'{source}' is a float32 project: it holds no int8 graph to export\n"
+            "  compile the model with --precision int8 into another folder, and export that"
+        )
     data = export_tflite(graph)
     write_file(Path(tflite), data)
     return data
@@ -253,10 +292,10 @@ def _input_shapes(shapes: Sequence[Any]) -> Shape | Mapping[str, Shape] | None:
 
 
 def _representative(
-    graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions
+    graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions, precision: Precision
 ) -> Samples | None:
-    """The calibration samples of a float model."""
-    if pipeline.is_quantized(graph):
+    """The calibration samples of a float model; in float32 those that the project stores, if there are any."""
+    if pipeline.is_quantized(graph) or (path is None and precision == "float32"):
         return None
     if path is None:
         raise UsageError(

@@ -31,6 +31,8 @@ OPTIMIZE = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 INSTALL_ARM = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 INSTALL_HOST = "apt-get install gcc libc6-dev"
+LIBRARIES = ("-lm",)
+"""Behind the objects: what float32 models call of the C library's mathematical functions. Int8 models call none."""
 CONSOLE = "boards/tg_console.c"
 
 
@@ -227,7 +229,7 @@ def _version(compiler: str) -> str:
 def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
     """Hash over compiler, flags and every file that the build can read."""
     order = [str(p.relative_to(project)) for p in toolchain.sources]
-    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link, order)).encode())
+    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link, LIBRARIES, order)).encode())
     folders = ("src", "include", "lib", "boards", "test", "host")
     files = [p for folder in folders for p in sorted((project / folder).rglob("*")) if p.is_file()]
     for path in (*files, *toolchain.scripts, project / DESCRIPTION):
@@ -251,7 +253,7 @@ def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) 
 
 
 def _link(compiler: str, toolchain: Toolchain, objects: Sequence[Path], elf: Path) -> None:
-    command = [compiler, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(elf)]
+    command = [compiler, *toolchain.flags, *toolchain.link, *map(str, objects), *LIBRARIES, "-o", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise _link_error(done.stderr)

@@ -1,4 +1,4 @@
-"""What a project holds besides C: the quantized graph and a manifest of what it was made from; and back again.
+"""What a project holds besides C: its final graph and a manifest of what it was made from; and back again.
 
 project.py puts it on disk. Same inputs, options and compiler give the same files and the same run_id.
 """
@@ -15,10 +15,11 @@ import numpy as np
 
 from tinygen import __version__, building, ci, evaluate, firmware, ops, pipeline, project, serialization
 from tinygen.boards import Board, load_board
+from tinygen.ctext import C_TYPES
 from tinygen.decisions import RangeDecision
 from tinygen.emission import class_count
 from tinygen.errors import BoardError, ModelError, did_you_mean
-from tinygen.graph import Array, Graph
+from tinygen.graph import Array, Graph, Tensor
 from tinygen.homes import Contents, files_of
 from tinygen.pipeline import Compiled
 from tinygen.project import Project
@@ -51,10 +52,18 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": asdict(options),
+        "options": options_of(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
+
+
+def options_of(options: pipeline.Options) -> dict[str, Any]:
+    """JSON-ready. precision stands there only where it is not int8: int8 projects keep their run_id."""
+    data = asdict(options)
+    if options.precision == "int8":
+        del data["precision"]
+    return data
 
 
 def text_hash(text: str) -> str:
@@ -134,6 +143,8 @@ def application_of(compiled: Compiled, options: pipeline.Options) -> dict[str, A
         "class_count": class_count(graph, options.labels),
         "has_labels": bool(options.labels),
         "own_arena": options.arena == "library",
+        "precision": graph.precision,
+        "T": C_TYPES[graph.precision],
         "template": "main_event.c" if options.app == "event" else "main.c",
         **sensor_of(compiled),
     }
@@ -149,18 +160,23 @@ def sensor_of(compiled: Compiled) -> dict[str, int]:
 
 
 def stored_samples(graph: Graph, samples: Samples | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """A few int8 samples (N, *shape), spread over the representative ones, and the outputs that the reference gives."""
-    per_sample = sum(t.elements for t in graph.input_tensors)
+    """A few samples (N, *shape) as C takes them, spread over the representative ones, and the outputs it must give."""
+    per_sample = sum(t.size_bytes for t in graph.input_tensors)
     count = max(1, min(SAMPLES, SAMPLE_BYTES // per_sample))
     if samples is None:
         rng = np.random.default_rng(0)
-        inputs = tuple(
-            rng.integers(-128, 128, (count, *t.shape)).astype(np.int8) for t in graph.input_tensors
-        )
+        inputs = tuple(_random(rng, count, t) for t in graph.input_tensors)
     else:
         chosen = np.unique(np.linspace(0, samples.count - 1, min(count, samples.count)).astype(int))
         inputs = quantize_inputs(graph, tuple(x[chosen] for x in samples.x))
-    return tuple(inputs), tuple(evaluate.reference(graph, inputs))
+    return tuple(inputs), tuple(evaluate.expected(graph, inputs))
+
+
+def _random(rng: np.random.Generator, count: int, tensor: Tensor) -> Array:
+    """Samples of an input: all int8 values alike, or real numbers in [-1, 1)."""
+    if tensor.dtype == "float32":
+        return rng.uniform(-1, 1, (count, *tensor.shape)).astype(np.float32)
+    return rng.integers(-128, 128, (count, *tensor.shape)).astype(np.int8)
 
 
 def quantization_of(compiled: Compiled) -> dict[str, Any]:
@@ -171,7 +187,7 @@ def quantization_of(compiled: Compiled) -> dict[str, Any]:
 
 
 def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, Board, dict[str, Any]]:
-    """(quantized graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
+    """(final graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
     folder = Path(folder)
     manifest = project.read_manifest(folder)
     path = folder / GRAPH_FILE

@@ -44,16 +44,19 @@ class ModelLibrary(Protocol):
     def movables(self) -> tuple[Movable, ...]: ...
     @property
     def arena_traffic(self) -> Traffic: ...
+    @property
+    def precision(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class FirmwareModel:
-    """One model of an image. Sizes in bytes; inputs and outputs are int8."""
+    """One model of an image. Sizes in bytes. precision: type of inputs and outputs, int8 or float32."""
 
     name: str
     arena_bytes: int
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
+    precision: str = "int8"
 
     @property
     def record_bytes(self) -> int:
@@ -79,10 +82,19 @@ class Description:
                 int(m["arena_bytes"]),
                 tuple(map(int, m["input_sizes"])),
                 tuple(map(int, m["output_sizes"])),
+                {"int8": "int8", "float32": "float32"}[m.get("precision", "int8")],
             )
             for m in data["models"]
         )
         return cls(str(data["run_id"]), tuple(map(str, data["boards"])), models)
+
+    def text(self) -> str:
+        """The JSON text. precision stands there only where it is not int8: int8 projects stay as they were."""
+        data = asdict(self)
+        for model in data["models"]:
+            if model["precision"] == "int8":
+                del model["precision"]
+        return json.dumps(data, indent=2) + "\n"
 
 
 def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
@@ -93,7 +105,7 @@ def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
     return Needs(
         arena=arena,
         record=_record_bytes(models),
-        arena_traffic=Traffic(arena, sum(t.read for t in traffics), 1),
+        arena_traffic=Traffic(arena, sum(t.read for t in traffics), min(t.element for t in traffics)),
         movables=tuple(m for library in libraries for m in library.movables),
     )
 
@@ -126,8 +138,8 @@ def common_files(
         "boards/tg_console.c": "tg_console.c",
         "host/tg_port_host.c": "tg_port_host.c",
     }
-    description = asdict(Description(run_id, tuple(b.name for b in boards), models))
-    return {**_rendered(paths, context), DESCRIPTION: json.dumps(description, indent=2) + "\n"}
+    description = Description(run_id, tuple(b.name for b in boards), models)
+    return {**_rendered(paths, context), DESCRIPTION: description.text()}
 
 
 def board_files(
@@ -168,7 +180,9 @@ def _rendered(paths: Mapping[str, str], context: Mapping[str, Any]) -> dict[str,
 
 
 def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
-    models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
+    models = tuple(
+        FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes, m.precision) for m in libraries
+    )
     assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
     return models
 
