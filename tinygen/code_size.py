@@ -78,9 +78,11 @@ def entry_bytes(calls: int, arguments: int, encoding: Encoding = "thumb2") -> in
 
 
 def helper_bytes(kernels: Iterable[str], encoding: Encoding = "thumb2") -> int:
-    """Bytes of the compiler's own functions that these kernels call (signed division on ARMv6-M)."""
-    helpers = table()[encoding]["helpers"]
-    return int(helpers["bytes"]) if set(kernels) & set(helpers["kernels"]) else 0
+    """Bytes of the functions of compiler and C library that these kernels call: signed division on ARMv6-M; in float32
+    mathematical functions, and arithmetic on ARMv6-M, which has no FPU."""
+    entry, called = table()[encoding], set(kernels)
+    division = int(entry["helpers"]["bytes"]) if called & set(entry["helpers"]["kernels"]) else 0
+    return division + (int(entry["mathematics"]) if any(k.endswith("_f32") for k in called) else 0)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def _verdict(
         return Outcome.INCOMPLETE, gap
     if wrong := _mismatch(log, models, wanted):
         return Outcome.WRONG_OUTPUT, wrong
-    return Outcome.PASSED, passed_detail(len(wanted), models)
+    exact = all(m.precision == "int8" for m in models)
+    return Outcome.PASSED, passed_detail(len(wanted), exact)
 
 
 def tolerance(expected: Array) -> float:
@@ -148,9 +149,8 @@ def wrong_elements(got: Array, expected: Array, tolerance: float | None) -> Arra
     return np.flatnonzero(different)
 
 
-def passed_detail(samples: int, models: Sequence[FirmwareModel]) -> str:
-    """What was found of a run that passed."""
-    exact = all(m.precision == "int8" for m in models)
+def passed_detail(samples: int, exact: bool) -> str:
+    """What was found of a run that passed. exact: all models are int8."""
     found = (
         "as expected" if exact else f"within {FLOAT_TOLERANCE:.0e} of the float model".replace("e-0", "e-")
     )
@@ -290,13 +290,14 @@ def _name(models: Sequence[FirmwareModel], model: int) -> str:
     return models[model].name if model < len(models) else f"model {model}"
 
 
-def merged(results: Sequence[RunResult], described: Sequence[FirmwareModel]) -> RunResult:
-    """Results of consecutive chunks as one: the first that did not pass decides. described: the image's models."""
+def merged(results: Sequence[RunResult]) -> RunResult:
+    """Results of consecutive chunks as one: the first that did not pass decides."""
     worst: RunResult = next((r for r in results if not r.passed), results[-1])
     models = tuple(_merged_model([r.models[i] for r in results]) for i in range(len(worst.models)))
     stacks = [r.stack_bytes for r in results if r.stack_bytes is not None]
     count = sum(len(m.instructions) for m in models)
-    detail = passed_detail(count, described) if worst.passed else worst.detail
+    exact = all(output.dtype == np.int8 for m in models for output in m.outputs)
+    detail = passed_detail(count, exact) if worst.passed else worst.detail
     return RunResult(
         worst.outcome, detail, models, max(stacks, default=None), "".join(r.log for r in results)
     )

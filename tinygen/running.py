@@ -88,7 +88,7 @@ def _run_chunks(
             break
         if progress:
             progress(last, len(records))
-    return merged(results, firmware.description.models)
+    return merged(results)
 
 
 def block_capacity(firmware: Firmware) -> int:

@@ -25,9 +25,10 @@ OWN_TOOLCHAINS = ("teensy",)
 
 LIBRARY_FLAGS: Mapping[str, tuple[str, ...]] = {
     "int8": ("-O2", "-ffunction-sections", "-fdata-sections"),
-    "float32": ("-O2", "-ffunction-sections", "-fdata-sections", "-lm"),
+    "float32": ("-O2", "-ffunction-sections", "-fdata-sections", "-ffp-contract=off", "-lm"),
 }
-"""Precision -> how PlatformIO builds the library, wherever it lies; float32 calls mathematical functions of C's."""
+"""Precision -> how PlatformIO builds the library, wherever it lies. float32 calls mathematical functions of C's, and is
+rounded as -std=c99 does it in our own build."""
 
 
 def project_files(
