@@ -36,6 +36,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
 )
 BY_FILE = {m.file: m for m in REAL_MODELS}
+BOARDS = ("mps2_an386", "pico", "microbit", "mps2_an385", "mps2_an500", "mps2_an505", "mps3_an547")
+"""One per core: M4, M0+, M0, M3, M7, M33, M55; pico, microbit and mps2_an385 have no FPU."""
 RUNS = (
     ("ad_autoencoder.keras", "mps2_an386", ("unicorn", "host-sanitized")),
     ("cwru_cnn1d.keras", "mps2_an386", ("unicorn", "host")),
@@ -89,7 +91,7 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     api.compile(
         out / "net.keras",
         representative=out / "x.npz",
-        board=("mps2_an386", "pico"),
+        board=BOARDS,
         precision="float32",
         out=out / "fw",
     )
@@ -98,11 +100,18 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.tensorflow
 @pytest.mark.arm
+@pytest.mark.qemu
 @pytest.mark.parametrize(
-    ("board", "emulator"), [("mps2_an386", "unicorn"), ("pico", "unicorn"), ("pico", "host")]
+    ("board", "emulator"),
+    [
+        *((name, "qemu") for name in BOARDS if name != "pico"),
+        ("mps2_an386", "unicorn"),
+        ("pico", "unicorn"),
+        ("pico", "host"),
+    ],
 )
 def test_two_inputs_and_outputs(model: Any, folder: Path, board: str, emulator: str) -> None:
-    """With and without an FPU; the elements of different outputs keep their own scale."""
+    """Every core, with and without an FPU; the elements of different outputs keep their own scale."""
     x = samples_for(model, 6)
     result = api.run(folder / "fw", inputs=folder / "x.npz", board=board, emulator=emulator).result
     assert result.passed, result.detail
@@ -164,7 +173,7 @@ def test_export_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.tensorflow
 def test_check_compares_a_float_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compile", str(folder / "net.keras"), "--representative", str(folder / "x.npz"), "--check"]
-    command += ["--board=mps2_an386", "--board=pico", "--out", str(folder / "fw")]
+    command += [*(f"--board={b}" for b in BOARDS), "--out", str(folder / "fw")]
     assert main([*command, "--precision", "float32"]) == 0
     assert main(command) == 1 and "is not what would be generated now" in capsys.readouterr().err
 
@@ -202,6 +211,7 @@ def test_an_int8_file_is_refused(tflite: Path, tmp_path: Path) -> None:
         ({"precision": "float16"}, "no precision 'float16'\n  known: int8, float32"),
         ({"calibration": "entropy"}, "--calibration entropy chooses ranges for int8"),
         ({"max_drop": 1.0}, "--max-drop limits what int8 loses"),
+        ({"ci": "github", "board": "nucleo_f446re"}, "--ci github holds every output byte in Renode"),
     ],
 )
 def test_what_contradicts_it_is_refused(folder: Path, options: dict[str, Any], what: str) -> None:

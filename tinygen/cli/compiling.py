@@ -207,7 +207,8 @@ def _print_build(data: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     gap = 100.0 * (data["arena_bytes"] / max(data["arena_lower_bound"], 1) - 1)
     table.add_row("boards" if data["boards"][1:] else "board", ", ".join(data["boards"]))
-    table.add_row("precision", data["precision"])
+    if data["precision"] != "int8":
+        table.add_row("precision", data["precision"])
     table.add_row("arena", f"{data['arena_bytes']:,} bytes ({gap:.1f} % over the lower bound)")
     table.add_row("constants", f"{data['constant_bytes']:,} bytes")
     table.add_row("pinned", pinned_line(data["placement"]))
