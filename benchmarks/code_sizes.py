@@ -64,6 +64,8 @@ BOARDS = (
 MEASURED: dict[Encoding, str] = {"thumb1": "microbit", "thumb2": "mps2_an386", "helium": "mps3_an547"}
 SEEDS = range(90)
 """Random models, for kernels that the seven models have not."""
+MATHEMATICAL = ("tg_activation_f32", "tg_softmax_f32")
+"""Kernels that call mathematical functions of the C library."""
 WEIGHT = 2.0
 """Of the seven models' kernels in all, against the random ones of the same template."""
 RIDGE = 0.3
@@ -268,11 +270,16 @@ def division_bytes(real: dict[str, Graph], board: Board) -> int:
     return sum(s.size for n, s in image.symbols.items() if n in ("__divsi3", "__aeabi_idivmod"))
 
 
-def mathematics_bytes(graph: Graph, encoding: Encoding, firmware: int) -> int:
-    """Bytes of what a float32 model calls: the C library's functions, and arithmetic where the core has no FPU.
+def mathematics_table(floats: dict[str, Graph], encoding: Encoding, firmware: int) -> dict[str, Any]:
+    """Bytes of what float32 models call. arithmetic: of the compiler's, where the core has no FPU; functions: of the C
+    library's, where one of `kernels` is there. firmware: bytes of the code around a model."""
+    plain = max(called_bytes(floats["ad_autoencoder"], encoding, firmware), 0)
+    both = called_bytes(floats["kws_ds_cnn"], encoding, firmware)
+    return {"arithmetic": plain, "functions": both - plain, "kernels": list(MATHEMATICAL)}
 
-    firmware: bytes of the code around a model.
-    """
+
+def called_bytes(graph: Graph, encoding: Encoding, firmware: int) -> int:
+    """Bytes of code in an image that are neither the model's own nor the firmware's."""
     library, image = build(graph, roomy(load_board(MEASURED[encoding])))
     own = {*functions(library.files[f"lib/{PREFIX}/{PREFIX}.c"])}
     own |= {f"{PREFIX}_{name}" for name in ("invoke", "input", "output")}
@@ -301,7 +308,7 @@ def write(real: dict[str, Graph]) -> None:
             "firmware": firmware,
             "entry": entry_table([*seven, *others]),
             "helpers": {"bytes": division_bytes(real, board) if divides else 0, "kernels": divides},
-            "mathematics": mathematics_bytes(floats["kws_ds_cnn"], encoding, firmware["text"]),
+            "mathematics": mathematics_table(floats, encoding, firmware["text"]),
             "kernels": {**more, **kernels},
         }
     code_size.TABLE.write_text(_json(data))

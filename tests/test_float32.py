@@ -1,5 +1,5 @@
-"""--precision float32: real models against Keras itself on the host and on emulated cores with and without an FPU; what
-has no meaning there is refused; int8 projects do not know of it."""
+"""--precision float32: projects and images on every core with and without an FPU; what has no meaning there is refused;
+int8 projects do not know of it. Real models: test_float32_models.py; homes: test_float32_homes.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tinygen
-from benchmarks.real_models import REAL_MODELS
 from tests.support.float_models import net, samples_for, saved
 from tests.support.graphs import float_graph, int8_graph
 from tests.support.nodes import random_inputs
@@ -23,11 +21,9 @@ from tinygen.emission import emit_library
 from tinygen.emulators.unicorn_ import Unicorn
 from tinygen.errors import ModelError, UsageError
 from tinygen.firmware import firmware_files
-from tinygen.heavy import import_keras
-from tinygen.judge import FLOAT_TOLERANCE, Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome, tolerance, wrong_elements
 from tinygen.planning import plan
 from tinygen.program import select
-from tinygen.samples import load_samples
 from tinygen.serialization import graph_from_json, graph_to_json
 from tinygen.tflite.export import export_tflite
 
@@ -35,44 +31,8 @@ from tinygen.tflite.export import export_tflite
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
 )
-BY_FILE = {m.file: m for m in REAL_MODELS}
 BOARDS = ("mps2_an386", "pico", "microbit", "mps2_an385", "mps2_an500", "mps2_an505", "mps3_an547")
 """One per core: M4, M0+, M0, M3, M7, M33, M55; pico, microbit and mps2_an385 have no FPU."""
-RUNS = (
-    ("ad_autoencoder.keras", "mps2_an386", ("unicorn", "host-sanitized")),
-    ("cwru_cnn1d.keras", "mps2_an386", ("unicorn", "host")),
-    ("fan_cnn1d.keras", "mps2_an386", ("unicorn", "host-sanitized")),
-    ("kws_ds_cnn.keras", "mps2_an386", ("unicorn", "qemu")),
-    ("ic_resnet8.keras", "mps2_an386", ("host",)),
-    ("vww_mobilenet_v1_025_96.keras", "mps2_an386", ("host",)),
-    ("ceiling_fan_ae.keras", "pico", ("unicorn",)),
-)
-
-
-# ---- real models
-
-
-@pytest.mark.tensorflow
-@pytest.mark.shared
-@pytest.mark.arm
-@pytest.mark.qemu
-@pytest.mark.parametrize(("file", "board", "emulators"), RUNS, ids=[r[0] for r in RUNS])
-def test_firmware_computes_what_keras_predicts(
-    file: str, board: str, emulators: tuple[str, ...], shared_data: Path, tmp_path: Path
-) -> None:
-    """Two real samples; Keras's own predict is the judge, beside tinygen's."""
-    keras = import_keras()
-    real, path = BY_FILE[file], shared_data / "models" / file
-    build = tinygen.compile(path, precision="float32", board=board, samples=real.options, out=tmp_path / "fw")
-    (x,) = load_samples(shared_data / real.eval, build.compiled.graph, real.options).head(2).x
-    want = keras.models.load_model(path, compile=False).predict(x, verbose=0).reshape(2, -1)
-    for emulator in emulators:
-        ran = tinygen.run(tmp_path / "fw", inputs=shared_data / real.eval, emulator=emulator, count=2)
-        assert ran.result.outcome is Outcome.PASSED, ran.result.detail
-        assert ran.result.detail == "2 samples, every output element within 1e-4 of the float model"
-        (got,) = ran.result.outputs
-        assert got.dtype == np.float32
-        np.testing.assert_allclose(got, want, rtol=0, atol=FLOAT_TOLERANCE * float(np.abs(want).max()))
 
 
 # ---- a small model, everything around it
