@@ -31,9 +31,10 @@ SAMPLES = 4
 SAMPLE_BYTES = 128 * 1024
 """What a project stores for `pio test`: at most so many samples, and input bytes (but one at least)."""
 
-CYCLES_PER_MAC, SENSOR_CYCLES, MOST_CYCLES = 40, 2_000_000, 1 << 24
-"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take, at least two
-million, for the console; SysTick counts 24 bits."""
+CYCLES_PER_MAC = {"int8": 40, "float32": 250}
+SENSOR_CYCLES, MOST_CYCLES = 2_000_000, 1 << 24
+"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (float32 without an
+FPU: about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
 
 
 def manifest_of(
@@ -154,7 +155,7 @@ def sensor_of(compiled: Compiled) -> dict[str, int]:
     """How often the event-driven example's sensor brings how many elements: the model is fast enough for it."""
     elements = sum(t.elements for t in compiled.graph.input_tensors)
     macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in compiled.program.steps)
-    cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC * macs)
+    cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC[compiled.graph.precision] * macs)
     bursts = min(elements, max(8, -(-cycles // MOST_CYCLES)))
     return {"burst": -(-elements // bursts), "tick_cycles": min(MOST_CYCLES, cycles // bursts)}
 
