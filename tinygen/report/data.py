@@ -40,7 +40,7 @@ class Data:
     error: QuantizationError | None = None
     budgets: Budgets = NO_BUDGETS
     before: Json | None = None
-    ladder: Json | None = None
+    ladder: Sequence[Json] | None = None
     history: Sequence[Json] | None = None
 
     @property

@@ -1,55 +1,68 @@
-"""Figure: the ladder, one model compiled in steps from the plainest C to what tinygen generates."""
+"""Figure: the ladder, one model built in steps: float32, int8, pruned, pinned (benchmarks/ladder.py measures them)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 
 from tinygen.report import theme
 from tinygen.report.bars import amount, base, layer_axis, tall, tooltips
-from tinygen.report.data import Data
+from tinygen.report.data import Data, Json
 from tinygen.report.figure import Chart, Figure, Table, number, spec_of
 
 MISSING = (
-    "No ladder was given: python -m benchmarks.ladder measures this model in steps from plain C to tinygen's. "
-    "Give its file with --ladder, or put it into the project as ladder.json."
+    "No ladder was given: 'python -m benchmarks.ladder --json F' measures models in steps, from float32 to pinned int8. "
+    "Give F with --ladder, or put it into the project as ladder.json."
 )
 
 
-def rows(data: Data) -> list[dict[str, Any]]:
-    """One per rung, slowest first as they stand. times: how much faster than the first rung."""
-    assert data.ladder is not None
-    rungs = data.ladder["rungs"]
-    unit = "cycles" if all(r.get("cycles") is not None for r in rungs) else "instructions"
-    first = rungs[0][unit]
+def ladders(data: Data) -> list[Json]:
+    """Those of this model, one per board that was measured, with at least one step that was made."""
+    model = Path(data.manifest["model"]["file"]).stem
+    return [one for one in data.ladder or () if one["model"] == model and rows(one)]
+
+
+def rows(one: Json) -> list[dict[str, Any]]:
+    """One per step that was made, in order. times: how much faster than the first."""
+    made = [step for step in one["steps"] if step["cycles"]]
     found = []
-    for rung in rungs:
-        times = f"{first / rung[unit]:.2f} ×" if rung[unit] else "–"
-        shown = number(rung[unit])
-        found.append(
-            {
-                "rung": str(rung["name"]),
-                "amount": rung[unit],
-                "unit": "modelled cycles" if unit == "cycles" else unit,
-                "shown": shown,
-                "times": times,
-                "says": f"{rung['name']}: {shown}, {times}",
-            }
-        )
+    for step in made:
+        times = f"{made[0]['cycles'] / step['cycles']:.2f} ×"
+        row = {
+            "step": step["name"],
+            "amount": step["cycles"],
+            "shown": number(step["cycles"]),
+            "times": times,
+        }
+        row |= {"where": step["where"], "ms": number(step["ms"], "ms")}
+        found.append({**row, "says": f"{step['name']}: {row['shown']} modelled cycles, {times}"})
     return found
 
 
 def chart(found: list[dict[str, Any]]) -> alt.LayerChart:
     """Bars that shrink, with the speed-up beside them."""
-    bars = base(found, tall(found, "rung", theme.ROW + 6)).encode(
-        x=amount("amount", found[0]["unit"]), y=layer_axis("rung")
+    height = tall(found, "step", theme.ROW + 6)
+    longest = max(row["amount"] for row in found)
+    scale = alt.Scale(domain=[0, 1.12 * longest], nice=False)
+    bars = base(found, height).encode(
+        x=amount("amount", "modelled cycles").scale(scale), y=layer_axis("step")
     )
-    tips = tooltips(("rung", "step"), ("shown", found[0]["unit"]), ("times", "faster than the first"))
+    tips = (("step", "step"), ("where", "weights"), ("shown", "modelled cycles"), ("ms", "time"))
     return alt.layer(
-        bars.mark_bar(color=theme.BLUE).encode(tooltip=tips, description="says:N"),
+        bars.mark_bar(color=theme.BLUE).encode(
+            tooltip=tooltips(*tips, ("times", "faster than the first")), description="says:N"
+        ),
         bars.mark_text(align="left", dx=5, aria=False).encode(text="times:N"),
-    ).properties(width="container", height=tall(found, "rung", theme.ROW + 6))
+    ).properties(width="container", height=height)
+
+
+def table(one: Json) -> Table:
+    """All steps of a ladder that were made."""
+    shown = tuple((r["step"], r["where"], r["shown"], r["ms"], r["times"]) for r in rows(one))
+    columns = ("step", "weights", "modelled cycles", "ms", "faster than the first")
+    return Table(columns, shown, text=2, title=f"On {one['board']}")
 
 
 def figure(data: Data) -> Figure:
@@ -57,11 +70,19 @@ def figure(data: Data) -> Figure:
     title = "The ladder"
     if data.ladder is None:
         return Figure("ladder", title, MISSING)
-    found = rows(data)
-    says = f"From “{found[0]['rung']}” to “{found[-1]['rung']}”: {found[-1]['times']} in {found[0]['unit']}."
-    table = Table(
-        ("step", found[0]["unit"], "faster than the first"),
-        tuple((r["rung"], r["shown"], r["times"]) for r in found),
+    chosen = ladders(data)
+    if not chosen:
+        others = ", ".join(dict.fromkeys(one["model"] for one in data.ladder))
+        return Figure("ladder", title, f"The file has no ladder of this model, only of: {others or 'none'}.")
+    says = "From the first step to the last: "
+    says += ", ".join(f"{rows(one)[-1]['times']} on {one['board']}" for one in chosen) + "."
+    charts = tuple(
+        Chart(
+            f"ladder-{i}",
+            f"modelled cycles per step on {one['board']}",
+            spec_of(chart(rows(one))),
+            one["board"],
+        )
+        for i, one in enumerate(chosen)
     )
-    drawn = Chart("ladder", f"{found[0]['unit']} per step of the ladder", spec_of(chart(found)))
-    return Figure("ladder", title, says, (drawn,), (table,))
+    return Figure("ladder", title, says, charts, tuple(table(one) for one in chosen))

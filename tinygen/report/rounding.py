@@ -17,6 +17,7 @@ MISSING = (
     "or by an earlier tinygen. Compile it again with samples."
 )
 NO_FLOAT = "The model came as int8: there is no float model to compare with, only histograms of its values."
+NOT_INT8 = "The project computes in float32: nothing is quantized."
 RIDGE = 44
 """Pixels per histogram."""
 STEP = 256 // BINS
@@ -168,7 +169,7 @@ def figure(data: Data) -> Figure:
     """The section of the page."""
     title = "Quantization error"
     if data.error is None:
-        return Figure("quantization", title, MISSING)
+        return Figure("quantization", title, MISSING if data.graph.precision == "int8" else NOT_INT8)
     tensors = shown_tensors(data)
     bars = snr_rows(tensors)
     charts = []

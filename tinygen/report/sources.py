@@ -93,18 +93,19 @@ def read_error(folder: Path) -> quantization_error.QuantizationError | None:
         ) from None
 
 
-def read_ladder(path: Path) -> Json:
-    """A ladder: {"rungs": [{"name", "cycles" and/or "instructions"}, ...]}, at least one rung."""
+def read_ladder(path: Path) -> list[Json]:
+    """Ladders: [{"model", "board", "steps": [{"name", "where", "cycles", "ms"}, ...]}, ...]; cycles null: not made."""
 
     def check(data: Any) -> None:
-        for unit in ("cycles", "instructions"):
-            if data["rungs"] and all(r.get(unit) is not None for r in data["rungs"]):
-                assert all(isinstance(r["name"], str) and r[unit] >= 0 for r in data["rungs"])
-                return
-        raise ValueError("rungs with cycles or with instructions are needed")
+        assert isinstance(data, list)
+        for one in data:
+            assert isinstance(one["model"], str) and isinstance(one["board"], str)
+            for step in one["steps"]:
+                assert isinstance(step["name"], str) and isinstance(step["where"], str)
+                assert step["cycles"] is None or (step["cycles"] >= 0 and step["ms"] >= 0)
 
-    ladder: Json = _read(path, "--ladder", check, "python -m benchmarks.ladder")
-    return ladder
+    ladders: list[Json] = _read(path, "--ladder", check, "python -m benchmarks.ladder --json FILE")
+    return ladders
 
 
 def read_history(path: Path) -> list[Json]:
