@@ -63,7 +63,7 @@ def input_shapes(shapes: Sequence[Any]) -> Shape | Mapping[str, Shape] | None:
 def representative(
     graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions, precision: Precision
 ) -> Samples | None:
-    """The calibration samples of a float model; for int8 and float32 those that the project stores, if any are given."""
+    """The calibration samples of a float model; for int8 and float32 those that the project stores, if any."""
     if path is None and (pipeline.is_quantized(graph) or precision == "float32"):
         return None
     if path is None:

@@ -13,8 +13,8 @@ from tinygen.report.data import Data, Json
 from tinygen.report.figure import Chart, Figure, Table, number, spec_of
 
 MISSING = (
-    "No ladder was given: 'python -m benchmarks.ladder --json F' measures models in steps, from float32 to pinned int8. "
-    "Give F with --ladder, or put it into the project as ladder.json."
+    "No ladder was given: 'python -m benchmarks.ladder --json F' measures models in steps, from float32 to pinned "
+    "int8. Give F with --ladder, or put it into the project as ladder.json."
 )
 
 
