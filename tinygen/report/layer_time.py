@@ -63,7 +63,7 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
     assert data.profile is not None
     to_ms = 1000.0 / data.profile["clock_hz"]
     axis = alt.Axis(orient="top", grid=False, tickCount=5, labelExpr="format(datum.value, '.3~r')")
-    clock = (
+    clock = (  # invisible, behind the bars: for its axis only
         base([{"layer": found[0]["layer"], "ms": longest * to_ms}], tall(found))
         .mark_rule(opacity=0, aria=False)
         .encode(
@@ -72,7 +72,7 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
         )
     )
     return (
-        alt.layer(bars, clock)
+        alt.layer(clock, bars)
         .resolve_scale(x="independent")
         .properties(width="container", height=tall(found))
     )

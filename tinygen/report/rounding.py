@@ -136,14 +136,16 @@ def histogram_chart(found: list[dict[str, Any]]) -> alt.LayerChart:
         alt.X("low:Q", title="int8 value", scale=x_scale, axis=axis),
         alt.Y("top:Q", scale=y_scale, axis=None),
     )
-    line = {"color": theme.TEAL, "strokeWidth": 1}
-    area = bins.mark_area(interpolate="step-after", color=theme.TEAL, opacity=0.5, line=line)
+    stepped = {"interpolate": "step-after", "color": theme.TEAL}
+    area = bins.mark_area(**stepped, opacity=0.5)
+    line = bins.mark_line(**stepped, strokeWidth=1, aria=False)
     hover = bins.transform_filter(f"datum.bin < {BINS}").mark_rect(opacity=0, aria=False)
     rule = rows.transform_calculate(above="datum.foot - 0.64").mark_rule(strokeDash=[2, 2], aria=False)
     name = rows.transform_calculate(left="-128", middle="datum.head + 0.22")
     text = name.mark_text(align="left", dx=1, fontSize=11.5, limit=alt.ExprRef("width - 8"), aria=False)
     return alt.layer(
         area.encode(x=x, y=y, y2="foot:Q", detail="head:N"),
+        line.encode(x=x, y=y, detail="head:N"),
         rule.encode(x=alt.X("zero:Q"), y="above:Q", y2="foot:Q"),
         text.encode(x="left:Q", y="middle:Q", text="layer:N"),
         hover.encode(x=x, x2="high:Q", y="head:Q", y2="foot:Q", tooltip=tooltips(*tips)),
