@@ -137,7 +137,7 @@ def chart(found: list[dict[str, Any]], places: Layout) -> alt.LayerChart:
     tint = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, most], range=[0.05, 0.5]), legend=None)
     over = nodes.mark_rect(fill=theme.BLUE, cornerRadius=6, aria=False).encode(**box, opacity=tint)
     title = nodes.mark_text(fontSize=12, fontWeight=600, dy=-7, limit=limit, aria=False)
-    below = nodes.mark_text(fontSize=10.5, color=theme.DIM, dy=9, limit=limit, aria=False)
+    below = nodes.mark_text(fontSize=10.5, opacity=0.8, dy=9, limit=limit, aria=False)
     return alt.layer(
         _lines(places, x_scale, y_scale),
         _heads(places, x_scale, y_scale),

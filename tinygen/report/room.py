@@ -78,10 +78,10 @@ def figure(data: Data) -> Figure:
     found = rows(data)
     over = [row["name"] for row in found if row["state"] == "too much"]
     says = f"Too much: {', '.join(over)}." if over else "Everything fits."
-    if data.budgets.ms is None:
-        says += " Time has no limit: give one with --budget-ms."
-    elif len(found) < 3:
+    if data.unit != "cycles":
         says += f" Time cannot be checked: no cycles are modelled for {data.profile['core']}."
+    elif data.budgets.ms is None:
+        says += " Time has no limit: give one with --budget-ms."
     table = Table(
         ("what", "limit", "taken", "allowed", "share"),
         tuple((r["name"], r["of"], r["used"], r["allowed"], r["share"]) for r in found),
