@@ -127,7 +127,7 @@ ALWAYS = (arm_const.ARM_CC_AL, arm_const.ARM_CC_INVALID)
 def _instruction(one: Any) -> Instruction:
     name = one.mnemonic.split(".")[0]
     kind = _kind(one, name)
-    reads, writes = (frozenset(r) for r in one.regs_access())
+    reads, writes = _registers(one, name, kind)
     if arm_const.ARM_REG_PC in writes and kind is Kind.ALU:
         kind = Kind.BRANCH_REGISTER
     sets_pc = arm_const.ARM_REG_PC in writes and kind in LOADS
@@ -213,6 +213,35 @@ def _without_condition(one: Any, name: str) -> str:
 CONDITIONS = {
     getattr(arm_const, f"ARM_CC_{c}"): c.lower() for c in "EQ NE HS LO MI PL VS VC HI LS GE LT GT LE".split()
 }
+
+
+def _registers(one: Any, name: str, kind: Kind) -> tuple[frozenset[int], frozenset[int]]:
+    """Registers that it reads and writes; a double register counts as the two single ones that it is made of.
+
+    capstone leaves out what vldm writes and what ssat reads, and has vpush write what it stores.
+    """
+    reads, writes = (frozenset(r) for r in one.regs_access())
+    listed = frozenset(o.reg for o in one.operands if o.type == arm_const.ARM_OP_REG)
+    if kind is Kind.FP_LOAD:
+        writes |= listed - reads if name != "vpop" else listed
+        reads -= listed if name == "vpop" else frozenset()
+    elif kind is Kind.FP_STORE:
+        reads |= listed
+        writes -= listed if name == "vpush" else frozenset()
+    else:
+        reads |= listed - writes
+    return _singles(reads), _singles(writes)
+
+
+def _singles(registers: frozenset[int]) -> frozenset[int]:
+    return frozenset(part for r in registers for part in HALVES.get(r, (r,)))
+
+
+HALVES = {
+    arm_const.ARM_REG_D0 + i: (arm_const.ARM_REG_S0 + 2 * i, arm_const.ARM_REG_S0 + 2 * i + 1)
+    for i in range(16)
+}
+"""Double registers and the single ones that they are made of."""
 
 
 def _floating(stem: str) -> Kind:
