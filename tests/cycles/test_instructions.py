@@ -258,5 +258,5 @@ def test_any_long_encodings_decode(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_short_encodings_decode() -> None:
-    """One in three of all, in an order that takes every kind."""
+    """One in three of all."""
     assert_consistent(list(range(0, 0xE800, 3)))
