@@ -35,11 +35,11 @@ from tinygen.emission import Library, emit_library
 from tinygen.errors import TinygenError
 from tinygen.firmware import firmware_files
 from tinygen.graph import Graph
-from tinygen.placement import Wishes
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes
 
 MODELS = (
     "kws_ds_cnn",

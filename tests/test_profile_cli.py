@@ -214,12 +214,12 @@ def test_folded_stacks_add_up(files: Path, data: dict[str, Any], tmp_path: Path,
     assert_folded((tmp_path / "stacks.txt").read_text(), data["totals"]["cycles"])
 
 
-def assert_folded(text: str, cycles: int) -> None:
-    """Every line is frames and a count; all counts together are the cycles."""
+def assert_folded(text: str, total: int, outside: int = 2) -> None:
+    """Every line is frames and a count; all counts are `total`. outside: semicolons there."""
     found = [re.fullmatch(r"((?:[^;]+;)+[^;]+) (\d+)", line) for line in text.splitlines()]
     assert all(found) and text.endswith("\n")
-    assert sum(int(m[2]) for m in found if m) == cycles
-    assert {m[1].count(";") for m in found if m} <= {2, 3}
+    assert sum(int(m[2]) for m in found if m) == total
+    assert {m[1].count(";") for m in found if m} == {outside, outside + 1}
 
 
 def test_folded_stacks_survive_names(data: dict[str, Any]) -> None:
@@ -319,9 +319,24 @@ def test_a_board_that_the_project_lacks(files: Path, capsys: Capture) -> None:
     assert f"it is for {BOARD}" in fails(capsys, "profile", str(files / "fw"), "--board", "mps2_an386")
 
 
-def test_a_core_that_cannot_be_followed(files: Path, capsys: Capture) -> None:
-    error = fails(capsys, "profile", str(files / "small.tflite"), "--board", "mps3_an547")
-    assert "cannot be profiled" in error and "cortex-m55" in error
+@pytest.mark.qemu
+def test_a_core_that_cannot_be_followed_has_instructions_only(
+    files: Path, data: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    """The Cortex-M55: no cycles, so that a budget of time cannot be met."""
+    model = [str(files / "small.tflite"), "--board", "mps3_an547"]
+    stacks, saved = tmp_path / "stacks.txt", tmp_path / "m4.json"
+    saved.write_text(json.dumps(data))
+    options = ["--budget-ms", "1000", "--folded", str(stacks), "--compare", str(saved)]
+    got = run_json(capsys, *model, *options, code=1)
+    assert "--budget-ms cannot be checked on 'mps3_an547'" in got["exceeded"][0]
+    assert got["totals"]["cycles"] is got["totals"]["ms"] is got["cold"] is None
+    assert_folded(stacks.read_text(), got["totals"]["instructions"], outside=1)
+    assert got["compared"]["unit"] == "instructions"
+    assert got["compared"]["total"]["before"] == data["totals"]["instructions"]
+    outside = got["outside"]["instructions"] / got["totals"]["instructions"]
+    assert sum(layer["share"] for layer in got["layers"]) + outside == pytest.approx(1)
+    assert "no cycles are modelled" in shown(got, 80)[0]
 
 
 # ---- compile --budget-ms

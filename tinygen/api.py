@@ -12,6 +12,7 @@ from tinygen import ci as continuous
 from tinygen.advice import Budgets
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
+from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
@@ -24,7 +25,7 @@ from tinygen.graph import Graph, Shape
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
-from tinygen.placement import Placement, read_wishes
+from tinygen.placement import Placement
 from tinygen.planning import MemoryPlan, plan
 from tinygen.profile_api import check_time
 from tinygen.profile_api import profile as profile
@@ -35,6 +36,7 @@ from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, load_samples, quantize_inputs
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import able_boards, check_weights, read_wishes
 
 AS_STORED = SampleOptions()
 
@@ -67,21 +69,27 @@ class Fits:
 
 @dataclass(frozen=True)
 class Ran:
-    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels."""
+    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels.
+
+    layers: what each took, for a project that was compiled with timestamps and where they were counted.
+    """
 
     result: RunResult
     metric: Metric | None
     samples: int
+    layers: tuple[DeviceLayer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What `inspect` shows. calibrators: activation -> calibrator's name, empty for a .tflite file."""
+    """What `inspect` shows. calibrators: activation -> calibrator's name; weights: board -> region where arrays have
+    their home; both empty for a .tflite file."""
 
     program: Program
     plan: MemoryPlan
     calibrators: Mapping[str, str]
     decisions: tuple[str, ...]
+    weights: Mapping[str, str]
 
 
 # ---- what a user calls
@@ -110,35 +118,42 @@ def compile(
     labels: Sequence[str] = (),
     pin: str = "auto",
     pin_code: str = "auto",
+    weights: str | None = None,
     budget_sram: int | None = None,
     budget_flash: int | None = None,
     budget_ms: float | None = None,
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
+    profile_on_device: bool = False,
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
 
     project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
-    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
+    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode. profile_on_device: the
+    library takes a timestamp behind every layer, `run` gives ticks per layer (docs/projects.md).
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take; budget_ms: milliseconds that an inference may take on each board, modelled (docs/cycles.md): the image is
     built and profiled, and BudgetError says what costs most and what would help.
 
     pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
+    weights: the read-only region where constant arrays have their home, None for that of the code.
 
     representative: calibration samples (needed for float models). eval: labelled samples; with max_drop (points for
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
+    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
+    options = pipeline.Options(
+        prefix, calibration, arena, tuple(labels), wishes, project, app, ci, profile_on_device
+    )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
+    check_weights(weights, targets)
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
     loaded = load(model, input_shape)
@@ -165,18 +180,25 @@ def fit(
     board_path: Sequence[str | Path] = (),
     budget_sram: int | None = None,
     budget_flash: int | None = None,
+    weights: str | None = None,
     input_shape: Sequence[Any] = (),
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
+    weights: the region that is their home; "all" then means every board that has it.
     A Keras model needs no representative samples and no training: docs/boards.md, "Does it fit?".
     """
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else list(board)
-    targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
+    targets = (
+        able_boards(all_boards(folders), weights)
+        if "all" in names
+        else [load_board(b, folders) for b in names]
+    )
+    check_weights(weights, targets)
     loaded = load(model, input_shape)
     fitter = Fitter(loaded.graph)
-    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash)) for b in targets)
+    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash), weights) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 
@@ -213,7 +235,8 @@ def run(
     result = run_firmware(
         image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    return Ran(result, scoring.score_device(graph, data, result, metric), data.count)
+    layers = layers_of(result.models[0], select(graph, target), target)
+    return Ran(result, scoring.score_device(graph, data, result, metric), data.count, layers)
 
 
 def inspect(source: str | Path) -> Inspected:
@@ -221,7 +244,8 @@ def inspect(source: str | Path) -> Inspected:
     if Path(source).is_dir():
         graph, board, manifest = bundle.load_project(source)
         program, made = select(graph, board), manifest["quantization"]
-        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]))
+        homes_of = bundle.weights_homes(Path(source), manifest)
+        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]), homes_of)
     graph = load(source).graph
     if not pipeline.is_quantized(graph):
         raise UsageError(
@@ -229,7 +253,7 @@ def inspect(source: str | Path) -> Inspected:
             "  compile it first and inspect the project: tinygen inspect fw/"
         )
     program = select(schedule(simplify(graph)), None)
-    return Inspected(program, plan(program), {}, ())
+    return Inspected(program, plan(program), {}, (), {})
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:

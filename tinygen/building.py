@@ -22,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tinygen import placement_check
-from tinygen.boards import Board
+from tinygen.boards import Board, Region
 from tinygen.errors import BoardError, OutputError, ToolError
 from tinygen.firmware import DESCRIPTION, HARNESS, Description, board_folder, linker_script
 
@@ -45,7 +45,7 @@ class Symbol(NamedTuple):
 class Firmware:
     """A built image. target: "board" or "host". sections: allocated bytes by name; symbols by name.
 
-    code_ranges: (address, bytes) of every section with instructions.
+    code_ranges: (address, bytes) of every section with instructions. loaded: (load address, bytes) of every segment.
     """
 
     project: Path
@@ -56,18 +56,31 @@ class Firmware:
     sections: Mapping[str, int]
     symbols: Mapping[str, Symbol]
     code_ranges: tuple[tuple[int, int], ...] = ()
+    loaded: tuple[tuple[int, int], ...] = ()
+
+    def bytes_in(self, region: Region) -> int:
+        """Bytes that a loader writes into the region."""
+        return sum(size for address, size in self.loaded if region.origin <= address < region.end)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the code region: vectors, code, constants, initial values of data and of what is pinned."""
+        """Bytes of the code region: vectors, code, initial values of data and of what is pinned from there, constants
+        that have no other home."""
         fixed = (".boot_header", ".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
         return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
 
     @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights' own region, pinned or not; 0 where they are in the code region."""
+        return sum(
+            size for name, size in self.sections.items() if name == ".weights" or name.startswith(".weights_")
+        )
+
+    @property
     def ram_bytes(self) -> int:
         """Bytes of SRAM besides the input block: both stacks, arena, variables and what is pinned."""
-        fixed = (".stack", ".data", ".bss", ".arena")
-        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
+        fixed, copied = (".stack", ".data", ".bss", ".arena"), (".pin_", ".weights_")
+        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(copied))
 
 
 @dataclass(frozen=True)
@@ -159,10 +172,13 @@ def load_firmware(project: Path, elf: Path, target: str = "board", compiler: str
             table = image.get_section_by_name(".symtab")
             assert isinstance(table, SymbolTableSection)
             symbols = {s.name: Symbol(s["st_value"], s["st_size"]) for s in table.iter_symbols() if s.name}
+        loaded = tuple((address, len(data)) for address, data in load_segments(elf))
     except Exception as problem:  # pyelftools raises whatever a damaged file makes it stumble over
         kind = type(problem).__name__
         raise ToolError(f"'{elf}' cannot be read as an ELF image ({kind})\n  build it again") from problem
-    return Firmware(project, elf, target, read_description(project), compiler, sections, symbols, code)
+    return Firmware(
+        project, elf, target, read_description(project), compiler, sections, symbols, code, loaded
+    )
 
 
 def load_segments(elf: Path) -> tuple[tuple[int, bytes], ...]:

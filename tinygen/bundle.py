@@ -21,9 +21,11 @@ from tinygen.errors import BoardError, ModelError, did_you_mean
 from tinygen.graph import Array, Graph
 from tinygen.homes import Contents, files_of
 from tinygen.pipeline import Compiled
+from tinygen.placement_check import read_table
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, quantize_inputs
+from tinygen.wishes import Wishes
 
 GRAPH_FILE = "graph.json"
 SAMPLES = 4
@@ -51,10 +53,26 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": asdict(options),
+        "options": options_data(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
+
+
+def options_data(options: pipeline.Options) -> dict[str, Any]:
+    """Every option, JSON-ready. Options that came later only where they are used: run_ids outlive new options."""
+    data = asdict(options)
+    if options.wishes.weights is None:
+        del data["wishes"]["weights"]
+    if not options.profile_on_device:
+        del data["profile_on_device"]
+    return data
+
+
+def read_options(manifest: Mapping[str, Any]) -> pipeline.Options:
+    """The options of a project, from its manifest."""
+    data = dict(manifest["options"])
+    return pipeline.Options(**{**data, "labels": tuple(data["labels"]), "wishes": Wishes(**data["wishes"])})
 
 
 def text_hash(text: str) -> str:
@@ -188,3 +206,12 @@ def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, B
         )
     chosen = folder / firmware.board_folder(board or names[0]) / "board.toml"
     return serialization.graph_from_json(text, str(path)), load_board(chosen), manifest
+
+
+def weights_homes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Board of the project -> the region where arrays have their home. Raises BoardError, OutputError."""
+    homes = {}
+    for name in (str(b["name"]) for b in manifest["boards"]):
+        place = folder / firmware.board_folder(name)
+        homes[name] = read_table(place).weights or load_board(place / "board.toml").code.name
+    return homes

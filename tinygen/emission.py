@@ -23,12 +23,17 @@ from tinygen.program import Program, Step
 
 Arena = Literal["caller", "library"]
 
+PROFILE_RUNS = 4
+"""Inferences whose timestamps a library keeps that was compiled to take some; a power of two."""
+WORD = 4
+
 
 @dataclass(frozen=True)
 class Library:
     """The C library of one model. files: path below the project folder -> text. Bytes; code_bytes: estimated.
 
     pair_bytes: of two arenas that overlap, for filling one's inputs while the other is computed.
+    profile_steps: layers with timestamps, 0 for a library without; variable_bytes: of its own variables.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Library:
     code_bytes: int
     movables: tuple[Movable, ...]
     arena_traffic: Traffic
+    profile_steps: int = 0
+    variable_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,22 @@ def pair_offset(graph: Graph, plan: MemoryPlan) -> int:
     return -(-max(behind_inputs, behind_arena) // 8) * 8
 
 
+def profile_names(program: Program) -> tuple[str, ...]:
+    """Layers that get timestamps: those that execute code. Raises UsageError when there is none."""
+    names = tuple(step.bound.name for step in program.steps if not step.kernel.alias)
+    if not names:
+        raise UsageError(
+            f"--profile-on-device: no layer of '{program.graph.name}' executes code: there is nothing to time\n"
+            "  leave the option out"
+        )
+    return names
+
+
+def profile_bytes(steps: int) -> int:
+    """Bytes of SRAM that timestamps of so many layers take: the ring, its counter, the clock's address."""
+    return WORD * (PROFILE_RUNS * (steps + 1) + 2) if steps else 0
+
+
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
@@ -204,14 +227,16 @@ def emit_library(
     arena: Arena = "caller",
     labels: Sequence[str] = (),
     encoding: Encoding = "thumb2",
+    profile: bool = False,
 ) -> Library:
     """The library's files below lib/<name>/. name: C prefix (check_prefix). labels: class names of output 0.
 
-    encoding: that of the core; the text does not depend on it, the estimated sizes do.
+    encoding: that of the core; the text does not depend on it, the estimated sizes do. profile: takes a timestamp
+    behind every layer.
     """
     emitter = _Emitter(check_prefix(name), encoding)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
-    graph = program.graph
+    graph, names = program.graph, profile_names(program) if profile else ()
     context: dict[str, Any] = {
         "name": name,
         "NAME": name.upper(),
@@ -226,6 +251,8 @@ def emit_library(
         "arrays": list(emitter.arrays.values()),
         "functions": [f.text for f in emitter.functions.values()],
         "calls": calls,
+        "profile_names": names,
+        "profile_runs": PROFILE_RUNS,
         "uses_memory_functions": any("mem" in f.text for f in emitter.functions.values()),
     }
     folder = f"lib/{name}"
@@ -246,4 +273,6 @@ def emit_library(
         code_bytes=emitter.code_bytes(calls),
         movables=emitter.movables(),
         arena_traffic=arena_traffic(program, plan),
+        profile_steps=len(names),
+        variable_bytes=profile_bytes(len(names)),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 import numpy as np
 
@@ -34,12 +35,16 @@ class ModelRun:
     """What one model gave: outputs, each (N, size) int8; instructions per sample, None if not counted.
 
     seconds: per sample, by the timer of a real board; None where time is not real.
+    layer_ticks: of the board's timer, per sample and layer that executes code; a sample's is None where its lines are
+    damaged or nothing counts, all is None for an image without timestamps. ratio: instructions per tick, if known.
     """
 
     name: str
     outputs: tuple[Array, ...]
     instructions: tuple[int | None, ...]
     seconds: tuple[float | None, ...]
+    layer_ticks: tuple[tuple[int, ...] | None, ...] | None = None
+    ratio: Fraction | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class RunResult:
     def seconds(self) -> tuple[float | None, ...]:
         """Seconds per sample of the first (usually only) model."""
         return self.models[0].seconds
+
+    @property
+    def layer_ticks(self) -> tuple[tuple[int, ...] | None, ...] | None:
+        """Ticks per sample and layer of the first (usually only) model."""
+        return self.models[0].layer_ticks
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,14 @@ def _model_run(log: RunLog, model: FirmwareModel, entries: Sequence[SampleLog]) 
         for i, size in enumerate(model.output_sizes)
     )
     instructions = tuple(_instructions(log, entry) for entry in entries)
-    return ModelRun(model.name, outputs, instructions, tuple(_seconds(log, entry) for entry in entries))
+    seconds = tuple(_seconds(log, entry) for entry in entries)
+    layers = tuple(_layer_ticks(model, entry) for entry in entries) if model.profile_steps else None
+    return ModelRun(model.name, outputs, instructions, seconds, layers, log.ratio)
+
+
+def _layer_ticks(model: FirmwareModel, entry: SampleLog) -> tuple[int, ...] | None:
+    """Ticks of every layer; None where some are missing or nothing counted. They decide no verdict."""
+    return entry.layer_ticks(model.profile_steps) if entry.ticks else None
 
 
 def _instructions(log: RunLog, entry: SampleLog) -> int | None:
@@ -268,4 +285,6 @@ def merged(results: Sequence[RunResult]) -> RunResult:
 def _merged_model(runs: Sequence[ModelRun]) -> ModelRun:
     outputs = tuple(np.concatenate(parts) for parts in zip(*(r.outputs for r in runs), strict=True))
     instructions = tuple(n for r in runs for n in r.instructions)
-    return ModelRun(runs[0].name, outputs, instructions, tuple(s for r in runs for s in r.seconds))
+    seconds = tuple(s for r in runs for s in r.seconds)
+    layers = None if runs[0].layer_ticks is None else tuple(t for r in runs for t in r.layer_ticks or ())
+    return ModelRun(runs[0].name, outputs, instructions, seconds, layers, runs[0].ratio)

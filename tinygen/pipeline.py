@@ -20,7 +20,7 @@ from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Placement, Wishes, place
+from tinygen.placement import Placement, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -28,6 +28,7 @@ from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes, check_weights
 
 Report = Callable[[str, int, int], None]
 """(stage, done, total) -> None: progress of long stages."""
@@ -42,7 +43,7 @@ class Options:
     """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where.
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
-    ci: whose workflow the project gets (ci.py).
+    ci: whose workflow the project gets (ci.py). profile_on_device: the library takes a timestamp per layer.
     """
 
     name: str = "model"
@@ -53,6 +54,7 @@ class Options:
     home: str = "platformio"
     app: str = "plain"
     ci: str | None = None
+    profile_on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,12 @@ def lower(
     memory = plan(program)
     verify(program, memory)
     encoding = encoding_of(board.cpu) if board else "thumb2"
-    library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
+    library = emit_library(
+        program, memory, options.name, options.arena, options.labels, encoding, options.profile_on_device
+    )
     if board:
-        check_flash(library, board, options.wishes.budget_flash)
+        check_weights(options.wishes.weights, [board])
+        check_flash(library, board, options.wishes)
     needs = needs_of([library])
     if options.app == "event":
         needs = replace(needs, arena=library.pair_bytes)

@@ -6,6 +6,15 @@ from tests.mutants.defects_cycles import CYCLES
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
+from tests.mutants.defects_profile import PROFILE
 from tests.mutants.runner import Defect
 
-DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *OPERATORS, *MODELS, *COMPILER, *FIRMWARE, *CYCLES)
+DEFECTS: tuple[Defect, ...] = (
+    *ARITHMETIC,
+    *OPERATORS,
+    *MODELS,
+    *COMPILER,
+    *FIRMWARE,
+    *PROFILE,
+    *CYCLES,
+)

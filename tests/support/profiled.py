@@ -17,7 +17,7 @@ from tinygen.graph import Array, Graph, GraphBuilder
 from tinygen.ops import conv2d
 from tinygen.ops.windows import Padding
 from tinygen.placement import Wishes
-from tinygen.profiling import Profile
+from tinygen.profiling import Profile, Run
 
 SAMPLES = 3
 
@@ -70,9 +70,8 @@ def profile(image: Built, inputs: Sequence[Array] | None = None) -> Profile:
 def profile_of(image: Built, inputs: Sequence[Array], expected: Sequence[Array]) -> Profile:
     """As `profile`, with these outputs to compare with."""
     compiled = image.compiled
-    return profiling.profile(
-        compiled.program, image.firmware, image.board, compiled.library.movables, inputs, expected
-    )
+    run = Run(inputs, expected)
+    return profiling.profile(compiled.program, image.firmware, image.board, compiled.library.movables, run)
 
 
 @cache

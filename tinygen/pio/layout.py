@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tinygen import __version__
 from tinygen.boards import Board
 from tinygen.ctext import environment
 from tinygen.firmware import HARNESS, board_folder, linker_script
+from tinygen.flashing import flash_command
 from tinygen.graph import Array
 
 APPLICATION = "src/main.c"
@@ -23,13 +24,19 @@ OWN_TOOLCHAINS = ("teensy",)
 
 
 def project_files(
-    boards: Sequence[Board], libraries: Sequence[str], application: Mapping[str, Any], samples: str
+    boards: Sequence[Board],
+    libraries: Sequence[str],
+    application: Mapping[str, Any],
+    samples: str,
+    weights_apart: Collection[str] = (),
 ) -> dict[str, str]:
     """platformio.ini, README, scripts, the local platform, the test runner, the example application.
 
     libraries: names of the models. application: what templates/project/main.c.j2 needs. samples: samples_json().
+    weights_apart: boards on which the weights have a region of their own.
     """
-    context = {**_ini_context(boards, libraries), "application": APPLICATION}
+    commands = {b.name: flash_command(b, b.name in weights_apart) for b in boards}
+    context = {**_ini_context(boards, libraries), "application": APPLICATION, "flash_commands": commands}
     rendered = {
         "platformio.ini": ("platformio.ini.j2", context),
         "README.md": ("README.md.j2", context),
@@ -43,8 +50,9 @@ def project_files(
         "platform/platform.py": "platform/platform.py",
         "platform/builder/main.py": "platform/main.py",
     }
+    sections = {"weights_sections": r"|\.weights_\w+" if weights_apart else ""}  # of pinned arrays, in SRAM
     files = {path: _render(name, values) for path, (name, values) in rendered.items()}
-    files |= {path: _render(name, {}) for path, name in copied.items()}
+    files |= {path: _render(name, sections) for path, name in copied.items()}
     files |= {f"lib/{name}/library.json": _json(library_manifest(name)) for name in libraries}
     files |= {"platform/platform.json": _json(PLATFORM), f"{HARNESS}/samples.json": samples}
     return files | {f"platform/boards/{_board_id(b)}.json": _json(_board_manifest(b)) for b in boards}
@@ -121,7 +129,6 @@ def _ini_context(boards: Sequence[Board], libraries: Sequence[str]) -> dict[str,
         "platforms": {keys[b.name]: b.platformio.platform for b in boards if b.platformio},
         "toolchain_keys": toolchain_keys,
         "toolchains": specs,
-        "flash_commands": {b.name: b.flash_command for b in boards},
         "qemu_commands": {b.name: qemu_command(b) for b in boards if b.qemu},
         "emulated": _emulated(boards),
         "linker_script": linker_script,
