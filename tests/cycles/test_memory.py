@@ -6,7 +6,7 @@ An access takes 1 + wait states; the core's own cycle of it is no stall. `by han
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -406,3 +406,18 @@ def test_memory_wider_than_a_line_delivers_a_line(tmp_path: Path) -> None:
     code = "ldr r0, [r1]; ldr r0, [r1, #4]; ldr r0, [r1, #8]; ldr r0, [r1]"
     got = measure(board, [EMPTY, Snippet(code, "ldr r1, =0x60000000")], tmp_path)[1]
     assert got.data == 3 + 3
+
+
+@pytest.mark.arm
+def test_a_load_does_not_wait_for_what_is_fetched_later(tmp_path: Path) -> None:
+    """Flash that holds code and data, 4 bytes an access, 3 wait states; 2 instructions in each unit of code.
+
+    By hand: the load is the second half of a unit, whose fetch is done; its word is there 4 cycles later, 3 of them stalls.
+    """
+    board = board_with(kind="flash", width=4, wait_states=3)
+    board = replace(board, layout=replace(board.layout, code=SLOW))
+    waits = [
+        Snippet(f".balign 4; nop; ldr r0, [r1]; {'; '.join(['nop'] * count)}", "ldr r1, =0x60000100")
+        for count in (0, 2, 6, 40)
+    ]
+    assert [c.data for c in measure(board, waits, tmp_path)] == [3] * 4

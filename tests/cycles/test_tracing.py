@@ -208,7 +208,7 @@ def test_hooks_inside_of_it_blocks_change_no_result(tmp_path: Path) -> None:
 
 def test_the_trap_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same blocks, the IT state not cleared: should Unicorn mend it, tg_clear_it can go."""
-    for name in ("tracer.c", "memory.h"):
+    for name in ("tracer.c", "tracer.h", "memory.h"):
         shutil.copy(native.SOURCE.parent / name, tmp_path)
     source = tmp_path / "tracer.c"
     clearing = "xpsr &= ~UINT32_C(0x0600FC00);"
