@@ -412,7 +412,7 @@ def test_memory_wider_than_a_line_delivers_a_line(tmp_path: Path) -> None:
 def test_a_load_does_not_wait_for_what_is_fetched_later(tmp_path: Path) -> None:
     """Flash that holds code and data, 4 bytes an access, 3 wait states; 2 instructions in each unit of code.
 
-    By hand: the load is the second half of a unit, whose fetch is done; its word is there 4 cycles later, 3 of them stalls.
+    By hand: the load is the second half of a unit, whose fetch is done; its word is there 4 cycles later.
     """
     board = board_with(kind="flash", width=4, wait_states=3)
     board = replace(board, layout=replace(board.layout, code=SLOW))

@@ -6,20 +6,25 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.support import pinned
+from tests.support.memories import board_with
 from tests.support.micro import EMPTY, Snippet, assemble, follow
 from tests.support.profiled import build, built, chain_of, inputs_of, profile, profile_of, profiled
 from tinygen import evaluate, running
 from tinygen.boards import load_board
-from tinygen.cycles import native
+from tinygen.cycles import native, pipeline
 from tinygen.cycles.bare import trace_elf
+from tinygen.cycles.instructions import decode
+from tinygen.cycles.tracing import fetches
 from tinygen.emulators import Qemu, Unicorn
 from tinygen.emulators.base import Emulator
+from tinygen.emulators.traced import Traced
 from tinygen.errors import RunError, ToolError
 from tinygen.occupancy import Occupied, occupancy
 from tinygen.profiling import Cost
@@ -105,6 +110,46 @@ def test_reads_of_arrays_are_those_that_a_probe_counts(monkeypatch: pytest.Monke
     objects = {o.symbol: o for o in profile(image, x).objects}
     assert {a: objects[a].bytes_read for a in arrays} == {a: reads[a] for a in arrays}
     assert all(reads.values())
+
+
+def test_several_runs_make_one_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the input block holds one sample at a time: what each inference takes is the same, in the same order."""
+    image = built("mps2_an386")
+    runs: list[int] = []
+    execute = Traced.execute
+
+    def counting(self: Traced, *arguments: Any) -> str:
+        runs.append(len(self.traces))
+        return execute(self, *arguments)
+
+    monkeypatch.setattr(Traced, "execute", counting)
+    monkeypatch.setattr(
+        running, "block_capacity", lambda firmware: 8 + firmware.description.models[0].record_bytes
+    )
+    apart = profile(image)
+    assert runs == [0, 1, 2]
+    assert (apart.totals, apart.layers) == (profiled("mps2_an386").totals, profiled("mps2_an386").layers)
+
+
+@pytest.mark.parametrize(
+    ("address", "width", "points"),
+    [
+        (0x6000_0000, 4, [(0, 0), (4, 1), (8, 3)]),
+        (0x6000_0002, 4, [(0, 0), (2, 1), (6, 3)]),
+        (0x6000_0002, 8, [(0, 0), (6, 3)]),
+        (0x6000_0000, 16, [(0, 0)]),
+        (0x6000_0006, 2, [(0, 0), (2, 1), (4, 1), (6, 3), (8, 3)]),
+    ],
+)
+def test_a_block_fetches_each_unit_with_the_first_instruction_that_needs_it(
+    address: int, width: int, points: list[tuple[int, int]]
+) -> None:
+    """adds; ldr.w; b.w with 2, 4 and 4 bytes that start in cycles 0, 1 and 3."""
+    board = board_with(kind="flash", width=width, wait_states=3)
+    code = decode(bytes.fromhex("8818d1f8000000f000b8"), address)
+    index, found = fetches(board.regions, code, pipeline.Cost(4, (0, 1, 3)), address)
+    assert board.regions[index].name == "slow" and found == points
+    assert fetches(board.regions, code, pipeline.Cost(4, (0, 1, 3)), board.code.origin) == (-1, [])
 
 
 # ---- pinning
