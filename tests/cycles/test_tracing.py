@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from tests.support import pinned
 from tests.support.memories import board_with
@@ -26,7 +25,6 @@ from tinygen.emulators import Qemu, Unicorn
 from tinygen.emulators.base import Emulator
 from tinygen.emulators.traced import Traced
 from tinygen.errors import RunError, ToolError
-from tinygen.occupancy import Occupied, occupancy
 from tinygen.profiling import Cost
 
 pytestmark = pytest.mark.arm
@@ -262,45 +260,3 @@ def test_the_trap_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(native, "SOURCE", source)
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     assert results(tmp_path) != list(BLOCKS.values())
-
-
-# ---- occupancy
-
-
-@pytest.mark.parametrize(("board", "pin"), [("microbit", "none"), (SLOW, "none"), (SLOW, "all")])
-def test_every_byte_of_every_region_is_told(board: str, pin: str) -> None:
-    """Parts follow each other without a gap; what they hold is what the image's sections hold."""
-    image = built(board, pin)
-    regions = occupancy(image.firmware, image.board)
-    assert [o.region.name for o in regions] == [
-        r.name for r in sorted(image.board.regions, key=lambda r: r.origin)
-    ]
-    for occupied in regions:
-        assert_gapless(occupied)
-    assert filled(regions) == sections(image.firmware.elf)
-    loaded = sum(p.bytes for o in regions for p in o.parts if p.kind == "load image")
-    copied = sum(size for name, size in image.firmware.sections.items() if name == ".data" or ".pin_" in name)
-    assert loaded == pytest.approx(copied, abs=16)
-    assert (pin == "all") == any(p.kind == "pinned" for o in regions for p in o.parts)
-    flash = next(o for o in regions if o.region.name == image.board.layout.code)
-    assert flash.used == pytest.approx(image.firmware.code_bytes, abs=64)  # alignment between sections
-
-
-def assert_gapless(occupied: Occupied) -> None:
-    at = 0
-    for part in occupied.parts:
-        assert part.offset == at and part.bytes > 0, (occupied.region.name, part)
-        at += part.bytes
-    assert at == occupied.region.length
-    assert occupied.used == sum(p.bytes for p in occupied.parts if p.kind != "free")
-
-
-def filled(regions: tuple[Occupied, ...]) -> int:
-    """Bytes of all parts that are neither free nor load images."""
-    return sum(p.bytes for o in regions for p in o.parts if p.kind not in ("free", "load image"))
-
-
-def sections(elf: Path) -> int:
-    """Bytes of all sections that take memory."""
-    with elf.open("rb") as file:
-        return sum(s["sh_size"] for s in ELFFile(file).iter_sections() if s["sh_flags"] & 2)
