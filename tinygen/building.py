@@ -85,13 +85,17 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, the flags of every compilation and of the link, the sources, and what else the link reads."""
+    """A compiler, the flags of every compilation and of the link, the sources, and what else the link reads.
+
+    libraries: behind the objects.
+    """
 
     target: str
     compiler: str
     flags: tuple[str, ...]
     link: tuple[str, ...]
     sources: tuple[Path, ...]
+    libraries: tuple[str, ...] = ()
     scripts: tuple[Path, ...] = ()
 
 
@@ -114,7 +118,7 @@ def build(project: Path, board: Board, application: bool = False) -> Firmware:
         )
     link = ("-nostartfiles", f"-T{script}", "-Wl,--gc-sections", "-specs=nano.specs")
     flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE)
-    toolchain = Toolchain("board", "arm-none-eabi-gcc", flags, link, sources, (script,))
+    toolchain = Toolchain("board", "arm-none-eabi-gcc", flags, link, sources, libraries(project), (script,))
     firmware = _build(project, toolchain, board.name + suffix)
     table = placement_check.read_table(project / board_folder(board.name))
     placement_check.check(firmware.elf, board, table, placement_check.read_arrays(project / "lib"))
@@ -125,8 +129,14 @@ def build_host(project: Path, sanitize: bool = False) -> Firmware:
     """Build the same harness for this machine into build/host/firmware.elf; sanitize: with ASan and UBSan."""
     sources = _sources(project, (HARNESS, "lib", "host", CONSOLE))
     flags = (*WARNINGS, *(SANITIZE if sanitize else ("-O2",)))
-    toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources)
+    toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources, libraries(project))
     return _build(project, toolchain, "host-sanitized" if sanitize else "host")
+
+
+def libraries(project: Path) -> tuple[str, ...]:
+    """The mathematical functions of the C library where a model is float32; int8 calls none, and where veneers lie
+    depends on what is named."""
+    return ("-lm",) if any(m.precision == "float32" for m in read_description(project).models) else ()
 
 
 def compiler_version() -> str:
@@ -243,7 +253,9 @@ def _version(compiler: str) -> str:
 def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
     """Hash over compiler, flags and every file that the build can read."""
     order = [str(p.relative_to(project)) for p in toolchain.sources]
-    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link, order)).encode())
+    digest = hashlib.sha256(
+        repr((version, toolchain.flags, toolchain.link, toolchain.libraries, order)).encode()
+    )
     folders = ("src", "include", "lib", "boards", "test", "host")
     files = [p for folder in folders for p in sorted((project / folder).rglob("*")) if p.is_file()]
     for path in (*files, *toolchain.scripts, project / DESCRIPTION):
@@ -267,7 +279,15 @@ def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) 
 
 
 def _link(compiler: str, toolchain: Toolchain, objects: Sequence[Path], elf: Path) -> None:
-    command = [compiler, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(elf)]
+    command = [
+        compiler,
+        *toolchain.flags,
+        *toolchain.link,
+        *map(str, objects),
+        *toolchain.libraries,
+        "-o",
+        str(elf),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise _link_error(done.stderr)

@@ -48,17 +48,23 @@ class ModelLibrary(Protocol):
     def profile_steps(self) -> int: ...
     @property
     def variable_bytes(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class FirmwareModel:
-    """One model of an image. Sizes in bytes; inputs and outputs are int8. profile_steps: layers with timestamps."""
+    """One model of an image. Sizes in bytes. precision: type of inputs and outputs, int8 or float32.
+
+    profile_steps: layers with timestamps.
+    """
 
     name: str
     arena_bytes: int
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
     profile_steps: int = 0
+    precision: str = "int8"
 
     @property
     def record_bytes(self) -> int:
@@ -85,17 +91,20 @@ class Description:
                 tuple(map(int, m["input_sizes"])),
                 tuple(map(int, m["output_sizes"])),
                 int(m.get("profile_steps", 0)),
+                {"int8": "int8", "float32": "float32"}[m.get("precision", "int8")],
             )
             for m in data["models"]
         )
         return cls(str(data["run_id"]), tuple(map(str, data["boards"])), models)
 
     def text(self) -> str:
-        """JSON that parse() reads; timestamps stand in it where there are some."""
+        """JSON that parse() reads. What came later stands there only where it is used: others stay as they were."""
         data = asdict(self)
         for model in data["models"]:
             if not model["profile_steps"]:
                 del model["profile_steps"]
+            if model["precision"] == "int8":
+                del model["precision"]
         return json.dumps(data, indent=2) + "\n"
 
 
@@ -107,7 +116,7 @@ def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
     return Needs(
         arena=arena,
         record=_record_bytes(models),
-        arena_traffic=Traffic(arena, sum(t.read for t in traffics), 1),
+        arena_traffic=Traffic(arena, sum(t.read for t in traffics), min(t.element for t in traffics)),
         movables=tuple(m for library in libraries for m in library.movables),
         variables=sum(library.variable_bytes for library in libraries),
     )
@@ -189,7 +198,7 @@ def _rendered(paths: Mapping[str, str], context: Mapping[str, Any]) -> dict[str,
 
 def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
     models = tuple(
-        FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes, m.profile_steps)
+        FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes, m.profile_steps, m.precision)
         for m in libraries
     )
     assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"

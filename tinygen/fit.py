@@ -87,6 +87,7 @@ class Sized:
     layers: int
     peak: str
     exact: bool
+    precision: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,16 @@ def assumed_int8(graph: Graph) -> Graph:
 class Fitter:
     """A model against boards. Programs that are equal on several boards are planned and emitted once."""
 
-    def __init__(self, graph: Graph, name: str = "model") -> None:
-        self.exact = pipeline.is_quantized(graph)
-        int8 = graph if self.exact else assumed_int8(graph)
-        self.graph = spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
+    def __init__(self, graph: Graph, name: str = "model", precision: pipeline.Precision = "int8") -> None:
+        self.exact = pipeline.is_quantized(graph) or precision == "float32"
+        self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
         self.plans: dict[tuple[str, ...], tuple[Program, MemoryPlan]] = {}
         self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
+
+    def _int8(self, graph: Graph) -> Graph:
+        int8 = graph if self.exact else assumed_int8(graph)
+        return spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
@@ -160,6 +164,7 @@ class Fitter:
             len(program.steps),
             peak(program, memory),
             self.exact,
+            library.precision,
         )
 
     def fit(self, board: Board, budgets: Budgets = Budgets(), weights: str | None = None) -> Fit:

@@ -18,6 +18,7 @@ from tinygen.emission import Library
 from tinygen.errors import BoardError, RunError, UsageError
 from tinygen.flashing import flash_command
 from tinygen.graph import Array
+from tinygen.judge import tolerance
 from tinygen.pio import layout
 from tinygen.placement import Placement
 from tinygen.placement_check import TABLE
@@ -33,7 +34,7 @@ class Contents:
     """What every home is made of.
 
     placements: one per board, in their order. application: what the example must know of the model.
-    inputs, outputs: stored int8 samples (N, *shape) and what the reference gives. app: one of APPS.
+    inputs, outputs: stored samples (N, *shape) as C takes them, and what it must give. app: one of APPS.
     """
 
     library: Library
@@ -273,6 +274,7 @@ def _render(template: str, contents: Contents, **more: Any) -> str:
         "stack": 4096,
         "inputs": contents.inputs,
         "outputs": contents.outputs,
+        "tolerances": [tolerance(y) for y in contents.outputs],
         "event": contents.app == "event",
         "warnings": building.WARNINGS,
         "optimize": building.OPTIMIZE,

@@ -23,7 +23,7 @@ from tinygen.errors import BoardError, OutputError
 TABLE = "placement.json"
 """The plan's file in a project's folder of a board."""
 ALLOCATED, EXECUTABLE = 2, 4  # sh_flags of ELF
-TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4"}
+TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4", "float": "<f4"}
 ARRAY = re.compile(r"^const (\w+) (\w+)\[\d+\] = \{\n(.*?)\};", re.S | re.M)
 LOWEST = "(-2147483647 - 1)"  # C has no literal for it
 
@@ -268,5 +268,9 @@ def c_arrays(text: str) -> dict[str, bytes]:
     arrays = {}
     for c_type, name, values in ARRAY.findall(text):
         numbers = values.replace(LOWEST, "-2147483648").split(",")
-        arrays[name] = np.array([int(n) for n in numbers]).astype(TYPES[c_type]).tobytes()
+        if c_type == "float":
+            parsed = np.array([np.float32(n.strip().rstrip("f")) for n in numbers])
+        else:
+            parsed = np.array([int(n) for n in numbers])
+        arrays[name] = parsed.astype(TYPES[c_type]).tobytes()
     return arrays

@@ -113,7 +113,7 @@ def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: R
 def inputs_of(
     folder: Path, graph: Graph, inputs: str | Path | None, count: int | None, options: SampleOptions
 ) -> tuple[Array, ...]:
-    """int8 samples (N, *shape): of a file, of the project's own, or random where it stores none."""
+    """Samples (N, *shape) as C takes them: of a file, of the project's own, or made up where it stores none."""
     wanted = count or INPUTS
     if inputs is not None:
         return tuple(quantize_inputs(graph, load_samples(inputs, graph, options).head(wanted).x))
@@ -121,5 +121,4 @@ def inputs_of(
         stored, _ = read_samples(folder)
         turns = np.arange(wanted) % len(stored[0])
         return tuple(x[turns].reshape(-1, *t.shape) for x, t in zip(stored, graph.input_tensors, strict=True))
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(-128, 128, (wanted, *t.shape)).astype(np.int8) for t in graph.input_tensors)
+    return bundle.random_inputs(graph, wanted)

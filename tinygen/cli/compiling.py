@@ -61,6 +61,12 @@ from tinygen.errors import DataError, UsageError
     show_default=True,
     help="Example application: plain, or event (an interrupt fills samples, sleep in between).",
 )
+@click.option(
+    "--precision",
+    default="int8",
+    show_default=True,
+    help="int8, or float32: the float model itself, to compare with on the board.",
+)
 @click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
 @click.option(
     "--profile-on-device",
@@ -75,6 +81,8 @@ from tinygen.errors import DataError, UsageError
 def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
     """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a project for one or several boards.
 
+    With --precision float32 nothing is quantized, and --representative only brings the samples that the project stores.
+
     \b
     Examples:
       tinygen compile kws.keras --representative train.npz --board mps2_an386 --out fw/
@@ -85,6 +93,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile big.keras --representative train.npz --board nrf52840_dk --weights qspi --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
+      tinygen compile kws.keras --precision float32 --out fw32/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
@@ -143,6 +152,7 @@ def build_data(build: Any, out: Path) -> dict[str, Any]:
         "next_step": HOMES[build.home].next_step.format(name=compiled.library.name),
         "runs": HOMES[build.home].runs,
         "project": str(out),
+        "precision": compiled.library.precision,
         "board": build.board.name,
         "boards": list(build.placements),
         "run_id": build.project.run_id,
@@ -212,6 +222,8 @@ def _print_build(data: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     gap = 100.0 * (data["arena_bytes"] / max(data["arena_lower_bound"], 1) - 1)
     table.add_row("boards" if data["boards"][1:] else "board", ", ".join(data["boards"]))
+    if data["precision"] != "int8":
+        table.add_row("precision", data["precision"])
     table.add_row("arena", f"{data['arena_bytes']:,} bytes ({gap:.1f} % over the lower bound)")
     table.add_row("constants", constants_line(data))
     table.add_row("pinned", pinned_line(data["placement"]))

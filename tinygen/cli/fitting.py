@@ -40,6 +40,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 @click.option(
     "--input-shape", multiple=True, callback=opt.shape_option, help="Fix a dynamic shape, e.g. 96,96,3."
 )
+@click.option("--precision", default="int8", show_default=True, help="int8 or float32.")
 @opt.json_option
 def fit_command(model: Path, as_json: bool, **given: Any) -> int:
     """Say whether MODEL (.keras, .h5 or int8 .tflite) fits the boards: before it is compiled, or even trained.
@@ -77,6 +78,7 @@ def fits_data(fits: Fits) -> dict[str, Any]:
             "macs": m.macs,
             "fullest_layer": m.peak,
             "ranges": "of the model" if m.exact else "made up",
+            "precision": m.precision,
         },
         "boards": [fit_data(f) for f in fits.boards],
         "notes": list(fits.notes),

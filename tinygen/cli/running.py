@@ -1,4 +1,4 @@
-"""`tinygen run`: firmware in an emulator, every output compared with the int8 reference."""
+"""`tinygen run`: firmware in an emulator, every output compared with the int8 reference or the float model."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tinygen.cli import options as opt
 def run_command(project: Path, as_json: bool, **given: Any) -> int:
     """Build the firmware of PROJECT, run samples in an emulator, compare every output element with the reference.
 
-    Exit code 0 only when every element is equal. A project compiled with --profile-on-device also shows what each
-    layer took.
+    Exit code 0 only when every element is equal (in a float32 project: within 1e-4, see docs/numerics.md). A project
+    compiled with --profile-on-device also shows what each layer took.
 
     \b
     Examples:
