@@ -81,10 +81,12 @@ def largest(now: Cell, key: Work) -> str:
     return ", ".join(f"layer '{name}' {cost:,}" for name, cost in costs[:NAMED] if cost)
 
 
-def in_sram(now: Cell) -> str:
-    """What the SRAM holds."""
+def in_sram(now: Cell, allowed: int | None) -> str:
+    """What the SRAM holds, and whether pinning is what makes it more than `allowed`."""
     pinned = sum(layer.pinned for layer in now.layers.values())
-    return f"arena {now.arena:,}, pinned {pinned:,}, the rest {now.sram - now.arena - pinned:,}"
+    held = f"arena {now.arena:,}, pinned {pinned:,}, the rest {now.sram - now.arena - pinned:,}"
+    hopeless = pinned and allowed is not None and now.sram - pinned > allowed
+    return f"{held}; too much even if nothing were pinned" if hopeless else held
 
 
 def in_flash(now: Cell) -> str:
@@ -137,7 +139,7 @@ def _label(name: str, now: Cell, before: Cell) -> str:
 
 
 def _why(now: Cell, before: Cell, grown: Sequence[Part], total: int, key: Work) -> str:
-    """Of the layer that changed most: fewer or more bytes pinned, or the same instructions with other waits."""
+    """Of the layer that changed most: fewer (or more) bytes pinned, or the same instructions with other waits."""
     sign = 1 if total > 0 else -1
     label, change = max(grown, key=lambda p: p[1] * sign)
     name = label.partition("'")[2][:-1]
@@ -147,7 +149,7 @@ def _why(now: Cell, before: Cell, grown: Sequence[Part], total: int, key: Work) 
     told = []
     if key == "cycles" and new.instructions == old.instructions:
         told.append("same instructions")
-    if new.pinned != old.pinned:
+    if (old.pinned - new.pinned) * sign > 0:
         told.append(f"pinned {old.pinned:,} -> {new.pinned:,} bytes")
     return f" ({', '.join(told)})" if told else ""
 

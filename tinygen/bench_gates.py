@@ -188,7 +188,7 @@ def exceeded(now: Cell, limits: Limits) -> list[Change]:
     found = list(_time(now, limits.ms)) + list(_least_accuracy(now, limits.accuracy))
     for key, taken, allowed, reason in (
         ("arena", now.arena, limits.arena, blame.fullest(now)),
-        ("sram", now.sram, limits.sram, blame.in_sram(now)),
+        ("sram", now.sram, limits.sram, blame.in_sram(now, limits.sram)),
         ("flash", now.flash, limits.flash, blame.in_flash(now)),
         ("stack", now.stack, limits.stack, ""),
     ):

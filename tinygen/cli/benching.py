@@ -28,7 +28,7 @@ LOG_WIDTH = 200
 
 
 @click.command("bench")
-@click.argument("path", type=opt.PATH, default=Path("tinygen-bench.toml"))
+@click.argument("path", type=opt.PATH, required=False)
 @click.option(
     "--check", is_flag=True, help="Exit code 1 when a figure is worse than its gate or budget allows."
 )
@@ -37,7 +37,7 @@ LOG_WIDTH = 200
     "--only", multiple=True, metavar="MODEL[@BOARD]", help="Only these cells; may be given several times."
 )
 @opt.json_option
-def bench_command(path: Path, check: bool, update: bool, only: tuple[str, ...], as_json: bool) -> int:
+def bench_command(path: Path | None, check: bool, update: bool, only: tuple[str, ...], as_json: bool) -> int:
     """Measure models on boards, as PATH [default: tinygen-bench.toml] lists them, against a stored baseline.
 
     Accuracy is the int8 reference's, instructions are counted in an emulator, cycles are modelled. docs/bench.md
@@ -52,11 +52,12 @@ def bench_command(path: Path, check: bool, update: bool, only: tuple[str, ...], 
       tinygen bench ml/bench.toml --json
     """
     import tinygen
+    from tinygen.bench_file import DEFAULT_FILE
 
     if check and update:
         raise UsageError("--check and --update exclude each other\n  check first, then accept with --update")
     with opt.progress() as report:
-        made = tinygen.bench(path, only=only, update=update, report=report)
+        made = tinygen.bench(path or DEFAULT_FILE, only=only, update=update, report=report)
     if as_json:
         opt.print_json(bench_data(made))
     else:
