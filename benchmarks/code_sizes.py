@@ -3,8 +3,9 @@
     python -m benchmarks.code_sizes            # the table; exit status 1 when an estimate is off by more than 10 %
     python -m benchmarks.code_sizes --write    # measure anew: writes tinygen/code_sizes.json, then the table
 
-Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), compiled with
-the flags of building.py for a Cortex-M0, M4 and M55. Needs arm-none-eabi-gcc. About four minutes with --write.
+Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), in int8 and
+in float32, compiled with the flags of building.py for a Cortex-M0, M4 and M55. Needs arm-none-eabi-gcc. About eight
+minutes with --write.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -35,11 +36,11 @@ from tinygen.emission import Library, emit_library
 from tinygen.errors import TinygenError
 from tinygen.firmware import firmware_files
 from tinygen.graph import Graph
-from tinygen.placement import Wishes
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes
 
 MODELS = (
     "kws_ds_cnn",
@@ -63,6 +64,8 @@ BOARDS = (
 MEASURED: dict[Encoding, str] = {"thumb1": "microbit", "thumb2": "mps2_an386", "helium": "mps3_an547"}
 SEEDS = range(90)
 """Random models, for kernels that the seven models have not."""
+MATHEMATICAL = ("tg_activation_f32", "tg_softmax_f32")
+"""Kernels that call mathematical functions of the C library."""
 WEIGHT = 2.0
 """Of the seven models' kernels in all, against the random ones of the same template."""
 RIDGE = 0.3
@@ -74,25 +77,29 @@ ROOM = 16 * 1024 * 1024
 # ---- models
 
 
+Final = Callable[[Graph], Graph]
+"""Float graph -> the graph that is emitted."""
+
+
 def int8(graph: Graph) -> Graph:
     """The final int8 graph, ranges made up."""
     return spec.check(schedule(simplify(fit.assumed_int8(graph))), quantized=True)
 
 
-def real_graphs(names: Sequence[str] = MODELS) -> Iterator[tuple[str, Graph]]:
-    """(name, int8 graph) of the Keras models in ../shared/data."""
+def real_graphs(names: Sequence[str] = MODELS, final: Final = int8) -> Iterator[tuple[str, Graph]]:
+    """(name, final graph) of the Keras models in ../shared/data."""
     for name in names:
-        yield name, int8(api.load(folder() / "models" / f"{name}.keras").graph)
+        yield name, final(api.load(folder() / "models" / f"{name}.keras").graph)
 
 
-def random_graphs() -> Iterator[Graph]:
-    """int8 graphs of random models; those that are refused are left out."""
+def random_graphs(final: Final) -> Iterator[Graph]:
+    """Final graphs of random models; those that are refused are left out."""
     from tests.fuzz.generator import random_model
     from tinygen.frontend.keras import load_keras_model
 
     for seed in track(SEEDS, "random models", console=Console(stderr=True)):
         try:
-            yield int8(load_keras_model(random_model(seed).model))
+            yield final(load_keras_model(random_model(seed).model))
         except TinygenError:
             continue
 
@@ -263,23 +270,46 @@ def division_bytes(real: dict[str, Graph], board: Board) -> int:
     return sum(s.size for n, s in image.symbols.items() if n in ("__divsi3", "__aeabi_idivmod"))
 
 
+def mathematics_table(floats: dict[str, Graph], encoding: Encoding, firmware: int) -> dict[str, Any]:
+    """Bytes of what float32 models call. arithmetic: of the compiler's, where the core has no FPU; functions: of the C
+    library's, where one of `kernels` is there. firmware: bytes of the code around a model."""
+    plain = max(called_bytes(floats["ad_autoencoder"], encoding, firmware), 0)
+    both = called_bytes(floats["kws_ds_cnn"], encoding, firmware)
+    return {"arithmetic": plain, "functions": both - plain, "kernels": list(MATHEMATICAL)}
+
+
+def called_bytes(graph: Graph, encoding: Encoding, firmware: int) -> int:
+    """Bytes of code in an image that are neither the model's own nor the firmware's."""
+    library, image = build(graph, roomy(load_board(MEASURED[encoding])))
+    own = {*functions(library.files[f"lib/{PREFIX}/{PREFIX}.c"])}
+    own |= {f"{PREFIX}_{name}" for name in ("invoke", "input", "output")}
+    return image.sections[".text"] - firmware - sum(image.symbols[name].size for name in own)
+
+
+def measured(graphs: Sequence[Graph], encoding: Encoding) -> list[Sizes]:
+    """All of them compiled."""
+    shown = track(graphs, encoding, console=Console(stderr=True))
+    return [measure(library_of(g, encoding), encoding) for g in shown]
+
+
 def write(real: dict[str, Graph]) -> None:
     """Measure everything, write tinygen/code_sizes.json."""
-    random = list(random_graphs())
+    floats = dict(real_graphs(final=pipeline.float_program))
+    random, random_floats = list(random_graphs(int8)), list(random_graphs(pipeline.float_program))
     data: dict[str, Any] = {"compiler": building.compiler_version()}
     for encoding in ENCODINGS:
-        seven = [measure(library_of(g, encoding), encoding) for g in real.values()]
-        others = [
-            measure(library_of(g, encoding), encoding)
-            for g in track(random, encoding, console=Console(stderr=True))
-        ]
+        seven, others = measured([*real.values()], encoding), measured(random, encoding)
         divides = dividing(seven, others)
         board = load_board(MEASURED[encoding])
+        firmware = firmware_table(real["ceiling_fan_ae"], encoding)
+        kernels = kernel_table(seven, others)
+        more = kernel_table(measured([*floats.values()], encoding), measured(random_floats, encoding))
         data[encoding] = {
-            "firmware": firmware_table(real["ceiling_fan_ae"], encoding),
+            "firmware": firmware,
             "entry": entry_table([*seven, *others]),
             "helpers": {"bytes": division_bytes(real, board) if divides else 0, "kernels": divides},
-            "kernels": kernel_table(seven, others),
+            "mathematics": mathematics_table(floats, encoding, firmware["text"]),
+            "kernels": {**more, **kernels},
         }
     code_size.TABLE.write_text(_json(data))
     code_size.table.cache_clear()

@@ -2,6 +2,7 @@
 
     python -m benchmarks.models              # all models; writes docs/models.md
     python -m benchmarks.models kws --json   # those whose file name contains 'kws'; docs stay as they are
+    python -m benchmarks.models --precision float32 ad kws   # the float models, without the peer
 
 Exit status 1 when an output element differs from the reference or an arena is over 2 % above its lower bound.
 Needs ../shared (models, data, the peers' figures), arm-none-eabi-gcc and qemu-system-arm.
@@ -25,6 +26,7 @@ import tinygen
 from benchmarks.datasets import folder
 from benchmarks.real_models import REAL_MODELS, RealModel
 from tinygen import building, ops
+from tinygen.pipeline import Precision
 
 BOARD = "mps2_an386"
 SAMPLES = 3
@@ -53,7 +55,7 @@ class Row:
     peer_instructions: int | None
 
 
-def measure(model: RealModel, peers: dict[str, dict[str, int]]) -> Row:
+def measure(model: RealModel, peers: dict[str, dict[str, int]], precision: Precision) -> Row:
     """Compile, build, run."""
     with tempfile.TemporaryDirectory() as out:
         data = folder()
@@ -62,6 +64,7 @@ def measure(model: RealModel, peers: dict[str, dict[str, int]]) -> Row:
             representative=data / model.train,
             samples=model.options,
             board=BOARD,
+            precision=precision,
             out=out,
         )
         ran = tinygen.run(out, inputs=data / model.eval, count=SAMPLES)
@@ -139,10 +142,14 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", help="parts of file names; default: all")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--precision", choices=("int8", "float32"), default="int8")
     options = parser.parse_args()
     chosen = [m for m in REAL_MODELS if not options.names or any(n in m.file for n in options.names)]
     peers = peer_figures()
-    rows = [measure(m, peers) for m in track(chosen, "models", console=Console(stderr=True))]
+    if options.precision == "float32":
+        chosen, peers = [m for m in chosen if not m.file.endswith(".tflite")], {}
+    shown = track(chosen, "models", console=Console(stderr=True))
+    rows = [measure(m, peers, options.precision) for m in shown]
     if options.json:
         print(json.dumps([asdict(r) for r in rows], indent=2))
     else:
@@ -150,7 +157,7 @@ def main() -> int:
         for row in rows:
             table.add_row(*cells(row))
         Console(width=150).print(table)
-    if not options.names:
+    if not options.names and options.precision == "int8":
         PAGE.write_text(page(rows))
     for row in filter(broken, rows):
         print(f"{row.model}: {row.outcome}, arena {row.arena:,}, bound {row.bound:,}", file=sys.stderr)

@@ -254,3 +254,25 @@ def test_a_budget_shrinks_the_code_region_only() -> None:
     assert limited(board, None) is board and limited(board, 1 << 30) is board
     with pytest.raises(BoardError, match="too little"):
         limited(board, 100)
+
+
+# ---- memory that needs a loader of its own
+
+EXTERNAL = """
+extends = "nrf52840_dk"
+name = "mine"
+[[region]]
+name = "{region}"
+programming = "{command}"
+"""
+
+
+def test_how_a_region_is_filled_is_read_and_checked(tmp_path: Path) -> None:
+    good = write(tmp_path, "mine", EXTERNAL.format(region="qspi", command="loader -w {hex}"))
+    assert load_board(good).region("qspi").programming == "loader -w {hex}"
+    assert load_board(good).code.programming == ""
+    for region, command in (("sram", "loader -w {hex}"), ("qspi", "loader -w weights")):
+        text = EXTERNAL.format(region=region, command=command)
+        with pytest.raises(BoardError, match=f"region '{region}' of kind .* has programming") as problem:
+            load_board(write(tmp_path, "mine", text))
+        assert f"mine.toml:{line_of(text, 'programming')}: " in str(problem.value)

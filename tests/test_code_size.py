@@ -65,6 +65,17 @@ def test_estimate_is_within_a_tenth_of_the_built_size(shared_data: Path, model: 
 
 @pytest.mark.arm
 @pytest.mark.shared
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("model", ["kws_ds_cnn", "ad_autoencoder"])
+def test_float32_is_within_a_tenth_too(shared_data: Path, model: str) -> None:
+    """With the functions that it calls: softmax's of the C library, arithmetic where there is no FPU."""
+    ((_, graph),) = bench.real_graphs([model], pipeline.float_program)
+    rows = [bench.compare(model, graph, load_board(b)) for b in ("microbit", "mps2_an386", "mps3_an547")]
+    assert max(abs(row.off) for row in rows) <= BOUND, rows
+
+
+@pytest.mark.arm
+@pytest.mark.shared
 def test_a_wrong_table_is_found(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison above can fail: with kernels half as large again it does."""
     table: dict[str, Any] = dict(code_size.table())

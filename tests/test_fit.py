@@ -19,6 +19,7 @@ from tinygen.fit import Budgets, Fitter, assumed_int8, smallest
 from tinygen.flash import check_flash, limited
 from tinygen.placement import fixed_bytes
 from tinygen.tflite.export import export_tflite
+from tinygen.wishes import Wishes
 
 Capture = pytest.CaptureFixture[str]
 
@@ -149,14 +150,39 @@ def test_the_linker_holds_the_budget_to_the_byte(model: Path, tmp_path: Path) ->
         building.build(tmp_path / "less", board)
 
 
+def test_weights_with_a_home_of_their_own_are_counted_there(fitter: Fitter) -> None:
+    board = load_board("nrf52840_dk")
+    together, apart = fitter.fit(board), fitter.fit(board, weights="qspi")
+    assert together.weights is None and apart.weights is not None and apart.weights.region == "qspi"
+    assert apart.weights.needed == fitter.library(board).constant_bytes
+    assert apart.flash.needed + apart.weights.needed == together.flash.needed
+    small = fitter.fit(board, Budgets(flash=16_384), "qspi")
+    assert small.fits and not fitter.fit(board, Budgets(flash=16_384)).fits
+    (advice,) = fitter.fit(board, Budgets(flash=16_384)).advice
+    assert advice.endswith("or give them another home: --weights qspi")
+    less = fitter.fit(resized(board, "qspi", 32_768), weights="qspi")
+    assert [r.partition(" has")[0] for r in less.reasons] == ["region 'qspi'"] and less.advice
+
+
+def test_fit_of_all_boards_asks_those_that_have_the_region(model: Path, capsys: Capture) -> None:
+    code, out = asked(capsys, str(model), "--weights", "qspi", "--json")
+    answers = json.loads(out)["boards"]
+    assert code == 0 and {a["board"] for a in answers} == {"disco_f746ng", "nrf52840_dk"}
+    assert all(a["weights"]["region"] == "qspi" and a["weights"]["over"] == 0 for a in answers)
+    code, out = asked(capsys, str(model), "--board", "nrf52840_dk", "--weights", "qspi")
+    assert code == 0 and "weights (qspi)" in out
+    assert main(["fit", str(model), "--weights", "qpsi"]) == 1
+    assert "no board has such a read-only region, did you mean 'qspi'?" in capsys.readouterr().err
+
+
 def test_a_doubtful_estimate_is_left_to_the_linker(fitter: Fitter) -> None:
     board = load_board("mps2_an386")
     needed, library = fitter.fit(board).flash.needed, fitter.library(board)
     near = needed - library.code_bytes // 20
-    check_flash(library, limited(board, near), near)
+    check_flash(library, limited(board, near), Wishes(budget_flash=near))
     far = needed - library.code_bytes
     with pytest.raises(BoardError, match="--budget-flash has"):
-        check_flash(library, limited(board, far), far)
+        check_flash(library, limited(board, far), Wishes(budget_flash=far))
 
 
 # ---- the command

@@ -25,7 +25,8 @@ from tinygen.errors import BoardError
 from tinygen.firmware import firmware_files, needs_of
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Array, Graph
-from tinygen.placement import VENEER_BYTES, Wishes, rooms
+from tinygen.placement import VENEER_BYTES, rooms
+from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
 
@@ -232,6 +233,28 @@ def test_two_models_in_one_image_are_pinned_side_by_side(tmp_path: Path) -> None
     inputs = [random_inputs(graph, 2, seed=3) for graph in graphs.values()]
     expected = [evaluate.reference(g, x) for g, x in zip(graphs.values(), inputs, strict=True)]
     result = running.run_models(image, board, Unicorn(), inputs, expected)
+    assert result.passed, result.detail
+
+
+@pytest.mark.parametrize("words", [1, 2, 3])
+def test_variables_of_any_size_may_stand_in_front_of_what_is_pinned(words: int, tmp_path: Path) -> None:
+    """Pinned objects are aligned to 8 bytes, an application's initialised data ends at any 4: the copy must know."""
+    board, graph = pinned.on_unicorn("disco_f407vg"), int8_graph(0, 12)
+    compiled = pinned.compiled_for(graph, board, Wishes())
+    project = pinned.write_project(compiled, board, tmp_path)
+    main, call = project / "test/test_model/test_main.c", "    tg_port_init();\n"
+    used = f"    for (int i = 0; i < {words}; ++i) {{ own[i] += 1U; }}\n"
+    text = (
+        main.read_text()
+        .replace(call, call + used)
+        .replace("int main(void)", f"static volatile uint32_t own[{words}] = {{5U}};\nint main(void)")
+    )
+    assert used in text and "own" in text
+    main.write_text(text)
+    image = building.build(project, board)
+    assert image.sections[".data"] == 4 * words and image.sections[".pin_sram"]
+    x = random_inputs(graph, 2, seed=3)
+    result = running.run(image, board, Unicorn(), x, evaluate.reference(graph, x))
     assert result.passed, result.detail
 
 

@@ -14,7 +14,7 @@ from tests.support.pinned import Built, arrays_of, table_of, with_region
 from tinygen import building, placement_check
 from tinygen.boards import Board
 from tinygen.errors import BoardError
-from tinygen.placement import Wishes
+from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
 
@@ -88,8 +88,8 @@ DAMAGES = {
         "the stack .* overlaps the handlers' stack",
     ),
     "wrong source": (
-        "__pin_ccm_load = LOADADDR(.pin_ccm);",
-        "__pin_ccm_load = LOADADDR(.data);",
+        "__pin_ccm_load = LOADADDR(.pin_ccm) +",
+        "__pin_ccm_load = LOADADDR(.data) +",
         "does not copy",
     ),
     "short copy": ("__pin_ccm_end = .;", "__pin_ccm_end = . - 8;", "does not copy"),

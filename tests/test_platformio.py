@@ -105,6 +105,38 @@ def test_the_test_image_has_the_bytes_of_our_own_build(copy: Path, name: str) ->
     assert sections(own.elf) != sections(building.build(copy, load_board(name), application=True).elf)
 
 
+def test_weights_in_external_flash_are_built_and_measured_alike(core: Path, model: Path) -> None:
+    """The linker script is enough; PlatformIO's percentages are those of internal flash and of SRAM."""
+    board = load_board("nrf52840_dk")
+    project = prepared(core.parent / "external", core, model, [board.name], "--weights", "qspi")
+    own = building.build(project, board, application=True)
+    told = passes(project, "run")
+    assert sections(image(project, board.name)) == sections(own.elf)
+    used = [int(n) for n in re.findall(r"^(?:RAM|Flash): .*used (\d+) bytes", told, re.MULTILINE)]
+    assert used == [own.ram_bytes, own.code_bytes] and own.weights_bytes > 0
+    passes(project, "test", "-e", board.name, "--without-testing")
+    assert sections(image(project, board.name)) == sections(building.build(project, board).elf)
+
+
+def test_flash_hands_on_the_image_without_weights_that_are_in_external_flash(
+    core: Path, model: Path, tmp_path: Path
+) -> None:
+    """PlatformIO and make: the program gets the code alone, as hex."""
+    path = {"PATH": f"{noting_openocd(tmp_path).parent}:{os.environ['PATH']}"}
+    project = prepared(tmp_path / "fw", core, model, ["nrf52840_dk"], "--weights", "qspi")
+    done = pio(project, "run", "-t", "flash", extra=path)
+    assert done.returncode == 0, printed(done)
+    bare = tmp_path / "bare"
+    words = ("--board", "nrf52840_dk", "--weights", "qspi", "--project", "bare")
+    assert main(["compile", str(model), *words, "--out", str(bare)]) == 0
+    subprocess.run(["make", "flash"], cwd=bare, env={**os.environ, **path}, check=True, capture_output=True)
+    called = [re.findall(r"program (\S+)", line) for line in (tmp_path / "called").read_text().splitlines()]
+    found = [(folder / name).read_text() for folder, (name,) in zip((project, bare), called, strict=True)]
+    own = building.build(bare, load_board("nrf52840_dk"), application=True)
+    for text in found:
+        assert sum(int(line[1:3], 16) for line in text.splitlines() if line[7:9] == "00") == own.code_bytes
+
+
 def test_application_and_test_image_are_placed_alike(copy: Path) -> None:
     """What is pinned lies in the same region at the same address in both."""
     board = load_board("nucleo_f446re")
@@ -396,12 +428,18 @@ def test_every_real_board_has_a_command_that_flashes_it(name: str) -> None:
     assert not command or "{elf}" in command
 
 
+def noting_openocd(folder: Path) -> Path:
+    """A program in openocd's place that writes down, in the file called, what it is called with."""
+    fake = folder / "bin" / "openocd"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {folder}/called\n')
+    fake.chmod(0o755)
+    return fake
+
+
 def test_flash_calls_the_program_with_the_image(copy: Path, tmp_path: Path) -> None:
     """Offline `flash` and `upload`: a program in openocd's place notes what it is called with."""
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / "openocd"
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
-    fake.chmod(0o755)
+    noting_openocd(tmp_path)
     for target in ("flash", "upload"):
         path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
         done = pio(copy, "run", "-e", "nucleo_f446re", "-t", target, extra=path)

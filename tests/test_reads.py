@@ -14,7 +14,7 @@ from tinygen import evaluate
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense, depthwise_conv2d
 from tinygen.ops.windows import Padding, same_padding
-from tinygen.placement import Wishes
+from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support import tinyfw
 from tests.support.boards_on_pty import Desk, host_board, qemu_board
 from tests.support.graphs import int8_graph
-from tinygen import building, running
+from tinygen import api, building, running
 from tinygen.boards import load_board
 from tinygen.building import Firmware
 from tinygen.cli import main
@@ -135,6 +135,31 @@ def test_a_filled_block_runs_once_and_is_not_run_again(tmp_path: Path, emulator:
     assert result.passed, result.detail
     assert "READY" not in result.log and result.log.count("END") == 1
     assert result.seconds == (None,) * SAMPLES
+
+
+@pytest.mark.arm
+@pytest.mark.qemu
+@pytest.mark.parametrize("board_name", ["microbit", "mps3_an547"])
+def test_layers_of_a_board_are_times(tmp_path: Path, board_name: str) -> None:
+    """compile --profile-on-device: the very table that emulators give, from the board's own timer."""
+    model, project, inputs = tmp_path / "model.tflite", tmp_path / "fw", tmp_path / "x.npy"
+    model.write_bytes(export_tflite(int8_graph()))
+    np.save(inputs, np.random.default_rng(1).normal(size=(70, 6, 5, 2)).astype(np.float32))
+    api.compile(model, board=board_name, out=project, profile_on_device=True)
+    board = load_board(board_name)
+    with qemu_board(building.build(project, board), board) as desk:
+        ran = api.run(project, inputs=inputs, emulator="serial", port=desk.port)
+    assert ran.result.passed, ran.result.detail
+    (of_model,) = ran.result.models
+    assert of_model.layer_ticks is not None and len(of_model.layer_ticks) == 70
+    for ticks, whole in zip(of_model.layer_ticks, of_model.seconds, strict=True):
+        assert ticks is not None and len(ticks) == 5 and whole is not None
+        assert 0 < sum(ticks) <= whole * board.timer.clock_hz + 1e-3, "the rest is entry and return"
+    assert [layer.name for layer in ran.layers] == ["stem", "body", "join", "head", "scores"]
+    assert all(layer.instructions is None for layer in ran.layers), (
+        "real time is not a number of instructions"
+    )
+    assert [layer.seconds for layer in ran.layers] == [t.ticks / board.timer.clock_hz for t in ran.layers]
 
 
 class Line:

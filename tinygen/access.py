@@ -2,7 +2,8 @@
 
 A model and no measurement: it ranks memories, it does not predict a latency. Rules, per inference:
 - memory without wait states costs nothing extra (the load itself is counted elsewhere);
-- a line of a cache is fetched in ceil(line / width) accesses of 1 + wait_states cycles each; what fits the cache is
+- what a miss of a cache brings in costs what cycles/memory.h says: the wait states of one access (fill "access" and
+  "background"), or all accesses of a line less the cycle that a read takes anyway (fill "line"); what fits the cache is
   fetched once, what does not is fetched anew in every pass over it;
 - flash and serial memory without a cache keep the last `width` bytes, so that sequential reads wait once per width;
 - SRAM with wait states (behind a bus) waits at every access.
@@ -35,12 +36,19 @@ def waiting(board: Board, region: Region, traffic: Traffic) -> float:
         return 0.0
     cache = _cache(board, region, traffic.kind)
     if cache is not None:
-        accesses = -(-cache.line // region.width)
         fetched = traffic.footprint if traffic.footprint <= cache.size else traffic.read
-        return fetched / cache.line * accesses * (1 + region.wait_states)
+        return fetched * _per_byte(cache, region)
     if region.writable:
         return traffic.read / traffic.element * region.wait_states
     return traffic.read / max(region.width, traffic.element) * region.wait_states
+
+
+def _per_byte(cache: Cache, region: Region) -> float:
+    """Cycles that the core waits per byte that is read in order and missed."""
+    if cache.fill == "access":
+        return region.wait_states / region.width
+    behind = max(0, -(-cache.line // region.width) - 1) * (1 + region.sequential_wait_states)
+    return (region.wait_states + (behind if cache.fill == "line" else 0)) / cache.line
 
 
 def _cache(board: Board, region: Region, kind: Kind) -> Cache | None:

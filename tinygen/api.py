@@ -13,6 +13,7 @@ from tinygen.advice import Budgets
 from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
+from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
@@ -21,11 +22,12 @@ from tinygen.fit import Fit, Fitter, Sized
 from tinygen.flash import limited
 from tinygen.frontend import Loaded
 from tinygen.frontend import load as load_model
-from tinygen.graph import Graph, Shape
+from tinygen.given import check_precision, input_shapes, labelled
+from tinygen.given import representative as representative_samples
 from tinygen.judge import RunResult
 from tinygen.metrics import Metric
-from tinygen.pipeline import Compiled, Report, silent
-from tinygen.placement import Placement, read_wishes
+from tinygen.pipeline import Compiled, Precision, Report, silent
+from tinygen.placement import Placement
 from tinygen.planning import MemoryPlan, plan
 from tinygen.profile_api import check_time
 from tinygen.profile_api import profile as profile
@@ -33,9 +35,10 @@ from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
-from tinygen.samples import Samples, load_samples, quantize_inputs
+from tinygen.samples import load_samples, quantize_inputs
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import able_boards, check_weights, read_wishes
 
 AS_STORED = SampleOptions()
 
@@ -68,21 +71,27 @@ class Fits:
 
 @dataclass(frozen=True)
 class Ran:
-    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels."""
+    """What running the firmware gave. metric: of the device's outputs, when the inputs carry labels.
+
+    layers: what each took, for a project that was compiled with timestamps and where they were counted.
+    """
 
     result: RunResult
     metric: Metric | None
     samples: int
+    layers: tuple[DeviceLayer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What `inspect` shows. calibrators: activation -> calibrator's name, empty for a .tflite file."""
+    """What `inspect` shows. calibrators: activation -> calibrator's name; weights: board -> region where arrays have
+    their home; both empty for a .tflite file."""
 
     program: Program
     plan: MemoryPlan
     calibrators: Mapping[str, str]
     decisions: tuple[str, ...]
+    weights: Mapping[str, str]
 
 
 # ---- what a user calls
@@ -90,7 +99,7 @@ class Inspected:
 
 def load(model: str | Path, input_shape: Sequence[Any] = ()) -> Loaded:
     """Read a .keras, .h5 or int8 .tflite file. input_shape: one shape, or (name, shape) pairs."""
-    return load_model(model, _input_shapes(input_shape))
+    return load_model(model, input_shapes(input_shape))
 
 
 def compile(
@@ -111,40 +120,52 @@ def compile(
     labels: Sequence[str] = (),
     pin: str = "auto",
     pin_code: str = "auto",
+    weights: str | None = None,
     budget_sram: int | None = None,
     budget_flash: int | None = None,
     budget_ms: float | None = None,
     project: str = "platformio",
     app: str = "plain",
     ci: str | None = None,
+    profile_on_device: bool = False,
+    precision: Precision = "int8",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
     """Compile a model for one or several boards; written to `out` when given, whole or not at all.
 
     project: what surrounds the C: "platformio", "cmake", "arduino", "zephyr" or "bare" (docs/projects.md). app: the
-    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode.
+    example application, "plain" or "event". ci: "github" adds a workflow and tests in Renode. profile_on_device: the
+    library takes a timestamp behind every layer, `run` gives ticks per layer (docs/projects.md).
 
     board_path: folders with board descriptions of the user's own. budget_sram, budget_flash: bytes that the firmware
     may take; budget_ms: milliseconds that an inference may take on each board, modelled (docs/cycles.md): the image is
     built and profiled, and BudgetError says what costs most and what would help.
 
     pin: "auto", "all", "none" or the path of a .toml file with layers (docs/pinning.md); pin_code: the same for code.
+    weights: the read-only region where constant arrays have their home, None for that of the code.
 
     representative: calibration samples (needed for float models). eval: labelled samples; with max_drop (points for
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
+
+    precision: "int8", or "float32" for the float model itself (docs/numerics.md, "float32"): representative samples
+    are then only those that the project stores.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash)
-    options = pipeline.Options(prefix, calibration, arena, tuple(labels), wishes, project, app, ci)
+    wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
+    options = pipeline.Options(
+        prefix, calibration, arena, tuple(labels), wishes, project, app, ci, profile_on_device, precision
+    )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
     targets = [limited(load_board(b, folders), budget_flash) for b in names]
+    check_weights(weights, targets)
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
     loaded = load(model, input_shape)
-    calibrating = _representative(loaded.graph, model, representative, samples)
-    judged = _labelled(loaded.graph, eval, samples, metric, max_drop)
+    check_precision(options, loaded.graph, model, max_drop)
+    calibrating = representative_samples(loaded.graph, model, representative, samples, precision)
+    judged = labelled(loaded.graph, eval, samples, metric, max_drop)
     first = pipeline.compile_graph(loaded.graph, calibrating, targets[0], options, report)
     others = [pipeline.lower(first.graph, b, options, first.fused, first.decisions) for b in targets[1:]]
     before, after = scoring.score(first, judged, metric, report) if judged else (None, None)
@@ -166,18 +187,27 @@ def fit(
     board_path: Sequence[str | Path] = (),
     budget_sram: int | None = None,
     budget_flash: int | None = None,
+    weights: str | None = None,
     input_shape: Sequence[Any] = (),
+    precision: Precision = "int8",
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
+    weights: the region that is their home; "all" then means every board that has it.
     A Keras model needs no representative samples and no training: docs/boards.md, "Does it fit?".
     """
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else list(board)
-    targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
+    targets = (
+        able_boards(all_boards(folders), weights)
+        if "all" in names
+        else [load_board(b, folders) for b in names]
+    )
+    check_weights(weights, targets)
     loaded = load(model, input_shape)
-    fitter = Fitter(loaded.graph)
-    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash)) for b in targets)
+    check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
+    fitter = Fitter(loaded.graph, precision=precision)
+    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash), weights) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 
@@ -195,7 +225,8 @@ def run(
     timeout: float = 120.0,
     report: Report = silent,
 ) -> Ran:
-    """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference.
+    """Build the project's firmware, run samples on it in an emulator, and compare with the int8 reference, or, for a
+    float32 project, with the float model.
 
     board: one of the project's; None takes the first. samples: how the file's numbers become real inputs; None takes
     what `compile` was told. timeout: seconds without a new line from the firmware. port, baud: of the board itself,
@@ -214,7 +245,8 @@ def run(
     result = run_firmware(
         image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    return Ran(result, scoring.score_device(graph, data, result, metric), data.count)
+    layers = layers_of(result.models[0], select(graph, target), target)
+    return Ran(result, scoring.score_device(graph, data, result, metric), data.count, layers)
 
 
 def inspect(source: str | Path) -> Inspected:
@@ -222,7 +254,8 @@ def inspect(source: str | Path) -> Inspected:
     if Path(source).is_dir():
         graph, board, manifest = bundle.load_project(source)
         program, made = select(graph, board), manifest["quantization"]
-        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]))
+        homes_of = bundle.weights_homes(Path(source), manifest)
+        return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]), homes_of)
     graph = load(source).graph
     if not pipeline.is_quantized(graph):
         raise UsageError(
@@ -230,7 +263,7 @@ def inspect(source: str | Path) -> Inspected:
             "  compile it first and inspect the project: tinygen inspect fw/"
         )
     program = select(schedule(simplify(graph)), None)
-    return Inspected(program, plan(program), {}, ())
+    return Inspected(program, plan(program), {}, (), {})
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:
@@ -238,55 +271,11 @@ def export(source: str | Path, tflite: str | Path) -> bytes:
     from tinygen.tflite.export import export_tflite
 
     graph, _, _ = bundle.load_project(source)
+    if graph.precision == "float32":
+        raise UsageError(
+            f"'{source}' is a float32 project: it holds no int8 graph to export\n"
+            "  compile the model with --precision int8 into another folder, and export that"
+        )
     data = export_tflite(graph)
     write_file(Path(tflite), data)
     return data
-
-
-# ---- what a user gave, made ready
-
-
-def _input_shapes(shapes: Sequence[Any]) -> Shape | Mapping[str, Shape] | None:
-    """What the front end takes: None, one shape, or input name -> shape."""
-    if not shapes:
-        return None
-    if all(isinstance(s, int) for s in shapes):
-        return tuple(shapes)
-    named = {name: shape for name, shape in shapes if name}
-    if named and len(named) == len(shapes):
-        return named
-    if len(shapes) == 1:
-        shape: Shape = shapes[0][1]
-        return shape
-    raise UsageError("several --input-shape need names: --input-shape image=96,96,3 --input-shape meta=4")
-
-
-def _representative(
-    graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions
-) -> Samples | None:
-    """The calibration samples of a float model."""
-    if pipeline.is_quantized(graph):
-        return None
-    if path is None:
-        raise UsageError(
-            f"'{model}' is a float model: --representative is missing\n"
-            "  give a file with samples of the model's input, to measure the ranges for int8 (.npy, .npz or a folder)"
-        )
-    return load_samples(path, graph, options)
-
-
-def _labelled(
-    graph: Graph,
-    path: str | Path | None,
-    options: SampleOptions,
-    metric: metrics.Kind | None,
-    max_drop: float | None,
-) -> Samples | None:
-    """The samples to judge by, their labels checked before the long work."""
-    if not path:
-        if max_drop is not None:
-            raise UsageError("--max-drop needs --eval: labelled samples to judge by")
-        return None
-    judged = load_samples(path, graph, options)
-    metrics.check_labels(graph, judged, metric)
-    return judged

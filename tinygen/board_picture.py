@@ -80,9 +80,11 @@ class BoardPicture:
         )
 
     def _holds(self, r: Region) -> Iterable[str]:
-        """What the firmware puts there whatever the model."""
+        """What the firmware puts there whatever the model; and where weights can have a home of their own."""
         if r.name == self.board.layout.code:
             yield "code"
+        elif not r.writable:
+            yield "--weights"
         if r.name == self.board.layout.data:
             yield "stack"
 

@@ -118,9 +118,15 @@ def _region(table: Table) -> Region:
         executable=table.flag("executable", default=True),
         dma=table.flag("dma", default=kind != "tcm"),
         caches=table.texts("caches", default=()),
+        programming=table.text("programming", default=""),
         source=table.text("source"),
     )
     table.finish()
+    if region.programming and (region.writable or "{hex}" not in region.programming):
+        what = f"region '{region.name}' of kind '{kind}' has programming = '{region.programming}'"
+        raise table.error(
+            "programming", what, "read-only memory only; {hex} in it stands for the file to write"
+        )
     if region.end > ADDRESS_SPACE:
         raise table.error("length", f"region '{region.name}' ends at {region.end:#x}", "at most 0x100000000")
     return region

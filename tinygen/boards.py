@@ -65,7 +65,8 @@ class Region:
     sequential_wait_states: of an access that follows the last one in address order (a burst that goes on).
     prefetch: the memory reads ahead of instruction fetches.
     kind: "flash" and "external" (execute in place behind a serial bus) are read-only, "sram" and "tcm" are not.
-    dma: bus masters other than the core reach it. caches: names of those in front of it.
+    dma: bus masters other than the core reach it. caches: names of those in front of it. programming: what writes
+    {hex} into it where the board's flash_command does not, "" where that is not said.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Region:
     executable: bool
     dma: bool
     caches: tuple[str, ...]
+    programming: str
     source: str
 
     @property

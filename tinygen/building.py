@@ -22,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tinygen import placement_check
-from tinygen.boards import Board
+from tinygen.boards import Board, Region
 from tinygen.errors import BoardError, OutputError, ToolError
 from tinygen.firmware import DESCRIPTION, HARNESS, Description, board_folder, linker_script
 
@@ -45,7 +45,7 @@ class Symbol(NamedTuple):
 class Firmware:
     """A built image. target: "board" or "host". sections: allocated bytes by name; symbols by name.
 
-    code_ranges: (address, bytes) of every section with instructions.
+    code_ranges: (address, bytes) of every section with instructions. loaded: (load address, bytes) of every segment.
     """
 
     project: Path
@@ -56,29 +56,46 @@ class Firmware:
     sections: Mapping[str, int]
     symbols: Mapping[str, Symbol]
     code_ranges: tuple[tuple[int, int], ...] = ()
+    loaded: tuple[tuple[int, int], ...] = ()
+
+    def bytes_in(self, region: Region) -> int:
+        """Bytes that a loader writes into the region."""
+        return sum(size for address, size in self.loaded if region.origin <= address < region.end)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the code region: vectors, code, constants, initial values of data and of what is pinned."""
+        """Bytes of the code region: vectors, code, initial values of data and of what is pinned from there, constants
+        that have no other home."""
         fixed = (".boot_header", ".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
         return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
 
     @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights' own region, pinned or not; 0 where they are in the code region."""
+        return sum(
+            size for name, size in self.sections.items() if name == ".weights" or name.startswith(".weights_")
+        )
+
+    @property
     def ram_bytes(self) -> int:
         """Bytes of SRAM besides the input block: both stacks, arena, variables and what is pinned."""
-        fixed = (".stack", ".data", ".bss", ".arena")
-        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(".pin_"))
+        fixed, copied = (".stack", ".data", ".bss", ".arena"), (".pin_", ".weights_")
+        return sum(size for name, size in self.sections.items() if name in fixed or name.startswith(copied))
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A compiler, the flags of every compilation and of the link, the sources, and what else the link reads."""
+    """A compiler, the flags of every compilation and of the link, the sources, and what else the link reads.
+
+    libraries: behind the objects.
+    """
 
     target: str
     compiler: str
     flags: tuple[str, ...]
     link: tuple[str, ...]
     sources: tuple[Path, ...]
+    libraries: tuple[str, ...] = ()
     scripts: tuple[Path, ...] = ()
 
 
@@ -101,7 +118,7 @@ def build(project: Path, board: Board, application: bool = False) -> Firmware:
         )
     link = ("-nostartfiles", f"-T{script}", "-Wl,--gc-sections", "-specs=nano.specs")
     flags = (*board.compiler_flags, *WARNINGS, *OPTIMIZE)
-    toolchain = Toolchain("board", "arm-none-eabi-gcc", flags, link, sources, (script,))
+    toolchain = Toolchain("board", "arm-none-eabi-gcc", flags, link, sources, libraries(project), (script,))
     firmware = _build(project, toolchain, board.name + suffix)
     table = placement_check.read_table(project / board_folder(board.name))
     placement_check.check(firmware.elf, board, table, placement_check.read_arrays(project / "lib"))
@@ -112,8 +129,14 @@ def build_host(project: Path, sanitize: bool = False) -> Firmware:
     """Build the same harness for this machine into build/host/firmware.elf; sanitize: with ASan and UBSan."""
     sources = _sources(project, (HARNESS, "lib", "host", CONSOLE))
     flags = (*WARNINGS, *(SANITIZE if sanitize else ("-O2",)))
-    toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources)
+    toolchain = Toolchain("host", "gcc", flags, SANITIZE if sanitize else (), sources, libraries(project))
     return _build(project, toolchain, "host-sanitized" if sanitize else "host")
+
+
+def libraries(project: Path) -> tuple[str, ...]:
+    """The mathematical functions of the C library where a model is float32; int8 calls none, and where veneers lie
+    depends on what is named."""
+    return ("-lm",) if any(m.precision == "float32" for m in read_description(project).models) else ()
 
 
 def compiler_version() -> str:
@@ -159,10 +182,13 @@ def load_firmware(project: Path, elf: Path, target: str = "board", compiler: str
             table = image.get_section_by_name(".symtab")
             assert isinstance(table, SymbolTableSection)
             symbols = {s.name: Symbol(s["st_value"], s["st_size"]) for s in table.iter_symbols() if s.name}
+        loaded = tuple((address, len(data)) for address, data in load_segments(elf))
     except Exception as problem:  # pyelftools raises whatever a damaged file makes it stumble over
         kind = type(problem).__name__
         raise ToolError(f"'{elf}' cannot be read as an ELF image ({kind})\n  build it again") from problem
-    return Firmware(project, elf, target, read_description(project), compiler, sections, symbols, code)
+    return Firmware(
+        project, elf, target, read_description(project), compiler, sections, symbols, code, loaded
+    )
 
 
 def load_segments(elf: Path) -> tuple[tuple[int, bytes], ...]:
@@ -227,7 +253,9 @@ def _version(compiler: str) -> str:
 def _fingerprint(project: Path, toolchain: Toolchain, version: str) -> str:
     """Hash over compiler, flags and every file that the build can read."""
     order = [str(p.relative_to(project)) for p in toolchain.sources]
-    digest = hashlib.sha256(repr((version, toolchain.flags, toolchain.link, order)).encode())
+    digest = hashlib.sha256(
+        repr((version, toolchain.flags, toolchain.link, toolchain.libraries, order)).encode()
+    )
     folders = ("src", "include", "lib", "boards", "test", "host")
     files = [p for folder in folders for p in sorted((project / folder).rglob("*")) if p.is_file()]
     for path in (*files, *toolchain.scripts, project / DESCRIPTION):
@@ -251,7 +279,15 @@ def _compile_all(compiler: str, project: Path, toolchain: Toolchain, out: Path) 
 
 
 def _link(compiler: str, toolchain: Toolchain, objects: Sequence[Path], elf: Path) -> None:
-    command = [compiler, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(elf)]
+    command = [
+        compiler,
+        *toolchain.flags,
+        *toolchain.link,
+        *map(str, objects),
+        *toolchain.libraries,
+        "-o",
+        str(elf),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise _link_error(done.stderr)

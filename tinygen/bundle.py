@@ -1,4 +1,4 @@
-"""What a project holds besides C: the quantized graph and a manifest of what it was made from; and back again.
+"""What a project holds besides C: its final graph and a manifest of what it was made from; and back again.
 
 project.py puts it on disk. Same inputs, options and compiler give the same files and the same run_id.
 """
@@ -15,24 +15,28 @@ import numpy as np
 
 from tinygen import __version__, building, ci, evaluate, firmware, ops, pipeline, project, serialization
 from tinygen.boards import Board, load_board
+from tinygen.ctext import C_TYPES
 from tinygen.decisions import RangeDecision
 from tinygen.emission import class_count
 from tinygen.errors import BoardError, ModelError, did_you_mean
-from tinygen.graph import Array, Graph
+from tinygen.graph import Array, Graph, Tensor
 from tinygen.homes import Contents, files_of
 from tinygen.pipeline import Compiled
+from tinygen.placement_check import read_table
 from tinygen.project import Project
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples, quantize_inputs
+from tinygen.wishes import Wishes
 
 GRAPH_FILE = "graph.json"
 SAMPLES = 4
 SAMPLE_BYTES = 128 * 1024
 """What a project stores for `pio test`: at most so many samples, and input bytes (but one at least)."""
 
-CYCLES_PER_MAC, SENSOR_CYCLES, MOST_CYCLES = 40, 2_000_000, 1 << 24
-"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take, at least two
-million, for the console; SysTick counts 24 bits."""
+CYCLES_PER_MAC = {"int8": 40, "float32": 250}
+SENSOR_CYCLES, MOST_CYCLES = 2_000_000, 1 << 24
+"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (float32 without
+an FPU: about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
 
 
 def manifest_of(
@@ -51,10 +55,28 @@ def manifest_of(
         if representative
         else None,
         "boards": [{"name": board.name, "sha256": text_hash(board.text)} for board in boards],
-        "options": asdict(options),
+        "options": options_data(options),
         "samples": asdict(samples),
         "compiler": building.compiler_version(),
     }
+
+
+def options_data(options: pipeline.Options) -> dict[str, Any]:
+    """Every option, JSON-ready. Options that came later only where they are used: run_ids outlive new options."""
+    data = asdict(options)
+    if options.wishes.weights is None:
+        del data["wishes"]["weights"]
+    if not options.profile_on_device:
+        del data["profile_on_device"]
+    if options.precision == "int8":
+        del data["precision"]
+    return data
+
+
+def read_options(manifest: Mapping[str, Any]) -> pipeline.Options:
+    """The options of a project, from its manifest."""
+    data = dict(manifest["options"])
+    return pipeline.Options(**{**data, "labels": tuple(data["labels"]), "wishes": Wishes(**data["wishes"])})
 
 
 def text_hash(text: str) -> str:
@@ -134,6 +156,8 @@ def application_of(compiled: Compiled, options: pipeline.Options) -> dict[str, A
         "class_count": class_count(graph, options.labels),
         "has_labels": bool(options.labels),
         "own_arena": options.arena == "library",
+        "precision": graph.precision,
+        "T": C_TYPES[graph.precision],
         "template": "main_event.c" if options.app == "event" else "main.c",
         **sensor_of(compiled),
     }
@@ -143,24 +167,34 @@ def sensor_of(compiled: Compiled) -> dict[str, int]:
     """How often the event-driven example's sensor brings how many elements: the model is fast enough for it."""
     elements = sum(t.elements for t in compiled.graph.input_tensors)
     macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in compiled.program.steps)
-    cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC * macs)
+    cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC[compiled.graph.precision] * macs)
     bursts = min(elements, max(8, -(-cycles // MOST_CYCLES)))
     return {"burst": -(-elements // bursts), "tick_cycles": min(MOST_CYCLES, cycles // bursts)}
 
 
 def stored_samples(graph: Graph, samples: Samples | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """A few int8 samples (N, *shape), spread over the representative ones, and the outputs that the reference gives."""
-    per_sample = sum(t.elements for t in graph.input_tensors)
+    """A few samples (N, *shape) as C takes them, spread over the representative ones, and the outputs it must give."""
+    per_sample = sum(t.size_bytes for t in graph.input_tensors)
     count = max(1, min(SAMPLES, SAMPLE_BYTES // per_sample))
     if samples is None:
-        rng = np.random.default_rng(0)
-        inputs = tuple(
-            rng.integers(-128, 128, (count, *t.shape)).astype(np.int8) for t in graph.input_tensors
-        )
+        inputs = random_inputs(graph, count)
     else:
         chosen = np.unique(np.linspace(0, samples.count - 1, min(count, samples.count)).astype(int))
         inputs = quantize_inputs(graph, tuple(x[chosen] for x in samples.x))
-    return tuple(inputs), tuple(evaluate.reference(graph, inputs))
+    return tuple(inputs), tuple(evaluate.expected(graph, inputs))
+
+
+def random_inputs(graph: Graph, count: int) -> tuple[Array, ...]:
+    """Made-up samples (count, *shape), always the same ones."""
+    rng = np.random.default_rng(0)
+    return tuple(_random(rng, count, t) for t in graph.input_tensors)
+
+
+def _random(rng: np.random.Generator, count: int, tensor: Tensor) -> Array:
+    """Samples of an input: all int8 values alike, or real numbers in [-1, 1)."""
+    if tensor.dtype == "float32":
+        return rng.uniform(-1, 1, (count, *tensor.shape)).astype(np.float32)
+    return rng.integers(-128, 128, (count, *tensor.shape)).astype(np.int8)
 
 
 def quantization_of(compiled: Compiled) -> dict[str, Any]:
@@ -171,7 +205,7 @@ def quantization_of(compiled: Compiled) -> dict[str, Any]:
 
 
 def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, Board, dict[str, Any]]:
-    """(quantized graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
+    """(final graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
     folder = Path(folder)
     manifest = project.read_manifest(folder)
     path = folder / GRAPH_FILE
@@ -188,3 +222,12 @@ def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, B
         )
     chosen = folder / firmware.board_folder(board or names[0]) / "board.toml"
     return serialization.graph_from_json(text, str(path)), load_board(chosen), manifest
+
+
+def weights_homes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Board of the project -> the region where arrays have their home. Raises BoardError, OutputError."""
+    homes = {}
+    for name in (str(b["name"]) for b in manifest["boards"]):
+        place = folder / firmware.board_folder(name)
+        homes[name] = read_table(place).weights or load_board(place / "board.toml").code.name
+    return homes

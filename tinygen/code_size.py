@@ -78,9 +78,13 @@ def entry_bytes(calls: int, arguments: int, encoding: Encoding = "thumb2") -> in
 
 
 def helper_bytes(kernels: Iterable[str], encoding: Encoding = "thumb2") -> int:
-    """Bytes of the compiler's own functions that these kernels call (signed division on ARMv6-M)."""
-    helpers = table()[encoding]["helpers"]
-    return int(helpers["bytes"]) if set(kernels) & set(helpers["kernels"]) else 0
+    """Bytes of the functions of compiler and C library that these kernels call: signed division on ARMv6-M; in float32
+    mathematical functions, and arithmetic on ARMv6-M, which has no FPU."""
+    called, helpers, mathematics = set(kernels), *(table()[encoding][k] for k in ("helpers", "mathematics"))
+    division = helpers["bytes"] if called & set(helpers["kernels"]) else 0
+    arithmetic = mathematics["arithmetic"] if any(k.endswith("_f32") for k in called) else 0
+    functions = mathematics["functions"] if called & set(mathematics["kernels"]) else 0
+    return int(division + arithmetic + functions)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Nothing from a model (names, labels, values) gets into C but through these funct
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +17,13 @@ from tinygen import locate
 from tinygen.errors import UsageError
 from tinygen.graph import Array
 
-C_TYPES: Mapping[str, str] = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "uint8": "uint8_t"}
+C_TYPES: Mapping[str, str] = {
+    "int8": "int8_t",
+    "int16": "int16_t",
+    "int32": "int32_t",
+    "uint8": "uint8_t",
+    "float32": "float",
+}
 C_KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long "
     "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
@@ -76,7 +83,9 @@ def c_int(value: int) -> str:
 
 
 def c_float(value: float) -> str:
-    """A float literal that reads back as exactly this float32."""
+    """A float literal that reads back as exactly this float32; infinities by their names in <math.h>."""
+    if math.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
     text = repr(float(np.format_float_positional(np.float32(value), unique=True)))
     return f"{text}f"
 
@@ -93,8 +102,12 @@ def c_string(text: str) -> str:
 
 
 def c_array(values: Array, per_line: int = 16) -> str:
-    """Comma-separated literals, `per_line` on each line."""
-    flat = [c_int(v) for v in values.reshape(-1).tolist()]
+    """Comma-separated literals of integers or finite float32, `per_line` on each line (half as many of float32)."""
+    if values.dtype == np.float32:
+        assert np.isfinite(values).all(), "a constant that is not finite"
+        flat, per_line = [f"{v!s}f" for v in values.reshape(-1)], per_line // 2
+    else:
+        flat = [c_int(v) for v in values.reshape(-1).tolist()]
     lines = (", ".join(flat[i : i + per_line]) for i in range(0, len(flat), per_line))
     return ",\n".join(f"    {line}" for line in lines)
 

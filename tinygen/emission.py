@@ -16,12 +16,18 @@ from tinygen.access import Traffic
 from tinygen.code_size import Encoding, entry_bytes, executed_bytes, function_bytes, helper_bytes
 from tinygen.ctext import C_TYPES, Symbols, check_prefix, environment
 from tinygen.errors import UsageError
-from tinygen.graph import Array, Graph, Tensor
+from tinygen.graph import Array, DType, Graph, Tensor
 from tinygen.placement import Movable
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 
 Arena = Literal["caller", "library"]
+HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "float32": "tg_float.h"}
+"""Precision -> what its kernels include."""
+
+PROFILE_RUNS = 4
+"""Inferences whose timestamps a library keeps that was compiled to take some; a power of two."""
+WORD = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Library:
     """The C library of one model. files: path below the project folder -> text. Bytes; code_bytes: estimated.
 
     pair_bytes: of two arenas that overlap, for filling one's inputs while the other is computed.
+    profile_steps: layers with timestamps, 0 for a library without; variable_bytes: of its own variables.
+    precision: type of its inputs and outputs; a float32 library may need the mathematical functions of C's (-lm).
     """
 
     name: str
@@ -42,6 +50,9 @@ class Library:
     code_bytes: int
     movables: tuple[Movable, ...]
     arena_traffic: Traffic
+    profile_steps: int = 0
+    variable_bytes: int = 0
+    precision: DType = "int8"
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,9 @@ class _Emitter:
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
         kernel, b = step.kernel, step.bound
-        template = environment().get_template(f"kernels/{kernel.name}.c.j2")
-        body = template.render(fn="@FN@", p=ops.get(b.node.op).params(b))
+        template = environment().get_template(f"kernels/{kernel.template or kernel.name}.c.j2")
+        params = (kernel.params or ops.get(b.node.op).params)(b)
+        body = template.render(fn="@FN@", p=params, T=C_TYPES[kernel.dtype], precision=kernel.dtype)
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
             self.functions[body] = KernelFunction(name, kernel.name, body.replace("@FN@", name), b.name)
@@ -148,22 +160,23 @@ class _Emitter:
         comment = f"{index} {b.name}: {b.node.op} {shapes} -> {_shape(b.output)}"
         if step.kernel.alias:
             return Call(f"{comment} (same bytes)", None, ())
-        inputs = [f"base + {plan.offset(t.name)}" for t in b.activations]
+        size = b.output.itemsize
+        inputs = [f"base + {plan.offset(t.name) // size}" for t in b.activations]
         constants = [self.array(step, role, v) for role, v in step.kernel.constants(b).items()]
-        scratch = [f"base + {plan.scratch_offset(index)}"] if step.scratch_bytes else []
-        arguments = (*inputs, *constants, f"base + {plan.offset(b.output.name)}", *scratch)
+        scratch = [f"base + {plan.scratch_offset(index) // size}"] if step.scratch_bytes else []
+        arguments = (*inputs, *constants, f"base + {plan.offset(b.output.name) // size}", *scratch)
         return Call(comment, self.function(step), arguments)
 
 
 def arena_traffic(program: Program, plan: MemoryPlan) -> Traffic:
-    """What one inference reads and writes in the arena: an input byte per multiply-accumulate, every output once."""
-    touched = 0
+    """What one inference reads and writes in the arena: an input per multiply-accumulate, every output once."""
+    touched, size = 0, program.graph.input_tensors[0].itemsize
     for step in program.steps:
         b = step.bound
         if not step.kernel.alias:
             read = max(ops.get(b.node.op).macs(b), sum(t.elements for t in b.activations))
             touched += read + b.output.elements
-    return Traffic(plan.arena_bytes, touched, 1)
+    return Traffic(plan.arena_bytes, touched * size, size)
 
 
 def pair_offset(graph: Graph, plan: MemoryPlan) -> int:
@@ -172,10 +185,26 @@ def pair_offset(graph: Graph, plan: MemoryPlan) -> int:
     The second arena starts behind the first one's inputs, and its own inputs lie behind the first arena: 1.5 to 2
     arenas in all, by where the plan has the inputs.
     """
-    inputs = [(plan.offset(t.name), t.elements) for t in graph.input_tensors]
+    inputs = [(plan.offset(t.name), t.size_bytes) for t in graph.input_tensors]
     behind_inputs = max(offset + size for offset, size in inputs)
     behind_arena = plan.arena_bytes - min(offset for offset, _ in inputs)
     return -(-max(behind_inputs, behind_arena) // 8) * 8
+
+
+def profile_names(program: Program) -> tuple[str, ...]:
+    """Layers that get timestamps: those that execute code. Raises UsageError when there is none."""
+    names = tuple(step.bound.name for step in program.steps if not step.kernel.alias)
+    if not names:
+        raise UsageError(
+            f"--profile-on-device: no layer of '{program.graph.name}' executes code: there is nothing to time\n"
+            "  leave the option out"
+        )
+    return names
+
+
+def profile_bytes(steps: int) -> int:
+    """Bytes of SRAM that timestamps of so many layers take: the ring, its counter, the clock's address."""
+    return WORD * (PROFILE_RUNS * (steps + 1) + 2) if steps else 0
 
 
 def _shape(tensor: Tensor) -> str:
@@ -204,20 +233,26 @@ def emit_library(
     arena: Arena = "caller",
     labels: Sequence[str] = (),
     encoding: Encoding = "thumb2",
+    profile: bool = False,
 ) -> Library:
     """The library's files below lib/<name>/. name: C prefix (check_prefix). labels: class names of output 0.
 
-    encoding: that of the core; the text does not depend on it, the estimated sizes do.
+    encoding: that of the core; the text does not depend on it, the estimated sizes do. profile: takes a timestamp
+    behind every layer.
     """
     emitter = _Emitter(check_prefix(name), encoding)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
-    graph = program.graph
+    graph, names = program.graph, profile_names(program) if profile else ()
+    size, helpers = graph.input_tensors[0].itemsize, HELPERS[graph.precision]
     context: dict[str, Any] = {
         "name": name,
         "NAME": name.upper(),
         "graph": graph,
-        "inputs": [(t, plan.offset(t.name)) for t in graph.input_tensors],
-        "outputs": [(t, plan.offset(t.name)) for t in graph.output_tensors],
+        "T": C_TYPES[graph.precision],
+        "precision": graph.precision,
+        "helpers": helpers,
+        "inputs": [(t, plan.offset(t.name) // size) for t in graph.input_tensors],
+        "outputs": [(t, plan.offset(t.name) // size) for t in graph.output_tensors],
         "arena_bytes": plan.arena_bytes,
         "pair_offset": pair_offset(graph, plan),
         "own_arena": arena == "library",
@@ -226,6 +261,8 @@ def emit_library(
         "arrays": list(emitter.arrays.values()),
         "functions": [f.text for f in emitter.functions.values()],
         "calls": calls,
+        "profile_names": names,
+        "profile_runs": PROFILE_RUNS,
         "uses_memory_functions": any("mem" in f.text for f in emitter.functions.values()),
     }
     folder = f"lib/{name}"
@@ -233,17 +270,20 @@ def emit_library(
         f"{folder}/{name}{suffix}": environment().get_template(f"library/model{suffix}.j2").render(context)
         for suffix in (".h", ".c", "_weights.h", "_weights.c")
     }
-    files[f"{folder}/tg_fixedpoint.h"] = environment().get_template("kernels/tg_fixedpoint.h").render()
+    files[f"{folder}/{helpers}"] = environment().get_template(f"kernels/{helpers}").render()
     return Library(
         name=name,
         files=files,
         header=f"{name}.h",
         arena_bytes=plan.arena_bytes,
         pair_bytes=plan.arena_bytes + pair_offset(graph, plan),
-        input_sizes=tuple(t.elements for t in graph.input_tensors),
-        output_sizes=tuple(t.elements for t in graph.output_tensors),
+        input_sizes=tuple(t.size_bytes for t in graph.input_tensors),
+        output_sizes=tuple(t.size_bytes for t in graph.output_tensors),
         constant_bytes=sum(a.values.nbytes for a in emitter.arrays.values()),
         code_bytes=emitter.code_bytes(calls),
         movables=emitter.movables(),
         arena_traffic=arena_traffic(program, plan),
+        profile_steps=len(names),
+        variable_bytes=profile_bytes(len(names)),
+        precision=graph.precision,
     )

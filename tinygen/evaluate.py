@@ -31,6 +31,11 @@ def reference(
     return _walk(graph, inputs, lambda b, xs: ops.get(b.node.op).reference(b, xs, rounding), visit)
 
 
+def expected(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """What C must give for these inputs: the int8 reference's outputs, or a float graph's own."""
+    return real(graph, inputs) if graph.precision == "float32" else reference(graph, inputs)
+
+
 def _walk(
     graph: Graph,
     inputs: Sequence[Array],

@@ -44,16 +44,27 @@ class ModelLibrary(Protocol):
     def movables(self) -> tuple[Movable, ...]: ...
     @property
     def arena_traffic(self) -> Traffic: ...
+    @property
+    def profile_steps(self) -> int: ...
+    @property
+    def variable_bytes(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class FirmwareModel:
-    """One model of an image. Sizes in bytes; inputs and outputs are int8."""
+    """One model of an image. Sizes in bytes. precision: type of inputs and outputs, int8 or float32.
+
+    profile_steps: layers with timestamps.
+    """
 
     name: str
     arena_bytes: int
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
+    profile_steps: int = 0
+    precision: str = "int8"
 
     @property
     def record_bytes(self) -> int:
@@ -79,10 +90,22 @@ class Description:
                 int(m["arena_bytes"]),
                 tuple(map(int, m["input_sizes"])),
                 tuple(map(int, m["output_sizes"])),
+                int(m.get("profile_steps", 0)),
+                {"int8": "int8", "float32": "float32"}[m.get("precision", "int8")],
             )
             for m in data["models"]
         )
         return cls(str(data["run_id"]), tuple(map(str, data["boards"])), models)
+
+    def text(self) -> str:
+        """JSON that parse() reads. What came later stands there only where it is used: others stay as they were."""
+        data = asdict(self)
+        for model in data["models"]:
+            if not model["profile_steps"]:
+                del model["profile_steps"]
+            if model["precision"] == "int8":
+                del model["precision"]
+        return json.dumps(data, indent=2) + "\n"
 
 
 def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
@@ -93,8 +116,9 @@ def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
     return Needs(
         arena=arena,
         record=_record_bytes(models),
-        arena_traffic=Traffic(arena, sum(t.read for t in traffics), 1),
+        arena_traffic=Traffic(arena, sum(t.read for t in traffics), min(t.element for t in traffics)),
         movables=tuple(m for library in libraries for m in library.movables),
+        variables=sum(library.variable_bytes for library in libraries),
     )
 
 
@@ -117,7 +141,12 @@ def common_files(
 ) -> Mapping[str, str]:
     """What is the same on all boards: the harness that tests run, the console's text, the host's port."""
     models = _models(libraries)
-    context = {"models": models, "run_id": run_id, "arena_bytes": max(m.arena_bytes for m in models)}
+    context = {
+        "models": models,
+        "run_id": run_id,
+        "arena_bytes": max(m.arena_bytes for m in models),
+        "profiled": any(m.profile_steps for m in models),
+    }
     paths = {
         HARNESS + "/test_main.c": "main.c.j2",
         HARNESS + "/tg_harness.c": "tg_harness.c",
@@ -126,8 +155,8 @@ def common_files(
         "boards/tg_console.c": "tg_console.c",
         "host/tg_port_host.c": "tg_port_host.c",
     }
-    description = asdict(Description(run_id, tuple(b.name for b in boards), models))
-    return {**_rendered(paths, context), DESCRIPTION: json.dumps(description, indent=2) + "\n"}
+    description = Description(run_id, tuple(b.name for b in boards), models)
+    return {**_rendered(paths, context), DESCRIPTION: description.text()}
 
 
 def board_files(
@@ -168,7 +197,10 @@ def _rendered(paths: Mapping[str, str], context: Mapping[str, Any]) -> dict[str,
 
 
 def _models(libraries: Sequence[ModelLibrary]) -> tuple[FirmwareModel, ...]:
-    models = tuple(FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes) for m in libraries)
+    models = tuple(
+        FirmwareModel(m.name, m.arena_bytes, m.input_sizes, m.output_sizes, m.profile_steps, m.precision)
+        for m in libraries
+    )
     assert models and len({m.name for m in models}) == len(models), "an image needs distinct models"
     return models
 
@@ -186,7 +218,8 @@ def _context(models: tuple[FirmwareModel, ...], board: Board, placement: Placeme
         "data": board.ram,
         "writable": board.writable,
         "placement": placement,
-        "copied": [r.name for r in board.writable if placement.of(r.name)],
+        "copied": [c for r in board.writable for c in placement.copied(r.name)],
+        "weights": board.region(placement.homes.arrays) if placement.homes.apart else None,
         "core_caches": [c for c in board.caches if c.owner == "core"],
         "header_bytes": HEADER_BYTES.get(board.layout.header, 0),
         "arena_bytes": max(m.arena_bytes for m in models),

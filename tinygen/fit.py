@@ -22,13 +22,14 @@ from tinygen.firmware import check_guard, needs_of
 from tinygen.flash import Shares, flash_shares, limited, verdict
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Needs, Placement, Wishes, fixed_bytes, place, rooms
+from tinygen.placement import Needs, Placement, fixed_bytes, place, rooms
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes
 
 SAMPLES = 2
 """Made-up samples: ranges must exist, what they are does not matter."""
@@ -38,8 +39,9 @@ ENDS = ((-1.0, 1.0), (0.0, 1.0), (0.5, 1.0))
 
 @dataclass(frozen=True)
 class Fit:
-    """One board's answer. flash: of the code region; sram: all writable memory. pinned: bytes of weights and tables
-    that are copied into faster memory, pinned_code: estimated bytes of kernels.
+    """One board's answer. flash: of the code region; weights: of the region that the weights have to themselves, None
+    where they are in flash; sram: all writable memory. pinned: bytes of weights and tables that are copied into faster
+    memory, pinned_code: estimated bytes of kernels.
 
     arena_over: bytes by which the arena is too large. reasons: why it does not fit, in words; advice: what would make
     it fit; both empty where it fits.
@@ -47,6 +49,7 @@ class Fit:
 
     board: Board
     flash: Shares
+    weights: Shares | None
     sram: Shares
     constants: int
     pinned: int
@@ -60,6 +63,11 @@ class Fit:
     def fits(self) -> bool:
         """True when the firmware fits the board and the budgets."""
         return not self.reasons
+
+    @property
+    def read_only(self) -> tuple[Shares, ...]:
+        """What the regions for code and weights would hold, one or two."""
+        return (self.flash,) if self.weights is None else (self.flash, self.weights)
 
     @property
     def pinned_share(self) -> float:
@@ -79,6 +87,7 @@ class Sized:
     layers: int
     peak: str
     exact: bool
+    precision: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -115,13 +124,16 @@ def assumed_int8(graph: Graph) -> Graph:
 class Fitter:
     """A model against boards. Programs that are equal on several boards are planned and emitted once."""
 
-    def __init__(self, graph: Graph, name: str = "model") -> None:
-        self.exact = pipeline.is_quantized(graph)
-        int8 = graph if self.exact else assumed_int8(graph)
-        self.graph = spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
+    def __init__(self, graph: Graph, name: str = "model", precision: pipeline.Precision = "int8") -> None:
+        self.exact = pipeline.is_quantized(graph) or precision == "float32"
+        self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
         self.plans: dict[tuple[str, ...], tuple[Program, MemoryPlan]] = {}
         self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
+
+    def _int8(self, graph: Graph) -> Graph:
+        int8 = graph if self.exact else assumed_int8(graph)
+        return spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
@@ -152,22 +164,23 @@ class Fitter:
             len(program.steps),
             peak(program, memory),
             self.exact,
+            library.precision,
         )
 
-    def fit(self, board: Board, budgets: Budgets = Budgets()) -> Fit:
-        """The board's answer. Never raises for a model that does not fit."""
+    def fit(self, board: Board, budgets: Budgets = Budgets(), weights: str | None = None) -> Fit:
+        """The board's answer. Never raises for a model that does not fit. weights: the region that is their home, None
+        for that of the code."""
         library = self.library(board)
         needs = needs_of([library])
         board = limited(board, budgets.flash)
-        flash, sram = flash_shares(library, board), sram_shares(needs, board, budgets)
-        told = verdict(flash, library.constant_bytes, board, budgets.flash)
-        reasons: tuple[str, ...] = told[:1] if told else ()
-        advice: tuple[str, ...] = told[1:] if told else ()
+        flash, *own = flash_shares(library, board, weights)
+        told = [v for s in (flash, *own) if (v := verdict(s, board, budgets.flash))]
+        reasons, advice = tuple(why for why, _ in told), tuple(what for _, what in told)
         placement: Placement | None = None
         over = 0
         try:
             check_guard(board)
-            placement = place(needs, board, Wishes(budget_sram=budgets.sram))
+            placement = place(needs, board, Wishes(budget_sram=budgets.sram, weights=weights))
         except BoardError as problem:
             over, why, what = _sram_verdict(needs, board, budgets, self.sized(board).peak, problem)
             reasons, advice = (*reasons, why), (*advice, *what)
@@ -175,7 +188,8 @@ class Fitter:
         return Fit(
             board,
             flash,
-            sram,
+            own[0] if own else None,
+            sram_shares(needs, board, budgets),
             library.constant_bytes,
             sum(p.movable.traffic.footprint for p in pins if not p.movable.is_code),
             sum(p.movable.traffic.footprint for p in pins if p.movable.is_code),

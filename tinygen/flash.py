@@ -1,4 +1,4 @@
-"""What an image takes of the region that holds code and constants, before a compiler has seen it."""
+"""What an image takes of the regions that hold code and constants, before a compiler has seen it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from tinygen.code_size import firmware_bytes
 from tinygen.emission import Library
 from tinygen.errors import BoardError
 from tinygen.firmware import HEADER_BYTES
+from tinygen.wishes import NONE, Wishes
 
 SURE = 0.9
 """Share of the estimated code that is there for sure: up to this a doubt is left to the linker, which knows."""
+WEIGHTS, CODE, AROUND = "weights and tables", "code of the model", "firmware around it"
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Bytes of one memory. parts: what takes how many; room: how many there are."""
+    """Bytes of one memory. parts: what takes how many; room: how many there are; region: "" where it is several."""
 
     parts: tuple[tuple[str, int], ...]
     room: int
+    region: str = ""
 
     @property
     def needed(self) -> int:
@@ -30,6 +33,10 @@ class Shares:
     def over(self) -> int:
         """Bytes too many; 0 where everything fits."""
         return max(self.needed - self.room, 0)
+
+    def part(self, name: str) -> int:
+        """Bytes of that part, 0 where it lies elsewhere."""
+        return dict(self.parts).get(name, 0)
 
 
 def limited(board: Board, budget: int | None) -> Board:
@@ -44,35 +51,43 @@ def limited(board: Board, budget: int | None) -> Board:
     return replace(board, regions=regions)
 
 
-def flash_shares(library: Library, board: Board) -> Shares:
-    """What the code region would hold: exact constants, estimated code, the firmware around them."""
+def flash_shares(library: Library, board: Board, weights: str | None = None) -> tuple[Shares, ...]:
+    """What the read-only regions would hold, that of the code first: exact constants, estimated code, the firmware
+    around them. weights: the region of the constants, None for that of the code."""
     firmware = firmware_bytes(board, HEADER_BYTES.get(board.layout.header, 0))
-    parts = (
-        ("weights and tables", library.constant_bytes),
-        ("code of the model", library.code_bytes),
-        ("firmware around it", firmware.bytes),
+    code = ((CODE, library.code_bytes), (AROUND, firmware.bytes))
+    constants = ((WEIGHTS, library.constant_bytes),)
+    if weights in (None, board.code.name):
+        return (Shares((*constants, *code), board.code.length, board.code.name),)
+    home = board.region(str(weights))
+    return (
+        Shares(code, board.code.length, board.code.name),
+        Shares(constants, home.length, home.name),
     )
-    return Shares(parts, board.code.length)
 
 
-def verdict(shares: Shares, constants: int, board: Board, budget: int | None) -> tuple[str, str] | None:
-    """(why, what to do) when the parts are too many; None when they fit."""
+def verdict(shares: Shares, board: Board, budget: int | None) -> tuple[str, str] | None:
+    """(why, what to do) when the parts are too many; None when they fit. budget: of the code region."""
     if not shares.over:
         return None
-    what = "--budget-flash" if budget is not None and shares.room == budget else f"region '{board.code.name}'"
+    limited_by = budget is not None and shares.region == board.code.name and shares.room == budget
+    what = "--budget-flash" if limited_by else f"region '{shares.region}'"
     why = f"{what} has {shares.room:,} bytes, {shares.needed:,} are needed: {shares.over:,} too many"
+    constants = shares.part(WEIGHTS)
     left = constants - shares.over
     if left <= 0:
         return why, "even without any weights the code would not fit: take a board with more flash"
-    return why, f"prune the weights to {100 * left // constants} % ({left:,} of {constants:,} bytes)"
+    advice = f"prune the weights to {100 * left // constants} % ({left:,} of {constants:,} bytes)"
+    others = [r.name for r in board.regions if not r.writable and r.length >= constants]
+    elsewhere = [f"--weights {name}" for name in others if name not in (shares.region, board.code.name)]
+    return why, " or ".join([advice, *(f"give them another home: {wish}" for wish in elsewhere)])
 
 
-def check_flash(library: Library, board: Board, budget: int | None = None) -> None:
-    """Raise BoardError when the image surely does not fit the code region. budget: of the user, for the words."""
-    shares = flash_shares(library, board)
-    sure = shares.needed - (1 - SURE) * library.code_bytes
-    told = verdict(shares, library.constant_bytes, board, budget)
-    if told is None or sure <= shares.room:
-        return
-    sizes = " + ".join(f"{what} {size:,}" for what, size in shares.parts)
-    raise BoardError(f"the model does not fit '{board.name}': {told[0]}\n  {sizes}\n  {told[1]}")
+def check_flash(library: Library, board: Board, wishes: Wishes = NONE) -> None:
+    """Raise BoardError when the image surely does not fit one of its regions."""
+    for shares in flash_shares(library, board, wishes.weights):
+        sure = shares.needed - (1 - SURE) * shares.part(CODE)
+        told = verdict(shares, board, wishes.budget_flash)
+        if told is not None and sure > shares.room:
+            sizes = " + ".join(f"{what} {size:,}" for what, size in shares.parts)
+            raise BoardError(f"the model does not fit '{board.name}': {told[0]}\n  {sizes}\n  {told[1]}")

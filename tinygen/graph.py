@@ -21,6 +21,11 @@ Array = npt.NDArray[Any]
 DType = Literal["float32", "int8", "int32"]
 
 
+def little_endian(array: Array) -> bytes:
+    """The array's bytes as the cores store them."""
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
 @dataclass(frozen=True)
 class QParams:
     """Affine quantization: real = scale * (q - zero_point).
@@ -88,8 +93,13 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return int(np.dtype(self.dtype).itemsize)
+
+    @property
     def size_bytes(self) -> int:
-        return self.elements * np.dtype(self.dtype).itemsize
+        return self.elements * self.itemsize
 
     @property
     def q(self) -> QParams:
@@ -184,6 +194,11 @@ class Graph:
     @property
     def input_tensors(self) -> tuple[Tensor, ...]:
         return tuple(self.tensors[i] for i in self.inputs)
+
+    @property
+    def precision(self) -> DType:
+        """Type of all its activations: int8, or float32 before quantize and in float programs."""
+        return self.tensors[self.inputs[0]].dtype
 
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:

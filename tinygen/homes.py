@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygen import __version__, building, firmware
-from tinygen.boards import Board
+from tinygen import __version__, building, firmware, flashing
+from tinygen.boards import Board, Region
 from tinygen.ctext import environment
 from tinygen.emission import Library
 from tinygen.errors import BoardError, RunError, UsageError
+from tinygen.flashing import flash_command
 from tinygen.graph import Array
+from tinygen.judge import tolerance
 from tinygen.pio import layout
 from tinygen.placement import Placement
 from tinygen.placement_check import TABLE
@@ -32,7 +34,7 @@ class Contents:
     """What every home is made of.
 
     placements: one per board, in their order. application: what the example must know of the model.
-    inputs, outputs: stored int8 samples (N, *shape) and what the reference gives. app: one of APPS.
+    inputs, outputs: stored samples (N, *shape) as C takes them, and what it must give. app: one of APPS.
     """
 
     library: Library
@@ -111,7 +113,9 @@ def home_of(manifest: Mapping[str, Any]) -> str:
 def _platformio(contents: Contents) -> dict[str, str]:
     library = contents.library
     samples = layout.samples_json(contents.inputs, contents.outputs)
-    made = layout.project_files(contents.boards, [library.name], contents.application, samples)
+    apart = frozenset(own_weights(contents))
+    made = layout.project_files(contents.boards, [library.name], contents.application, samples, apart)
+    made["README.md"] += _weights_readme(contents, ".pio/build/{board}")
     if contents.app == "event":
         made["README.md"] += _render("event.md", contents)
     return {**library.files, **_firmware(contents), **made}
@@ -124,7 +128,7 @@ def _bare(contents: Contents) -> dict[str, str]:
         f"{firmware.HARNESS}/samples.json": layout.samples_json(contents.inputs, contents.outputs),
         ".gitignore": "build/\n",
         "Makefile": _render("bare/Makefile", contents),
-        "README.md": _render("bare/README.md", contents),
+        "README.md": _render("bare/README.md", contents) + _weights_readme(contents, "build/make/{board}"),
     }
     return {**contents.library.files, **_firmware(contents), **own}
 
@@ -224,6 +228,33 @@ def _described(contents: Contents) -> dict[str, str]:
     return files
 
 
+def own_weights(contents: Contents) -> dict[str, Region]:
+    """Board -> the region of the weights, where that is another than the code's."""
+    pairs = zip(contents.boards, contents.placements, strict=True)
+    return {b.name: b.region(p.homes.arrays) for b, p in pairs if p.homes.apart}
+
+
+def _weights_readme(contents: Contents, build: str) -> str:
+    """How weights with a memory of their own get there, "" where there are none. build: folder of images, {board}."""
+    regions = own_weights(contents)
+    folders = {name: build.format(board=name) for name in regions}
+    return (
+        ""
+        if not regions
+        else _render(
+            "weights.md",
+            contents,
+            own_weights=regions,
+            build=folders,
+            image={name: f"{folder}/firmware.elf" for name, folder in folders.items()},
+            commands={name: flashing.weights_command(region) for name, region in regions.items()},
+            weights_only=flashing.WEIGHTS_ONLY,
+            code_only=flashing.CODE_ONLY,
+            filled=flashing.filled,
+        )
+    )
+
+
 def _names(name: str) -> dict[str, str]:
     """The model's name as the templates write it."""
     return {"name": name, "NAME": name.upper(), "Name": "".join(p.capitalize() for p in name.split("_"))}
@@ -243,11 +274,12 @@ def _render(template: str, contents: Contents, **more: Any) -> str:
         "stack": 4096,
         "inputs": contents.inputs,
         "outputs": contents.outputs,
+        "tolerances": [tolerance(y) for y in contents.outputs],
         "event": contents.app == "event",
         "warnings": building.WARNINGS,
         "optimize": building.OPTIMIZE,
         "folders": [f"lib/{library.name}"],
-        "flash_commands": {b.name: b.flash_command for b in boards},
+        "flash_commands": {b.name: flash_command(b, b.name in own_weights(contents)) for b in boards},
         "qemu_commands": {b.name: layout.qemu_command(b) if b.qemu else "" for b in boards},
         **more,
     }

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinygen import ops
+from tinygen.graph import Tensor
 from tinygen.memory_map import MemoryMap, buffer_name
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
@@ -21,15 +22,18 @@ from tinygen.program import Program, Step
 
 @dataclass(frozen=True)
 class Row:
-    """One step of the program. weight_bytes: the kernel's constants. calibrator: None where not known."""
+    """One step of the program. weight_bytes: the kernel's constants. calibrator: None where not known.
+
+    scale, zero_point: of the output, None in a float32 program.
+    """
 
     step: int
     layer: str
     op: str
     kernel: str
     shape: tuple[int, ...]
-    scale: float
-    zero_point: int
+    scale: float | None
+    zero_point: int | None
     calibrator: str | None
     macs: int
     weight_bytes: int
@@ -55,8 +59,7 @@ def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) ->
         op=b.node.op,
         kernel="alias" if step.kernel.alias else step.kernel.name,
         shape=output.shape,
-        scale=output.scale,
-        zero_point=output.zero_point,
+        **quantization_of(output),
         calibrator=chosen.get(output.name),
         macs=ops.get(b.node.op).macs(b),
         weight_bytes=sum(array.nbytes for array in step.kernel.constants(b).values()),
@@ -66,6 +69,13 @@ def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) ->
     )
 
 
+def quantization_of(tensor: Tensor) -> dict[str, Any]:
+    """Its scale and zero_point; None for both in a float32 program."""
+    if tensor.qparams is None:
+        return {"scale": None, "zero_point": None}
+    return {"scale": tensor.scale, "zero_point": tensor.zero_point}
+
+
 def to_json(
     program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
@@ -73,6 +83,7 @@ def to_json(
     rows = inspect_rows(program, plan, calibrators)
     return {
         "model": program.graph.name,
+        "precision": program.graph.precision,
         "inputs": [_tensor(program, name) for name in program.graph.inputs],
         "outputs": [_tensor(program, name) for name in program.graph.outputs],
         "macs": sum(r.macs for r in rows),
@@ -93,8 +104,7 @@ def _tensor(program: Program, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(tensor.shape),
-        "scale": tensor.scale,
-        "zero_point": tensor.zero_point,
+        **quantization_of(tensor),
     }
 
 
@@ -130,21 +140,28 @@ def _summary(program: Program, rows: tuple[Row, ...]) -> Text:
         for name in names:
             tensor = program.graph.tensors[name]
             text.append(f"\n  {kind:<6} {name}  {_shape(tensor.shape)}  ")
-            text.append(f"scale {tensor.scale:.6g}, zero point {tensor.zero_point}", "dim")
+            numbers = (
+                f"scale {tensor.scale:.6g}, zero point {tensor.zero_point}" if tensor.qparams else "float32"
+            )
+            text.append(numbers, "dim")
     return text
 
 
 def _layer_table(rows: tuple[Row, ...]) -> Table:
-    """Columns that are the same everywhere (no calibrator known, no scratch) are left out."""
+    """Columns that are the same everywhere (no scales in float32, no calibrator known, no scratch) are left out."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
     table.add_column("layer", overflow="ellipsis", no_wrap=True, ratio=2, min_width=8)
     table.add_column("op", no_wrap=True, overflow="ellipsis", min_width=4)
     table.add_column("kernel", no_wrap=True, style="dim")
     table.add_column("output", no_wrap=True)
-    for title in ("scale", "zero"):
+    optional = {
+        "scale": any(r.scale is not None for r in rows),
+        "range by": any(r.calibrator for r in rows),
+        "scratch": any(r.scratch_bytes for r in rows),
+    }
+    for title in ("scale", "zero") if optional["scale"] else ():
         table.add_column(title, justify="right", no_wrap=True)
-    optional = {"range by": any(r.calibrator for r in rows), "scratch": any(r.scratch_bytes for r in rows)}
     if optional["range by"]:
         table.add_column("range by", no_wrap=True)
     for title in ("MACs", "weights"):
@@ -158,7 +175,7 @@ def _layer_table(rows: tuple[Row, ...]) -> Table:
 
 def _cells(row: Row, optional: Mapping[str, bool]) -> list[str]:
     cells = [str(row.step), row.layer, row.op, _variant(row), _shape(row.shape)]
-    cells += [f"{row.scale:.3g}", str(row.zero_point)]
+    cells += [f"{row.scale:.3g}", str(row.zero_point)] if optional["scale"] else []
     cells += [row.calibrator or "" for _ in range(optional["range by"])]
     cells += [_count(row.macs), _count(row.weight_bytes)]
     return cells + [_count(row.scratch_bytes) for _ in range(optional["scratch"])]

@@ -1,6 +1,7 @@
 """The one judge: log of a run and expected outputs in, verdict out. Pure; the same for every emulator.
 
-The firmware prints what it computed; whether that is right is decided here, on the host.
+The firmware prints what it computed; whether that is right is decided here, on the host: int8 outputs must be equal,
+float32 outputs as near as docs/numerics.md, "float32", says.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from tinygen.faults import Functions, describe
 from tinygen.firmware import FirmwareModel
 from tinygen.graph import Array
 from tinygen.runlog import Key, RunLog, SampleLog, parse
+
+FLOAT_TOLERANCE = 1e-4
+"""Of the largest element that a float32 output must have in any sample: how far every element may be off."""
 
 
 class Outcome(Enum):
@@ -31,15 +36,19 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What one model gave: outputs, each (N, size) int8; instructions per sample, None if not counted.
+    """What one model gave: outputs, each (N, size) in its precision; instructions per sample, None if not counted.
 
     seconds: per sample, by the timer of a real board; None where time is not real.
+    layer_ticks: of the board's timer, per sample and layer that executes code; a sample's is None where its lines are
+    damaged or nothing counts, all is None for an image without timestamps. ratio: instructions per tick, if known.
     """
 
     name: str
     outputs: tuple[Array, ...]
     instructions: tuple[int | None, ...]
     seconds: tuple[float | None, ...]
+    layer_ticks: tuple[tuple[int, ...] | None, ...] | None = None
+    ratio: Fraction | None = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +85,23 @@ class RunResult:
         """Seconds per sample of the first (usually only) model."""
         return self.models[0].seconds
 
+    @property
+    def layer_ticks(self) -> tuple[tuple[int, ...] | None, ...] | None:
+        """Ticks per sample and layer of the first (usually only) model."""
+        return self.models[0].layer_ticks
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """One sample that a run must give. expected: flat int8 arrays, one per output; None takes any values."""
+    """One sample that a run must give. expected: flat arrays, one per output; None takes any values.
+
+    tolerances: one per output, how far an element may be off; () for outputs that must be equal.
+    """
 
     model: int
     sample: int
     expected: tuple[Array, ...] | None
+    tolerances: tuple[float, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -121,7 +139,32 @@ def _verdict(
         return Outcome.INCOMPLETE, gap
     if wrong := _mismatch(log, models, wanted):
         return Outcome.WRONG_OUTPUT, wrong
-    return Outcome.PASSED, f"{len(wanted):,} samples, every output element as expected"
+    exact = all(m.precision == "int8" for m in models)
+    return Outcome.PASSED, passed_detail(len(wanted), exact)
+
+
+def tolerance(expected: Array) -> float:
+    """How far an element of a float32 output may be off. expected: that output of all samples; finite ones count."""
+    finite = expected[np.isfinite(expected)]
+    return FLOAT_TOLERANCE * float(np.max(np.abs(finite), initial=0.0))
+
+
+def wrong_elements(got: Array, expected: Array, tolerance: float | None) -> Array:
+    """Flat indices of the elements that are wrong. tolerance None: they must be equal."""
+    different = got != expected
+    if tolerance is not None:
+        with np.errstate(invalid="ignore"):
+            near = np.abs(got.astype(np.float64) - expected) <= tolerance
+        different &= ~near & ~(np.isnan(got) & np.isnan(expected))
+    return np.flatnonzero(different)
+
+
+def passed_detail(samples: int, exact: bool) -> str:
+    """What was found of a run that passed. exact: all models are int8."""
+    found = (
+        "as expected" if exact else f"within {FLOAT_TOLERANCE:.0e} of the float model".replace("e-0", "e-")
+    )
+    return f"{samples:,} samples, every output element {found}"
 
 
 def _stale(log: RunLog, run_id: str) -> str | None:
@@ -205,8 +248,8 @@ def _mismatch(log: RunLog, models: Sequence[FirmwareModel], wanted: Sequence[Wan
     total = 0
     for want in wanted:
         for i, expected in enumerate(want.expected or ()):
-            got = _array(log.samples[want.key], i, expected.size)
-            bad = np.flatnonzero(got != expected.reshape(-1))
+            got = _array(log.samples[want.key], i, expected.nbytes, expected.dtype.name)
+            bad = wrong_elements(got, expected.reshape(-1), want.tolerances[i] if want.tolerances else None)
             wrong, total = wrong + bad.size, total + expected.size
             if bad.size and not first:
                 first = (
@@ -227,12 +270,22 @@ def _collect(log: RunLog, models: Sequence[FirmwareModel], wanted: Sequence[Want
 
 
 def _model_run(log: RunLog, model: FirmwareModel, entries: Sequence[SampleLog]) -> ModelRun:
+    dtype = np.dtype(model.precision)
     outputs = tuple(
-        np.array([_array(entry, i, size) for entry in entries], np.int8).reshape(len(entries), size)
+        np.array([_array(entry, i, size, dtype.name) for entry in entries], dtype).reshape(
+            len(entries), size // dtype.itemsize
+        )
         for i, size in enumerate(model.output_sizes)
     )
     instructions = tuple(_instructions(log, entry) for entry in entries)
-    return ModelRun(model.name, outputs, instructions, tuple(_seconds(log, entry) for entry in entries))
+    seconds = tuple(_seconds(log, entry) for entry in entries)
+    layers = tuple(_layer_ticks(model, entry) for entry in entries) if model.profile_steps else None
+    return ModelRun(model.name, outputs, instructions, seconds, layers, log.ratio)
+
+
+def _layer_ticks(model: FirmwareModel, entry: SampleLog) -> tuple[int, ...] | None:
+    """Ticks of every layer; None where some are missing or nothing counted. They decide no verdict."""
+    return entry.layer_ticks(model.profile_steps) if entry.ticks else None
 
 
 def _instructions(log: RunLog, entry: SampleLog) -> int | None:
@@ -245,8 +298,9 @@ def _seconds(log: RunLog, entry: SampleLog) -> float | None:
     return entry.ticks / log.clock if log.clock else None
 
 
-def _array(entry: SampleLog, index: int, size: int) -> Array:
-    return np.frombuffer(entry.output(index, size) or b"", np.int8)
+def _array(entry: SampleLog, index: int, size: int, dtype: str) -> Array:
+    """An output of `size` bytes, as the little-endian core stores it."""
+    return np.frombuffer(entry.output(index, size) or b"", np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
 def _name(models: Sequence[FirmwareModel], model: int) -> str:
@@ -259,7 +313,8 @@ def merged(results: Sequence[RunResult]) -> RunResult:
     models = tuple(_merged_model([r.models[i] for r in results]) for i in range(len(worst.models)))
     stacks = [r.stack_bytes for r in results if r.stack_bytes is not None]
     count = sum(len(m.instructions) for m in models)
-    detail = f"{count:,} samples, every output element as expected" if worst.passed else worst.detail
+    exact = all(output.dtype == np.int8 for m in models for output in m.outputs)
+    detail = passed_detail(count, exact) if worst.passed else worst.detail
     return RunResult(
         worst.outcome, detail, models, max(stacks, default=None), "".join(r.log for r in results)
     )
@@ -268,4 +323,6 @@ def merged(results: Sequence[RunResult]) -> RunResult:
 def _merged_model(runs: Sequence[ModelRun]) -> ModelRun:
     outputs = tuple(np.concatenate(parts) for parts in zip(*(r.outputs for r in runs), strict=True))
     instructions = tuple(n for r in runs for n in r.instructions)
-    return ModelRun(runs[0].name, outputs, instructions, tuple(s for r in runs for s in r.seconds))
+    seconds = tuple(s for r in runs for s in r.seconds)
+    layers = None if runs[0].layer_ticks is None else tuple(t for r in runs for t in r.layer_ticks or ())
+    return ModelRun(runs[0].name, outputs, instructions, seconds, layers, runs[0].ratio)

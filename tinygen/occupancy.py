@@ -23,7 +23,7 @@ KINDS = {
     ".arena": "arena",
     ".input": "inputs",
 }
-"""Section -> what it is to the user. Sections named .pin_REGION hold what is pinned."""
+"""Section -> what it is to the user. Sections named .pin_REGION and .weights_REGION hold what is pinned."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _stretches(firmware: Firmware) -> Iterator[tuple[int, int, str, str]]:
             if name == ".rodata":
                 yield from _split_constants(at, size, arrays)
                 continue
-            kind = "pinned" if name.startswith(".pin_") else KINDS.get(name, "data")
+            kind = "pinned" if name.startswith((".pin_", ".weights_")) else KINDS.get(name, "data")
             yield at, size, kind, name
         for segment in image.iter_segments():
             if (

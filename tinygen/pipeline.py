@@ -2,6 +2,7 @@
 
     load -> fuse -> calibrate -> quantize -> simplify -> schedule -> select -> plan -> verify -> emit -> place
 
+In float32 (--precision float32) the stages from calibrate to simplify, which make and know int8, are left out.
 Every stage is a pure function from frozen data to frozen data; loading and writing stand around this (api.py).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from tinygen import spec
 from tinygen.boards import Board
@@ -20,7 +22,7 @@ from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Placement, Wishes, place
+from tinygen.placement import Placement, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -28,7 +30,9 @@ from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
+from tinygen.wishes import Wishes, check_weights
 
+Precision = Literal["int8", "float32"]
 Report = Callable[[str, int, int], None]
 """(stage, done, total) -> None: progress of long stages."""
 
@@ -42,7 +46,8 @@ class Options:
     """What a user may choose. name: C prefix. labels: class names of output 0. wishes: what is pinned where.
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
-    ci: whose workflow the project gets (ci.py).
+    ci: whose workflow the project gets (ci.py). profile_on_device: the library takes a timestamp per layer.
+    precision: of activations and weights.
     """
 
     name: str = "model"
@@ -53,11 +58,13 @@ class Options:
     home: str = "platformio"
     app: str = "plain"
     ci: str | None = None
+    profile_on_device: bool = False
+    precision: Precision = "int8"
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Everything that compiling made. fused: the float graph that was quantized (None for an int8 model).
+    """Everything that compiling made. fused: the float graph that was quantized (None where nothing was).
 
     placement: None without a board.
     """
@@ -83,6 +90,8 @@ def compile_graph(
 
     board None: portable C for any machine. Raises ModelError, DataError.
     """
+    if options.precision == "float32":
+        return lower(float_program(graph), board, options)
     fused: Graph | None = None
     decisions: tuple[Decision, ...] = ()
     if not is_quantized(graph):
@@ -95,6 +104,12 @@ def compile_graph(
     return lower(graph, board, options, fused, decisions)
 
 
+def float_program(graph: Graph) -> Graph:
+    """The final float32 graph of a float graph: what a float32 project holds."""
+    fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
+    return spec.check(schedule(fused), quantized=False)
+
+
 def lower(
     graph: Graph,
     board: Board | None,
@@ -102,14 +117,17 @@ def lower(
     fused: Graph | None = None,
     decisions: tuple[Decision, ...] = (),
 ) -> Compiled:
-    """From the final int8 graph to C and its places in the board's memory. Raises BoardError when it does not fit."""
+    """From the final graph to C and its places in the board's memory. Raises BoardError when it does not fit."""
     program = select(graph, board)
     memory = plan(program)
     verify(program, memory)
     encoding = encoding_of(board.cpu) if board else "thumb2"
-    library = emit_library(program, memory, options.name, options.arena, options.labels, encoding)
+    library = emit_library(
+        program, memory, options.name, options.arena, options.labels, encoding, options.profile_on_device
+    )
     if board:
-        check_flash(library, board, options.wishes.budget_flash)
+        check_weights(options.wishes.weights, [board])
+        check_flash(library, board, options.wishes)
     needs = needs_of([library])
     if options.app == "event":
         needs = replace(needs, arena=library.pair_bytes)

@@ -1,6 +1,7 @@
 """Placement: which region holds the arena, the input block and each pinned array or function.
 
-Every object has a home in the code region. Pinning copies it at start-up into memory that the core reads faster.
+Code has its home in the code region; arrays too, unless the user names another read-only one (`--weights`). Pinning
+copies an object from its home, at start-up, into memory that the core reads faster.
 Choosing objects and regions under the room that arena and stack leave is a multiple knapsack: knapsack.py solves it,
 benchmarks/pinning.py tells how far a greedy choice would be off.
 placement_check.py proves the result on the linked image without sharing code with this file.
@@ -8,21 +9,18 @@ placement_check.py proves the result on the linked image without sharing code wi
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tinygen.access import Traffic, waiting
 from tinygen.boards import Board, Region
-from tinygen.errors import BoardError, UsageError, did_you_mean
+from tinygen.errors import BoardError
 from tinygen.knapsack import Knapsacks, solve
+from tinygen.wishes import NONE, PINS, Wishes, check_layers
 
-Pin = Literal["auto", "all", "none"]
-PINS: tuple[Pin, ...] = ("auto", "all", "none")
 HANDLER_STACK_BYTES = 512
 """Main stack, used by exception handlers only: the fault report needs about 150 bytes."""
 OWN_DATA_BYTES = 64
@@ -61,54 +59,14 @@ class Movable:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an image needs. arena, record (inputs of one sample): bytes; arena_traffic: reads and writes of it."""
+    """What an image needs. arena, record (inputs of one sample), variables (the libraries' own): bytes; arena_traffic:
+    reads and writes of it."""
 
     arena: int
     record: int
     arena_traffic: Traffic
     movables: tuple[Movable, ...]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user said. pin, pin_code: for all; layers: layer name -> region's name, "flash" or "auto".
-
-    budget_sram, budget_flash: bytes of writable memory and of the code region in all, None for what the board has.
-    """
-
-    pin: Pin = "auto"
-    pin_code: Pin = "auto"
-    layers: Mapping[str, str] = field(default_factory=dict)
-    budget_sram: int | None = None
-    budget_flash: int | None = None
-
-
-def read_wishes(
-    pin: str, pin_code: str = "auto", budget_sram: int | None = None, budget_flash: int | None = None
-) -> Wishes:
-    """Wishes from the command line's words. pin: one of PINS, or a .toml file with layers. Raises UsageError."""
-    code = _pin("--pin-code", pin_code, ", or leave it out")
-    if not pin.endswith(".toml"):
-        return Wishes(_pin("--pin", pin, " or a .toml file"), code, {}, budget_sram, budget_flash)
-    try:
-        data = tomllib.loads(Path(pin).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise UsageError(f"--pin '{pin}' cannot be read: {problem}") from None
-    layers = data.pop("layers", {})
-    general = data.pop("default", "auto")
-    if data or not isinstance(layers, dict) or not all(isinstance(v, str) for v in layers.values()):
-        raise UsageError(
-            f"--pin '{pin}' is not understood{f': unknown key {next(iter(data))!r}' if data else ''}\n"
-            '  it may hold default = "auto" (or "all", "none") and a table [layers] with lines like conv2d_3 = "sram"'
-        )
-    return Wishes(_pin(f"default of '{pin}'", str(general), ""), code, layers, budget_sram, budget_flash)
-
-
-def _pin(what: str, value: str, more: str) -> Pin:
-    for known in PINS:
-        if value == known:
-            return known
-    raise UsageError(f"{what} is '{value}'{did_you_mean(value, PINS)}\n  allowed: {', '.join(PINS)}{more}")
+    variables: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,39 +79,91 @@ class Pinned:
 
 
 @dataclass(frozen=True)
+class Homes:
+    """Regions that hold what is constant. code: vectors, functions, initial values; arrays: the models' arrays."""
+
+    code: str
+    arrays: str
+
+    @property
+    def apart(self) -> bool:
+        """True where arrays have a region of their own."""
+        return self.arrays != self.code
+
+    def of(self, movable: Movable) -> str:
+        """The object's home: where its load address is, and where it is read unless it is pinned."""
+        return self.code if movable.is_code else self.arrays
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What the start-up code copies in one go. name: of the output section; region: where it runs; home: where it is
+    loaded."""
+
+    name: str
+    region: str
+    home: str
+    pins: tuple[Pinned, ...]
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where everything goes. inputs: region of the input block (test firmware). saved, bound: modelled cycles saved per
-    inference, and the most that any placement could save."""
+    inference, and the most that any placement could save. loose: arrays that are read at home."""
 
     arena: str
     inputs: str
+    homes: Homes
     pins: tuple[Pinned, ...]
+    loose: tuple[Movable, ...]
     saved: float
     bound: float
+
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of all arrays, which are stored in their home."""
+        pinned = (p.movable for p in self.pins if not p.movable.is_code)
+        return sum(m.traffic.footprint for m in (*pinned, *self.loose))
 
     def of(self, region: str) -> tuple[Pinned, ...]:
         """What is pinned in that region."""
         return tuple(p for p in self.pins if p.region == region)
 
+    def copied(self, region: str) -> tuple[Copied, ...]:
+        """What is copied into that region: at most one output section for each home."""
+        pins, homes = self.of(region), self.homes
+        arrays = tuple(p for p in pins if homes.apart and not p.movable.is_code)
+        others = tuple(p for p in pins if p not in arrays)
+        made = (
+            Copied(f"pin_{region}", region, homes.code, others),
+            Copied(f"weights_{region}", region, homes.arrays, arrays),
+        )
+        return tuple(c for c in made if c.pins)
+
     def table(self) -> dict[str, Any]:
         """The plan, JSON-ready, to which placement_check.py holds the linked image."""
-        pins = [
-            {"symbol": p.movable.symbol, "layer": p.movable.layer, "role": p.movable.role, "region": p.region}
-            for p in self.pins
-        ]
-        return {"arena": self.arena, "inputs": self.inputs, "pins": pins}
+        pins = [{**_named(p.movable), "region": p.region} for p in self.pins]
+        table = {"arena": self.arena, "inputs": self.inputs, "pins": pins}
+        if not self.homes.apart:
+            return table
+        return {**table, "weights": self.homes.arrays, "loose": [_named(m) for m in self.loose]}
 
 
-def rooms(board: Board) -> dict[str, int]:
-    """Bytes of every writable region that arena, inputs and pinned objects may take."""
-    kept = board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES + board.reserved.application
+def _named(movable: Movable) -> dict[str, str]:
+    """The object as placement.json names it."""
+    return {"symbol": movable.symbol, "layer": movable.layer, "role": movable.role}
+
+
+def rooms(board: Board, variables: int = 0) -> dict[str, int]:
+    """Bytes of every writable region that arena, inputs and pinned objects may take. variables: Needs.variables."""
+    kept = fixed_bytes(board, variables) + board.reserved.application
     return {r.name: r.length - (kept if r.name == board.layout.data else 0) for r in board.writable}
 
 
-def place(needs: Needs, board: Board, wishes: Wishes = Wishes()) -> Placement:
+def place(needs: Needs, board: Board, wishes: Wishes = NONE) -> Placement:
     """The placement that saves most. Raises BoardError when the model does not fit, UsageError for unknown layers."""
-    _check_layers(needs, board, wishes)
-    room = rooms(board)
+    check_layers({m.layer for m in needs.movables if not m.is_code}, board, wishes)
+    room = rooms(board, needs.variables)
     _check_fits(needs, board, room, wishes)
     chosen = _Problem(needs, board, wishes, room).solve()
     if chosen is None:
@@ -166,6 +176,8 @@ class _Problem:
 
     def __init__(self, needs: Needs, board: Board, wishes: Wishes, room: Mapping[str, int]) -> None:
         self.needs, self.board, self.wishes, self.room = needs, board, wishes, room
+        self.homes = Homes(board.code.name, wishes.weights or board.code.name)
+        self.fixed = fixed_bytes(board, needs.variables)
         self.regions = [board.region(name) for name in room]
         arena = Movable("", "", "arena", needs.arena_traffic)
         record = Movable("", "", "inputs", Traffic(needs.record, 0, 4))
@@ -178,7 +190,7 @@ class _Problem:
         here = waiting(self.board, region, movable.traffic)
         if index < 2:
             return max(waiting(self.board, r, movable.traffic) for r in self.regions) - here
-        return waiting(self.board, self.board.code, movable.traffic) - here
+        return waiting(self.board, self.board.region(self.homes.of(movable)), movable.traffic) - here
 
     def _allowed(self, index: int, region: Region) -> tuple[int, int]:
         """(fewest, most) copies of the object in the region."""
@@ -217,7 +229,7 @@ class _Problem:
             allowed=limits[:, :, 1],
             must=np.array([self._must(i) for i in indices]),
             pays=np.arange(len(self.objects)) != 1,  # the input block belongs to the test, not to the model
-            budget=None if budget is None else float((budget - fixed_bytes(self.board)) // ALIGNMENT),
+            budget=None if budget is None else float((budget - self.fixed) // ALIGNMENT),
         )
         answer = solve(problem)
         return None if answer is None else self._placement(*answer)
@@ -246,38 +258,23 @@ class _Problem:
             for i, name in where.items()
             if i >= 2
         )
+        loose = tuple(m for i, m in enumerate(self.objects) if i >= 2 and i not in where and not m.is_code)
         saved = float(self.value[taken].sum())
-        return Placement(where[0], where[1], pins, saved, max(bound, saved))
+        return Placement(where[0], where[1], self.homes, pins, loose, saved, max(bound, saved))
 
 
-def fixed_bytes(board: Board) -> int:
-    """Bytes of SRAM that every image takes: both stacks and the firmware's own variables."""
-    return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES
-
-
-def _check_layers(needs: Needs, board: Board, wishes: Wishes) -> None:
-    known = {m.layer for m in needs.movables if not m.is_code}
-    regions = [r.name for r in board.writable]
-    for layer, wish in wishes.layers.items():
-        if layer not in known:
-            raise UsageError(
-                f"--pin names layer '{layer}', the model has none such with weights{did_you_mean(layer, known)}\n"
-                "  'tinygen inspect' lists the layers"
-            )
-        if wish not in (*regions, "flash", "auto"):
-            raise UsageError(
-                f"--pin puts layer '{layer}' into '{wish}'{did_you_mean(wish, regions)}\n"
-                f"  board '{board.name}' has {', '.join(regions)}; or say flash or auto"
-            )
+def fixed_bytes(board: Board, variables: int = 0) -> int:
+    """Bytes of SRAM that every image takes: both stacks and the firmware's own variables, and the libraries'."""
+    return board.reserved.stack + HANDLER_STACK_BYTES + OWN_DATA_BYTES + variables
 
 
 def _check_fits(needs: Needs, board: Board, room: Mapping[str, int], wishes: Wishes) -> None:
     """Arena and inputs must fit before anything is pinned."""
-    budget = wishes.budget_sram
-    if budget is not None and needs.arena + fixed_bytes(board) > budget:
+    budget, fixed = wishes.budget_sram, fixed_bytes(board, needs.variables)
+    if budget is not None and needs.arena + fixed > budget:
         raise BoardError(
             f"the model does not fit --budget-sram {budget:,}: arena {needs.arena:,} + stacks and variables "
-            f"{fixed_bytes(board):,} are {needs.arena + fixed_bytes(board):,} bytes\n  prune it, or raise the budget"
+            f"{fixed:,} are {needs.arena + fixed:,} bytes\n  prune it, or raise the budget"
         )
     if max(needs.arena, needs.record) > max(room.values()) or needs.arena + needs.record > sum(room.values()):
         raise _does_not_fit(needs, board, room, wishes)

@@ -23,14 +23,14 @@ from tinygen.errors import BoardError, OutputError
 TABLE = "placement.json"
 """The plan's file in a project's folder of a board."""
 ALLOCATED, EXECUTABLE = 2, 4  # sh_flags of ELF
-TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4"}
+TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4", "float": "<f4"}
 ARRAY = re.compile(r"^const (\w+) (\w+)\[\d+\] = \{\n(.*?)\};", re.S | re.M)
 LOWEST = "(-2147483647 - 1)"  # C has no literal for it
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One pinned object. symbol: of the C object; layer, role: what it is to the user; region: where it must be."""
+    """One object. symbol: of the C object; layer, role: what it is to the user; region: where it must be."""
 
     symbol: str
     layer: str
@@ -43,11 +43,25 @@ class Planned:
 
 @dataclass(frozen=True)
 class Table:
-    """The plan: regions of the arena and of the input block, and of every pinned object."""
+    """The plan: regions of the arena and of the input block, and of every pinned object.
+
+    weights: the region where arrays have their home, None for that of the code; loose: those that are read there.
+    """
 
     arena: str
     inputs: str
     pins: tuple[Planned, ...]
+    weights: str | None = None
+    loose: tuple[Planned, ...] = ()
+
+    def home(self, pin: Planned, board: Board) -> Region:
+        """Where the pinned object must be loaded to."""
+        return board.code if self.weights is None or pin.role == "code" else board.region(self.weights)
+
+    def copy_of(self, pin: Planned) -> str:
+        """Prefix of the linker script's symbols for the copy that brings the pinned object into its region."""
+        apart = self.weights is not None and pin.role != "code"
+        return f"__weights_{pin.region}" if apart else f"__pin_{pin.region}"
 
 
 class Extent(NamedTuple):
@@ -118,8 +132,14 @@ def check(elf: Path, board: Board, table: Table, arrays: Mapping[str, bytes]) ->
     pins = [image.extent(str(pin), pin.symbol) for pin in table.pins]
     for pin, extent in zip(table.pins, pins, strict=True):
         _inside(extent, board, pin.region)
-        _check_copy(image, board, pin, extent, arrays)
-    _check_disjoint([*arena, inputs, *stays, *pins])
+        _check_copy(image, board, table, pin, extent)
+        _check_values(image, pin, extent, arrays)
+    loose = [image.extent(str(array), array.symbol) for array in table.loose]
+    for array, extent in zip(table.loose, loose, strict=True):
+        _inside(extent, board, array.region)
+        _check_in_place(image, array, extent)
+        _check_values(image, array, extent, arrays)
+    _check_disjoint([*arena, inputs, *stays, *pins, *loose])
     _check_disjoint([Extent(f"segment at {s.run:#x}", s.load, s.load + len(s.data)) for s in image.segments])
     _check_executable(image, board)
 
@@ -148,27 +168,38 @@ def _inside(extent: Extent, board: Board, name: str) -> None:
         )
 
 
-def _check_copy(
-    image: Image, board: Board, pin: Planned, extent: Extent, arrays: Mapping[str, bytes]
-) -> None:
-    """The load copy is in the code region, the copy loop takes it from there, and it holds the array's values."""
-    copy = image.loaded(extent)
+def _check_copy(image: Image, board: Board, table: Table, pin: Planned, extent: Extent) -> None:
+    """The load copy is in the object's home, and the copy loop takes it from there."""
+    copy, home = image.loaded(extent), table.home(pin, board)
     if copy is None or extent.low == extent.high:
         raise BoardError(f"placement: {pin} has no bytes in the image to copy into region '{pin.region}'")
     load, data = copy
-    if not board.code.origin <= load <= load + len(data) <= board.code.end:
+    if not home.origin <= load <= load + len(data) <= home.end:
         raise BoardError(
-            f"placement: {pin} is loaded to {load:#x}, not into region '{board.code.name}' of board '{board.name}'"
+            f"placement: {pin} is loaded to {load:#x}, not into region '{home.name}' of board '{board.name}'"
         )
     start, end, source = (
-        image.symbols.get(f"__pin_{pin.region}_{name}", (-1, 0, False))[0]
+        image.symbols.get(f"{table.copy_of(pin)}_{name}", (-1, 0, False))[0]
         for name in ("start", "end", "load")
     )
     if not start <= extent.low <= extent.high <= end or load - extent.low != source - start:
         raise BoardError(f"placement: the start-up code does not copy {pin} into region '{pin.region}'")
-    if pin.role != "code" and arrays.get(pin.symbol) != data:
+
+
+def _check_in_place(image: Image, array: Planned, extent: Extent) -> None:
+    """What nobody copies is loaded where it is read."""
+    found = image.loaded(extent)
+    if found is None or found[0] != extent.low:
+        where = "not in the image" if found is None else f"loaded to {found[0]:#x}"
+        raise BoardError(f"placement: {array} is read at {_span(extent)}, but its bytes are {where}")
+
+
+def _check_values(image: Image, planned: Planned, extent: Extent, arrays: Mapping[str, bytes]) -> None:
+    """The image holds the array's values."""
+    found = image.loaded(extent)
+    if planned.role != "code" and (found is None or arrays.get(planned.symbol) != found[1]):
         raise BoardError(
-            f"placement: the image's bytes of {pin} for region '{pin.region}' are not those of its C array"
+            f"placement: the image's bytes of {planned} for region '{planned.region}' are not those of its C array"
         )
 
 
@@ -213,10 +244,14 @@ def read_table(folder: Path) -> Table:
 
 def table_of(data: Mapping[str, Any]) -> Table:
     """The plan as placement.json holds it. Raises KeyError or TypeError when it is none."""
-    pins = tuple(
-        Planned(*(str(p[key]) for key in ("symbol", "layer", "role", "region"))) for p in data["pins"]
-    )
-    return Table(str(data["arena"]), str(data["inputs"]), pins)
+    pins = tuple(_planned(p, p["region"]) for p in data["pins"])
+    weights = None if "weights" not in data else str(data["weights"])
+    loose = () if weights is None else tuple(_planned(p, weights) for p in data["loose"])
+    return Table(str(data["arena"]), str(data["inputs"]), pins, weights, loose)
+
+
+def _planned(entry: Mapping[str, Any], region: object) -> Planned:
+    return Planned(str(entry["symbol"]), str(entry["layer"]), str(entry["role"]), str(region))
 
 
 def read_arrays(folder: Path) -> dict[str, bytes]:
@@ -233,5 +268,9 @@ def c_arrays(text: str) -> dict[str, bytes]:
     arrays = {}
     for c_type, name, values in ARRAY.findall(text):
         numbers = values.replace(LOWEST, "-2147483648").split(",")
-        arrays[name] = np.array([int(n) for n in numbers]).astype(TYPES[c_type]).tobytes()
+        if c_type == "float":
+            parsed = np.array([np.float32(n.strip().rstrip("f")) for n in numbers])
+        else:
+            parsed = np.array([int(n) for n in numbers])
+        arrays[name] = parsed.astype(TYPES[c_type]).tobytes()
     return arrays

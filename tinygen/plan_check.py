@@ -69,8 +69,8 @@ def _check_place(buffer: Buffer, plan: MemoryPlan) -> None:
 
 def _check_complete(program: Program, plan: MemoryPlan) -> None:
     """Each activation and each scratch appears once, in a buffer of at least its size."""
-    wanted = {t.name: t.elements for t in program.graph.input_tensors}
-    wanted.update((s.bound.output.name, s.bound.output.elements) for s in program.steps)
+    wanted = {t.name: t.size_bytes for t in program.graph.input_tensors}
+    wanted.update((s.bound.output.name, s.bound.output.size_bytes) for s in program.steps)
     scratch = {i: s.scratch_bytes for i, s in enumerate(program.steps) if s.scratch_bytes}
     planned = [(name, b.size) for b in plan.buffers for name in b.tensors]
     planned_scratch = [(b.scratch_step, b.size) for b in plan.buffers if b.scratch_step is not None]
@@ -180,7 +180,7 @@ class _Arena:
 
     def _span(self, tensor: Tensor) -> slice:
         buffer = self.buffers[tensor.name]
-        return slice(buffer.offset, buffer.offset + tensor.elements)
+        return slice(buffer.offset, buffer.offset + tensor.size_bytes)
 
 
 def _bytes(buffer: Buffer) -> slice:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygen import building, bundle, homes, profiling, scoring
+from tinygen import building, bundle, counted, homes, pipeline, profiling, scoring
 from tinygen.advice import Budgets, check
+from tinygen.boards import Board
 from tinygen.code_size import encoding_of
+from tinygen.cycles.cores import TIMINGS
 from tinygen.emission import emit_library
 from tinygen.errors import UsageError
 from tinygen.firmware import HARNESS
@@ -19,7 +22,7 @@ from tinygen.graph import Array, Graph
 from tinygen.pio.testing import read_samples
 from tinygen.pipeline import Report, silent
 from tinygen.planning import plan
-from tinygen.profiling import Profile
+from tinygen.profiling import Profile, Run
 from tinygen.program import select
 from tinygen.project import Project, write_project
 from tinygen.samples import Options as SampleOptions
@@ -79,16 +82,23 @@ def profile_project(
     integers = inputs_of(folder, graph, inputs, count, options)
     expected = scoring.reference_outputs(graph, integers, report, "reference")
     program = select(graph, target)
-    chosen = manifest["options"]
-    library = emit_library(
-        program, plan(program), chosen["name"], chosen["arena"], chosen["labels"], encoding_of(target.cpu)
-    )
     image = building.build(folder, target)
+    run = Run(integers, expected, timeout, lambda done, total: report("profile", done, total))
+    if target.cpu not in TIMINGS:
+        stamped = with_timestamps(graph, target, manifest)
+        return counted.profile(program, image, stamped, target, run)
+    chosen = bundle.read_options(manifest)
+    library = emit_library(
+        program, plan(program), chosen.name, chosen.arena, chosen.labels, encoding_of(target.cpu)
+    )
+    return profiling.profile(program, image, target, library.movables, run)
 
-    def progress(done: int, total: int) -> None:
-        report("profile", done, total)
 
-    return profiling.profile(program, image, target, library.movables, integers, expected, timeout, progress)
+def with_timestamps(graph: Graph, board: Board, manifest: Mapping[str, Any]) -> Project:
+    """The same project with a timestamp behind every layer: where a core cannot be followed, it counts for itself."""
+    options = replace(bundle.read_options(manifest), profile_on_device=True, ci=None)
+    compiled = pipeline.lower(graph, board, options)
+    return bundle.make_project([compiled], [board], {"timestamps of": manifest["run_id"]}, None, options)
 
 
 def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: Report) -> None:
@@ -103,7 +113,7 @@ def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: R
 def inputs_of(
     folder: Path, graph: Graph, inputs: str | Path | None, count: int | None, options: SampleOptions
 ) -> tuple[Array, ...]:
-    """int8 samples (N, *shape): of a file, of the project's own, or random where it stores none."""
+    """Samples (N, *shape) as C takes them: of a file, of the project's own, or made up where it stores none."""
     wanted = count or INPUTS
     if inputs is not None:
         return tuple(quantize_inputs(graph, load_samples(inputs, graph, options).head(wanted).x))
@@ -111,5 +121,4 @@ def inputs_of(
         stored, _ = read_samples(folder)
         turns = np.arange(wanted) % len(stored[0])
         return tuple(x[turns].reshape(-1, *t.shape) for x, t in zip(stored, graph.input_tensors, strict=True))
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(-128, 128, (wanted, *t.shape)).astype(np.int8) for t in graph.input_tensors)
+    return bundle.random_inputs(graph, wanted)

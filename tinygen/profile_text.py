@@ -127,7 +127,9 @@ def _summary(data: Data) -> Table:
         table.add_row("cold", _cold(cold, data["clock_hz"]))
     stack = "" if memory["stack"] is None else f", stack {memory['stack']:,} used"
     table.add_row("SRAM", f"{memory['sram']:,} bytes: arena {memory['arena']:,}{stack}")
-    table.add_row("flash", f"{memory['flash']:,} bytes")
+    for region in memory["regions"]:
+        if region["kind"] in ("flash", "external") and region["used"]:
+            table.add_row(region["name"], f"{region['used']:,} bytes of {region['length']:,}")
     return table
 
 

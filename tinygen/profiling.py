@@ -13,6 +13,7 @@ from tinygen import ops, running
 from tinygen.boards import Board
 from tinygen.building import Firmware
 from tinygen.cycles.trace import Counts, Inference, Touched, Trace
+from tinygen.emulators.base import Emulator
 from tinygen.emulators.traced import Traced
 from tinygen.errors import RunError
 from tinygen.graph import Array
@@ -147,28 +148,40 @@ def median(costs: Sequence[Cost]) -> Cost:
     return sorted(costs, key=duration)[(len(costs) - 1) // 2]
 
 
-def profile(
-    program: Program,
-    firmware: Firmware,
-    board: Board,
-    movables: Sequence[Movable],
-    inputs: Sequence[Array],
-    expected: Sequence[Array] | None,
-    timeout: float = 120.0,
-    progress: Progress | None = None,
-) -> Profile:
-    """Follow the image on int8 inputs (N, *shape). expected: outputs that must come, None takes any.
+@dataclass(frozen=True)
+class Run:
+    """What is run to profile an image.
 
-    movables: the model's arrays and kernels (emission.Library.movables), to name objects. Raises RunError when the run
-    does not pass, or the core cannot be followed.
+    inputs: (N, *shape) as C takes them. expected: outputs that must come, None takes any. timeout: seconds without a
+    new line of the log.
     """
-    steps = [s for s in program.steps if not s.kernel.alias]
-    traced = Traced(steps=len(steps))
-    if reason := traced.unavailable(board):
-        raise RunError(f"this board cannot be profiled: {reason}")
-    result = running.run(firmware, board, traced, inputs, expected, timeout, progress)
-    if not result.passed:
-        raise RunError(f"the profiled run did not pass: {result.outcome.name}\n  {result.detail}")
+
+    inputs: Sequence[Array]
+    expected: Sequence[Array] | None = None
+    timeout: float = 120.0
+    progress: Progress | None = None
+
+    def passed(self, firmware: Firmware, board: Board, emulator: Emulator) -> RunResult:
+        """The result of a run. Raises RunError when it cannot be run, or does not pass."""
+        if reason := emulator.unavailable(board):
+            raise RunError(f"this board cannot be profiled: {reason}")
+        result = running.run(
+            firmware, board, emulator, self.inputs, self.expected, self.timeout, self.progress
+        )
+        if not result.passed:
+            raise RunError(f"the profiled run did not pass: {result.outcome.name}\n  {result.detail}")
+        return result
+
+
+def profile(
+    program: Program, firmware: Firmware, board: Board, movables: Sequence[Movable], run: Run
+) -> Profile:
+    """Follow the image. movables: the model's arrays and kernels (emission.Library.movables), to name objects.
+
+    Raises RunError when the run does not pass, or the core cannot be followed.
+    """
+    traced = Traced(steps=sum(not s.kernel.alias for s in program.steps))
+    result = run.passed(firmware, board, traced)
     return summarize(program, firmware, board, movables, traced.traces, result)
 
 
@@ -205,12 +218,12 @@ def summarize(
 def _layers(program: Program, inference: Inference) -> tuple[Layer, ...]:
     counts = iter(inference.steps)
     return tuple(
-        _layer(i, step, NOTHING if step.kernel.alias else _cost(next(counts)))
+        layer_of(i, step, NOTHING if step.kernel.alias else _cost(next(counts)))
         for i, step in enumerate(program.steps)
     )
 
 
-def _layer(index: int, step: Step, cost: Cost) -> Layer:
+def layer_of(index: int, step: Step, cost: Cost) -> Layer:
     b = step.bound
     kernel = ALIAS if step.kernel.alias else step.kernel.name
     return Layer(index, b.name, b.node.op, kernel, ops.get(b.node.op).macs(b), cost)

@@ -1,4 +1,4 @@
-"""Kernel selection: a quantized Graph becomes a Program, the list of steps that the firmware executes."""
+"""Kernel selection: a Graph, int8 or float32, becomes a Program, the list of steps that the firmware executes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tinygen import ops
 from tinygen.boards import Board
+from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
 
@@ -28,8 +29,15 @@ class Program:
 
 
 def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
-    """The cheapest kernel that supports the node on this board; the portable one supports everything."""
-    candidates = [k for k in ops.get(bound.node.op).kernels if k.supports(bound, board)]
+    """The cheapest kernel of the node's type that supports it on this board; the portable one supports everything.
+
+    Raises UnsupportedLayerError for an operator that has no float32 kernel.
+    """
+    kernels = [k for k in ops.get(bound.node.op).kernels if k.dtype == bound.output.dtype]
+    if not kernels:
+        why = f"the operator has no {bound.output.dtype} kernel"
+        raise UnsupportedLayerError(bound.name, bound.node.op, why, "compile it with --precision int8")
+    candidates = [k for k in kernels if k.supports(bound, board)]
     assert candidates, f"no kernel supports {bound.node}"
     return min(candidates, key=lambda k: k.cost(bound))
 

@@ -2,6 +2,7 @@
 
     TINYGEN 1 <run_id>                                   once, first
     SAMPLE <model> <sample> <status> <ticks>             after each inference; status 0 is OK
+    LAYERS <model> <sample> <first> <ticks> ...          of the layers from <first> on, where the image takes timestamps
     OUT <model> <sample> <output> <offset> <hex>         bytes of an output, at most 64 a line
     STACK <used> <size>                                  bytes; 0 0 where it is not measured
     FAULT <key>=<value> ...                              instead of END
@@ -27,6 +28,7 @@ _NUMBER = r"(\d{1,10})"
 _BANNER = re.compile(r"TINYGEN 1 (\S+)")
 _SAMPLE = re.compile(rf"SAMPLE {_NUMBER} {_NUMBER} {_NUMBER} {_NUMBER}")
 _OUT = re.compile(rf"OUT {_NUMBER} {_NUMBER} {_NUMBER} {_NUMBER} ((?:[0-9a-f]{{2}})+)")
+_LAYERS = re.compile(rf"LAYERS {_NUMBER} {_NUMBER} {_NUMBER}((?: \d{{1,10}})+)")
 _STACK = re.compile(rf"STACK {_NUMBER} {_NUMBER}")
 _END = re.compile(rf"END {_NUMBER}")
 READY = re.compile(rf"READY (\S+) {_NUMBER}")
@@ -41,11 +43,12 @@ Key = tuple[int, int]
 
 @dataclass
 class SampleLog:
-    """What was printed for one sample. rows: (output, offset) -> bytes."""
+    """What was printed for one sample. rows: (output, offset) -> bytes; layers: first layer -> ticks from it on."""
 
     status: int | None = None
     ticks: int = 0
     rows: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    layers: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def output(self, index: int, size: int) -> bytes | None:
         """All bytes of an output, or None when some are missing."""
@@ -54,6 +57,13 @@ class SampleLog:
             found += self.rows[index, at]
             at = len(found)
         return bytes(found) if at == size else None
+
+    def layer_ticks(self, count: int) -> tuple[int, ...] | None:
+        """Ticks of so many layers, or None when some are missing."""
+        found: tuple[int, ...] = ()
+        while len(found) < count and len(found) in self.layers:
+            found += self.layers[len(found)]
+        return found if len(found) == count else None
 
 
 @dataclass
@@ -102,6 +112,11 @@ def _firmware_line(log: RunLog, line: str) -> bool:
         if entry.status is not None:
             log.repeated.append(line)
         entry.status, entry.ticks = int(match[3]), int(match[4])
+    elif match := _LAYERS.fullmatch(line):
+        layers, first = log.sample(match[1], match[2]).layers, int(match[3])
+        if first in layers:
+            log.repeated.append(line)
+        layers[first] = tuple(map(int, match[4].split()))
     elif match := _BANNER.fullmatch(line):
         log.run_ids.append(match[1])
     elif match := _STACK.fullmatch(line):

@@ -12,8 +12,8 @@ from tinygen.building import Firmware
 from tinygen.emulators.base import Emulator, Slow
 from tinygen.errors import RunError
 from tinygen.firmware import MAGIC, FirmwareModel
-from tinygen.graph import Array
-from tinygen.judge import RunResult, Wanted, judge, merged
+from tinygen.graph import Array, little_endian
+from tinygen.judge import RunResult, Wanted, judge, merged, tolerance
 
 HOST_BLOCK_BYTES = 64 * 1024 * 1024
 HEADER_BYTES = 8
@@ -31,7 +31,7 @@ def run(
     timeout: float = 60.0,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run an image of one model. inputs, expected: int8 (N, ...) arrays; expected None takes any outputs.
+    """Run an image of one model. inputs, expected: (N, ...) arrays in its precision; expected None takes any outputs.
 
     timeout: seconds without a new line from the firmware. Stops at the first chunk that does not pass.
     Raises RunError when the arrays do not fit the image.
@@ -54,11 +54,12 @@ def run_models(
     wanted: list[Wanted] = []
     records: list[bytes] = []
     for index, (model, xs, ys) in enumerate(zip(models, inputs, expected, strict=True)):
-        arrays = _flat(xs, model.input_sizes, model.name, "input")
-        answers = None if ys is None else _flat(ys, model.output_sizes, model.name, "output")
+        arrays = _flat(xs, model, "input")
+        answers = None if ys is None else _flat(ys, model, "output")
+        allowed = tuple(map(tolerance, answers or ())) if model.precision == "float32" else ()
         for sample in range(len(arrays[0])):
             right = None if answers is None else tuple(a[sample] for a in answers)
-            wanted.append(Wanted(index, sample, right))
+            wanted.append(Wanted(index, sample, right, allowed))
             records.append(_record(index, sample, [a[sample] for a in arrays]))
     return _run_chunks(firmware, board, emulator, wanted, records, timeout, progress)
 
@@ -111,7 +112,7 @@ def chunks(records: Sequence[bytes], capacity: int) -> Iterator[tuple[int, int]]
 
 def _record(model: int, sample: int, inputs: Sequence[Array]) -> bytes:
     """One sample as the harness reads it: every input padded to 4 bytes."""
-    parts = [x.tobytes().ljust(-(-x.size // 4) * 4, b"\0") for x in inputs]
+    parts = [little_endian(x).ljust(-(-x.nbytes // 4) * 4, b"\0") for x in inputs]
     return struct.pack("<II", model, sample) + b"".join(parts)
 
 
@@ -128,23 +129,26 @@ def _check_count(
         )
 
 
-def _flat(arrays: Sequence[Array], sizes: Sequence[int], model: str, role: str) -> list[Array]:
-    """The arrays as (N, size). Raises RunError when their number, type or size is not the image's."""
+def _flat(arrays: Sequence[Array], model: FirmwareModel, role: str) -> list[Array]:
+    """The arrays as (N, elements). Raises RunError when their number, type or size is not the image's."""
+    dtype = np.dtype(model.precision)
+    in_bytes = model.input_sizes if role == "input" else model.output_sizes
+    sizes = [size // dtype.itemsize for size in in_bytes]
     if len(arrays) != len(sizes):
         raise RunError(
-            f"'{model}' has {len(sizes)} {role}s, {len(arrays)} arrays were given\n  give one per {role}"
+            f"'{model.name}' has {len(sizes)} {role}s, {len(arrays)} arrays were given\n  give one per {role}"
         )
     flat = []
     for i, (array, size) in enumerate(zip(arrays, sizes, strict=True)):
         if (
-            array.dtype != np.int8
+            array.dtype != dtype
             or not len(array)
             or array.size != len(array) * size
             or len(array) != len(arrays[0])
         ):
             raise RunError(
-                f"{role} {i} of '{model}' is {array.dtype} of shape {array.shape}\n"
-                f"  it must be int8, {size:,} elements a sample, as many samples as the others, at least 1"
+                f"{role} {i} of '{model.name}' is {array.dtype} of shape {array.shape}\n"
+                f"  it must be {dtype}, {size:,} elements a sample, as many samples as the others, at least 1"
             )
         flat.append(np.ascontiguousarray(array).reshape(len(array), size))
     return flat

@@ -120,8 +120,10 @@ def load_samples(path: str | Path, graph: Graph, options: Options = DEFAULT) -> 
 
 
 def quantize_inputs(graph: Graph, x: Sequence[Array]) -> tuple[Array, ...]:
-    """int8 inputs of a quantized graph from real ones: each (N, *shape)."""
-    return tuple(t.q.quantize(a) for t, a in zip(graph.input_tensors, x, strict=True))
+    """Inputs as the graph takes them from real ones, each (N, *shape): int8, or as they are in a float graph."""
+    return tuple(
+        a if t.dtype == "float32" else t.q.quantize(a) for t, a in zip(graph.input_tensors, x, strict=True)
+    )
 
 
 def _stored(path: Path, graph: Graph) -> tuple[list[Array], Array | None]:

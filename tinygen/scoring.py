@@ -15,10 +15,13 @@ from tinygen.samples import Samples, quantize_inputs
 
 def score(
     compiled: Compiled, judged: Samples, kind: metrics.Kind | None, report: Report
-) -> tuple[Metric | None, Metric]:
-    """(float metric, int8 metric) over labelled samples. An int8 model has no float metric: it is None."""
+) -> tuple[Metric | None, Metric | None]:
+    """(float metric, int8 metric) over labelled samples; None for the one that the compiled model has not."""
     graph = compiled.graph
     kind = kind or metrics.kind_of(graph, judged)
+    if graph.precision == "float32":
+        outputs = reference_outputs(graph, judged.x, report, "float")
+        return metrics.judge(graph, judged, outputs, kind), None
     before = None
     if compiled.fused is not None:
         fused = compiled.fused
@@ -32,8 +35,8 @@ def score(
 
 
 def reference_outputs(graph: Graph, inputs: Sequence[Array], report: Report, stage: str) -> tuple[Array, ...]:
-    """What the int8 reference gives for int8 inputs, each (N, *shape). stage: its name in the progress report."""
-    return evaluate.chunked(lambda x: evaluate.reference(graph, x), inputs, report=_progress(report, stage))
+    """evaluate.expected for any number of samples. stage: its name in the progress report."""
+    return evaluate.chunked(lambda x: evaluate.expected(graph, x), inputs, report=_progress(report, stage))
 
 
 def _progress(report: Report, stage: str) -> Callable[[int, int], None]:
@@ -71,8 +74,8 @@ def score_device(graph: Graph, data: Samples, result: RunResult, kind: metrics.K
 
 
 def dequantized(graph: Graph, outputs: Sequence[Array]) -> tuple[Array, ...]:
-    """Real values of int8 outputs (N, *shape)."""
+    """Real values of outputs (N, *shape): of int8 by their scale, of float as they are."""
+    shaped = [o.reshape(len(o), *t.shape) for t, o in zip(graph.output_tensors, outputs, strict=True)]
     return tuple(
-        t.q.dequantize(o.reshape(len(o), *t.shape))
-        for t, o in zip(graph.output_tensors, outputs, strict=True)
+        t.q.dequantize(o) if t.qparams else o for t, o in zip(graph.output_tensors, shaped, strict=True)
     )

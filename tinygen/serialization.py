@@ -1,4 +1,4 @@
-"""Graph <-> JSON text: a project carries its quantized graph, so that `run` and `inspect` need no model file.
+"""Graph <-> JSON text: a project carries its final graph, so that `run` and `inspect` need no model file.
 
 Arrays are base64 of their little-endian bytes. Equal graphs give equal text.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygen import ops, spec
 from tinygen.errors import ModelError
-from tinygen.graph import Array, Graph, Node, QParams, Tensor
+from tinygen.graph import Array, Graph, Node, QParams, Tensor, little_endian
 
 FORMAT = 1
 
@@ -39,7 +39,7 @@ def graph_from_json(text: str, source: str = "graph.json") -> Graph:
         tensors = {t["name"]: _read_tensor(t) for t in data["tensors"]}
         nodes = tuple(_read_node(n) for n in data["nodes"])
         graph = Graph(data["name"], nodes, tensors, tuple(data["inputs"]), tuple(data["outputs"]))
-        return spec.check(graph, quantized=True)
+        return spec.check(graph, quantized=graph.precision != "float32")
     except (ValueError, KeyError, TypeError, AssertionError, AttributeError, IndexError) as problem:
         raise ModelError(
             f"'{source}' is not a graph that this tinygen wrote ({type(problem).__name__}: {problem})\n"
@@ -52,7 +52,7 @@ def _tensor(t: Tensor) -> dict[str, Any]:
     if t.qparams is not None:
         fields["qparams"] = dataclasses.asdict(t.qparams)
     if t.data is not None:
-        fields["data"] = base64.b64encode(t.data.astype(t.data.dtype.newbyteorder("<")).tobytes()).decode()
+        fields["data"] = base64.b64encode(little_endian(t.data)).decode()
     return fields
 
 

@@ -7,7 +7,10 @@ from tinygen.graph import BoundNode, Graph
 
 
 def check(graph: Graph, quantized: bool) -> Graph:
-    """Return the graph if it is well formed, else raise AssertionError naming the node."""
+    """Return the graph if it is well formed, else raise AssertionError naming the node.
+
+    quantized: all tensors must be int8 or int32 with QParams; else float32 without.
+    """
     known = {*graph.inputs, *(t.name for t in graph.tensors.values() if t.is_constant)}
     assert len(set(graph.inputs)) == len(graph.inputs), "an input stands twice"
     for b in graph.bound():

@@ -69,6 +69,10 @@ static void put_output(uint32_t model, uint32_t sample, uint32_t output, const i
     }
 }
 
+{% if profiled %}
+{% include "firmware/layer_ticks.c" %}
+
+{% endif %}
 static void run_record(
     const tg_model *model, uint32_t index, uint32_t sample, const uint32_t *data, void *arena, size_t arena_bytes)
 {
@@ -80,6 +84,9 @@ static void run_record(
     tg_put_text("SAMPLE");
     put_numbers(numbers, 4);
     tg_console_put('\n');
+{% if profiled %}
+    put_layer_ticks(model, index, sample, status);
+{% endif %}
     for (uint32_t i = 0; status == 0U && i < model->output_count; ++i) {
         put_output(index, sample, i, model->output(arena, i), model->output_sizes[i]);
     }

@@ -20,6 +20,10 @@ typedef struct {
     int8_t *(*input)(void *arena, size_t index);
     const int8_t *(*output)(const void *arena, size_t index);
     uint32_t (*invoke)(void *arena, size_t arena_bytes);
+{% if profiled %}
+    uint32_t profile_steps; /* layers with timestamps; 0: none */
+    uint32_t (*profile_ticks)(size_t age, size_t step);
+{% endif %}
 } tg_model;
 
 /* Run every record of the input block, or of those that come over the console. Log lines: docs/emulators.md. */

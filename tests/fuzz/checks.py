@@ -126,7 +126,7 @@ def _samples(graph: Graph, rng: np.random.Generator) -> Samples:
 def _check_float(model: Any, graph: Graph, fused: Graph, samples: Samples) -> None:
     """The graph computes what Keras computes, before and after fusion."""
     x = [a[:REAL] for a in samples.x]
-    wanted = _keras(model, graph, x)
+    wanted = keras_outputs(model, graph, x)
     assert all(np.isfinite(w).all() for w in wanted), "the generator made numbers that are not finite"
     for name, candidate in (("front end", graph), ("fuse", fused)):
         for got, want in zip(evaluate.real(candidate, x), wanted, strict=True):
@@ -136,7 +136,7 @@ def _check_float(model: Any, graph: Graph, fused: Graph, samples: Samples) -> No
             assert worst < 2e-3, f"{name}: relative error {worst:.3g} against Keras"
 
 
-def _keras(model: Any, graph: Graph, x: Sequence[Array]) -> list[Array]:
+def keras_outputs(model: Any, graph: Graph, x: Sequence[Array]) -> list[Array]:
     """Keras's outputs, computed for as many samples as no axis of the model is long.
 
     Keras on TensorFlow takes a second addend with only one axis longer than 1 for a bias: it adds (4, 4, 1) and

@@ -5,6 +5,7 @@ from tests.mutants.defects_compiler import COMPILER
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
+from tests.mutants.defects_profile import PROFILE
 from tests.mutants.runner import Defect
 
-DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *OPERATORS, *MODELS, *COMPILER, *FIRMWARE)
+DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *OPERATORS, *MODELS, *COMPILER, *FIRMWARE, *PROFILE)

@@ -67,10 +67,10 @@ def test_copy_visits_every_element_once(graph: Graph) -> None:
 
 
 def test_axes_that_move_together_are_one_loop() -> None:
-    copy = movement.box_copy((2, 3, 4, 5), (5, 50, 10, 1), (60, 20, 5, 1))
+    copy = movement.box_copy((2, 3, 4, 5), (5, 50, 10, 1), (60, 20, 5, 1), 1)
     assert [loop.size for loop in copy.loops] == [2, 3, 4]
     assert copy.run == 5
-    whole = movement.box_copy((2, 3, 4), (12, 4, 1), (12, 4, 1))
+    whole = movement.box_copy((2, 3, 4), (12, 4, 1), (12, 4, 1), 1)
     assert (whole.loops, whole.run) == ((), 24)
 
 

@@ -37,7 +37,7 @@ def write_files(library: Library, folder: Path) -> list[Path]:
 
 
 class HostLibrary:
-    """A compiled library; `run` takes (N, *shape) int8 arrays and returns the outputs, flat per sample."""
+    """A compiled library; `run` takes (N, *shape) arrays in its precision and returns the outputs, flat per sample."""
 
     def __init__(self, libraries: Sequence[Library], flags: Sequence[str] = ("-O1",)) -> None:
         with tempfile.TemporaryDirectory(prefix="tinygen-host-") as folder:
@@ -50,13 +50,24 @@ class HostLibrary:
             sources += [str(p) for p in write_files(library, root)]
         target = root / "model.so"
         includes = [f"-I{root}/lib/{library.name}" for library in libraries]
-        command = ["gcc", *WARNINGS, *flags, "-fPIC", "-shared", *includes, *sources, "-o", str(target)]
+        command = [
+            "gcc",
+            *WARNINGS,
+            *flags,
+            "-fPIC",
+            "-shared",
+            *includes,
+            *sources,
+            "-o",
+            str(target),
+            "-lm",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return ctypes.CDLL(str(target))
 
     def run(self, library: Library, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Outputs as (N, elements) int8."""
+        """Outputs as (N, elements) in the library's precision."""
         name = library.name
         arena = ctypes.create_string_buffer(library.arena_bytes + 64)
         base = ctypes.c_void_p(-(-ctypes.addressof(arena) // 16) * 16)
@@ -64,7 +75,8 @@ class HostLibrary:
         get_input.restype = get_output.restype = ctypes.c_void_p
         invoke = getattr(self._so, f"{name}_invoke")
         count = len(inputs[0])
-        outputs = [np.empty((count, size), np.int8) for size in library.output_sizes]
+        dtype = np.dtype(library.precision)
+        outputs = [np.empty((count, size // dtype.itemsize), dtype) for size in library.output_sizes]
         for sample in range(count):
             for i, x in enumerate(inputs):
                 data = np.ascontiguousarray(x[sample])
@@ -72,8 +84,8 @@ class HostLibrary:
             status = invoke(base, ctypes.c_size_t(library.arena_bytes))
             assert status == 0, status
             for i, out in enumerate(outputs):
-                raw = ctypes.string_at(get_output(base, ctypes.c_size_t(i)), out.shape[1])
-                out[sample] = np.frombuffer(raw, np.int8)
+                raw = ctypes.string_at(get_output(base, ctypes.c_size_t(i)), out[sample].nbytes)
+                out[sample] = np.frombuffer(raw, dtype)
         return tuple(outputs)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.host import run_on_host
-from tinygen import evaluate, ops
+from tinygen import evaluate, ops, spec
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, Graph, Node, QParams, Shape, Tensor
 
@@ -51,11 +51,41 @@ def _ruled(bound: BoundNode, inputs: tuple[QParams, ...]) -> QParams:
     return qparams
 
 
+def float_twin(graphs: Sequence[Graph]) -> Graph:
+    """One float32 graph of all nodes of int8 graphs beside each other: the same attributes, dequantized constants."""
+    nodes: list[Node] = []
+    tensors: dict[str, Tensor] = {}
+    for i, graph in enumerate(graphs):
+        for t in graph.tensors.values():
+            data = None if t.data is None else t.q.dequantize(t.data).astype(np.float32)
+            tensors[f"{i}/{t.name}"] = Tensor(f"{i}/{t.name}", t.shape, "float32", None, data)
+        for n in graph.nodes:
+            inputs = tuple(f"{i}/{name}" for name in n.inputs)
+            nodes.append(Node(n.op, f"{i}/{n.name}", inputs, f"{i}/{n.output}", n.attrs))
+    inputs = tuple(f"{i}/{name}" for i, graph in enumerate(graphs) for name in graph.inputs)
+    outputs = tuple(f"{i}/{name}" for i, graph in enumerate(graphs) for name in graph.outputs)
+    return spec.check(Graph("twin", tuple(nodes), tensors, inputs, outputs), quantized=False)
+
+
+def assert_float_c(graph: Graph, inputs: Sequence[Array], tolerance: float = 1e-5) -> None:
+    """A float graph's C on the host, under UBSan, is within `tolerance` of its float evaluation, relative to the
+    largest element of each output: ten times closer than firmware must be."""
+    got, want = run_on_host(graph, inputs, SANITIZE), evaluate.real(graph, inputs)
+    for name, ours, theirs in zip(graph.outputs, got, want, strict=True):
+        assert ours.dtype == np.float32
+        scale = float(np.max(np.abs(theirs), initial=0.0))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
 def random_inputs(graph: Graph, samples: int, seed: int) -> list[Array]:
-    """int8 samples: uniform, and the first ones at the extremes."""
+    """int8 samples: uniform, and the first ones at the extremes. Of float graphs: normal, the first 0 and large."""
     rng = np.random.default_rng(seed)
     arrays = []
     for t in graph.input_tensors:
+        if t.dtype == "float32":
+            spread = np.array([0.0, 20.0, *[2.0] * samples])[:samples].reshape(-1, *[1] * len(t.shape))
+            arrays.append((rng.normal(size=(samples, *t.shape)) * spread).astype(np.float32))
+            continue
         x = rng.integers(-128, 128, (samples, *t.shape), dtype=np.int64)
         x[0] = -128
         if samples > 1:

@@ -22,7 +22,8 @@ from tinygen.firmware import firmware_files
 from tinygen.graph import Array, Graph
 from tinygen.judge import RunResult
 from tinygen.pipeline import Compiled
-from tinygen.placement import Pinned, Placement, Wishes
+from tinygen.placement import Pinned, Placement
+from tinygen.wishes import Wishes
 
 
 @dataclass(frozen=True)

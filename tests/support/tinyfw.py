@@ -62,6 +62,7 @@ class Toy(FirmwareModel):
 
     movables: tuple[Movable, ...] = ()
     arena_traffic = Traffic(244, 0, 1)
+    variable_bytes = 0
 
 
 def model(name: str = "toy", arena_bytes: int = 244) -> Toy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from tinygen.errors import DataError, UsageError
 @click.option(
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
+@opt.weights_option
 @opt.budget_options
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
 @click.option(
@@ -59,7 +61,18 @@ from tinygen.errors import DataError, UsageError
     show_default=True,
     help="Example application: plain, or event (an interrupt fills samples, sleep in between).",
 )
+@click.option(
+    "--precision",
+    default="int8",
+    show_default=True,
+    help="int8, or float32: the float model itself, to compare with on the board.",
+)
 @click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
+@click.option(
+    "--profile-on-device",
+    is_flag=True,
+    help="A timestamp behind every layer: run shows ticks per layer, on a real board too.",
+)
 @click.option(
     "--check", is_flag=True, help="Write nothing: fail when --out differs from what would be generated."
 )
@@ -68,6 +81,8 @@ from tinygen.errors import DataError, UsageError
 def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
     """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a project for one or several boards.
 
+    With --precision float32 nothing is quantized, and --representative only brings the samples that the project stores.
+
     \b
     Examples:
       tinygen compile kws.keras --representative train.npz --board mps2_an386 --out fw/
@@ -75,7 +90,10 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile vww.keras --representative images.npz --input-scale 0.00392156862745098 --out fw/
       tinygen compile model_int8.tflite --board nucleo_f446re --board mps2_an386 --out fw/
       tinygen compile kws.keras --representative train.npz --project cmake --out kws/
+      tinygen compile big.keras --representative train.npz --board nrf52840_dk --weights qspi --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
+      tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
+      tinygen compile kws.keras --precision float32 --out fw32/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen
@@ -134,6 +152,7 @@ def build_data(build: Any, out: Path) -> dict[str, Any]:
         "next_step": HOMES[build.home].next_step.format(name=compiled.library.name),
         "runs": HOMES[build.home].runs,
         "project": str(out),
+        "precision": compiled.library.precision,
         "board": build.board.name,
         "boards": list(build.placements),
         "run_id": build.project.run_id,
@@ -166,6 +185,7 @@ def placement_data(placement: Any, board: Any) -> dict[str, Any]:
     return {
         "arena": placement.arena,
         "inputs": placement.inputs,
+        "weights": {"region": placement.homes.arrays, "bytes": placement.array_bytes},
         "pins": pins,
         "saved_cycles": round(placement.saved),
     }
@@ -190,14 +210,22 @@ def pinned_line(placement: Any) -> str:
     return f"{', '.join(parts)}; saves {placement['saved_cycles']:,} modelled cycles"
 
 
+def constants_line(data: Mapping[str, Any]) -> str:
+    """`278,856 bytes in qspi`; of a project for several boards: of the first."""
+    home = f" in {data['placement']['weights']['region']}" if data["placement"] else ""
+    return f"{data['constant_bytes']:,} bytes{home}"
+
+
 def _print_build(data: dict[str, Any]) -> None:
     for note in data["notes"]:
         opt.stderr.print(f"note: {note}", markup=False, highlight=False)
     table = Table(show_header=False, box=None)
     gap = 100.0 * (data["arena_bytes"] / max(data["arena_lower_bound"], 1) - 1)
     table.add_row("boards" if data["boards"][1:] else "board", ", ".join(data["boards"]))
+    if data["precision"] != "int8":
+        table.add_row("precision", data["precision"])
     table.add_row("arena", f"{data['arena_bytes']:,} bytes ({gap:.1f} % over the lower bound)")
-    table.add_row("constants", f"{data['constant_bytes']:,} bytes")
+    table.add_row("constants", constants_line(data))
     table.add_row("pinned", pinned_line(data["placement"]))
     table.add_row("MACs", f"{data['macs']:,}")
     for kind in ("float", "int8"):

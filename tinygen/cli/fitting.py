@@ -36,9 +36,11 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 @click.option(
     "--budget-flash", type=click.IntRange(min=256), help="Bytes of flash that the firmware may use."
 )
+@opt.weights_option
 @click.option(
     "--input-shape", multiple=True, callback=opt.shape_option, help="Fix a dynamic shape, e.g. 96,96,3."
 )
+@click.option("--precision", default="int8", show_default=True, help="int8 or float32.")
 @opt.json_option
 def fit_command(model: Path, as_json: bool, **given: Any) -> int:
     """Say whether MODEL (.keras, .h5 or int8 .tflite) fits the boards: before it is compiled, or even trained.
@@ -76,6 +78,7 @@ def fits_data(fits: Fits) -> dict[str, Any]:
             "macs": m.macs,
             "fullest_layer": m.peak,
             "ranges": "of the model" if m.exact else "made up",
+            "precision": m.precision,
         },
         "boards": [fit_data(f) for f in fits.boards],
         "notes": list(fits.notes),
@@ -88,6 +91,7 @@ def fit_data(fit: Fit) -> dict[str, Any]:
         "board": fit.board.name,
         "fits": fit.fits,
         "flash": _shares_data(fit.flash),
+        "weights": {"region": fit.weights.region, **_shares_data(fit.weights)} if fit.weights else None,
         "sram": _shares_data(fit.sram),
         "pinned_bytes": fit.pinned,
         "pinned_share": round(fit.pinned_share, 4),
@@ -141,7 +145,8 @@ def _row(f: Fit, cells: int) -> tuple[Text | str, ...]:
 
 def _short(f: Fit) -> str:
     """Why not, in a few words: what is too much by how many bytes."""
-    parts = [f"flash {f.flash.over:,}"] if f.flash.over else []
+    names = ("flash", f.weights.region if f.weights else "")
+    parts = [f"{name} {s.over:,}" for name, s in zip(names, f.read_only, strict=False) if s.over]
     others = f.reasons[len(parts) :]
     if others and f.arena_over:
         parts.append(f"arena {f.arena_over:,}")
@@ -166,7 +171,7 @@ def _summary(boards: Sequence[Fit]) -> str:
 
     count, least = sum(f.fits for f in boards), smallest(boards)
     if least is None:
-        closest = min(boards, key=lambda f: f.flash.over + f.sram.over)
+        closest = min(boards, key=lambda f: f.sram.over + sum(s.over for s in f.read_only))
         words = "\n".join(f"  {a}" for a in closest.advice)
         return f"fits none of {len(boards)} boards; nearest is {closest.board.name}:\n{words}"
     first = f"fits {count} of {len(boards)} boards; the smallest is {least.board.name}"
@@ -193,7 +198,8 @@ def _show_one(fits: Fits) -> None:
     (f,) = fits.boards
     _show_model(fits.model, fits.notes)
     table = Table(show_header=False, box=None, padding=(0, 1))
-    for name, shares in ((f"flash ({f.board.code.name})", f.flash), ("SRAM", f.sram)):
+    own = [(f"weights ({f.weights.region})", f.weights)] if f.weights else []
+    for name, shares in ((f"flash ({f.board.code.name})", f.flash), *own, ("SRAM", f.sram)):
         table.add_row(Text(name, "bold"), bar(shares), f"{shares.needed:,} of {shares.room:,} bytes")
         for what, size in shares.parts:
             estimated = "about " if "code" in what or "firmware" in what else ""

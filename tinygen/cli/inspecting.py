@@ -29,8 +29,12 @@ def inspect_command(source: Path, decisions: bool, as_json: bool) -> None:
     seen = api.inspect(source)
     if as_json:
         data = inspection.to_json(seen.program, seen.plan, seen.calibrators)
-        opt.print_json({**data, "decisions": list(seen.decisions)})
+        opt.print_json({**data, "weights_in": dict(seen.weights), "decisions": list(seen.decisions)})
         return
     opt.stdout.print(inspection.draw(seen.program, seen.plan, seen.calibrators))
+    for board, region in seen.weights.items():
+        opt.stdout.print(
+            f"weights on {board}: in {region}, copied from there where they are pinned", highlight=False
+        )
     for line in seen.decisions if decisions else ():
         opt.stdout.print(line, markup=False, highlight=False)

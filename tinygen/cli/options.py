@@ -44,6 +44,11 @@ board_path_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with board descriptions (.toml) of yours; they come before ours.",
 )
+weights_option = click.option(
+    "--weights",
+    metavar="REGION",
+    help="Read-only region of the board that holds the weights, e.g. qspi [default: that of the code].",
+)
 emulator_option = click.option(
     "--emulator",
     default="qemu",

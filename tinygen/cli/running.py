@@ -1,4 +1,4 @@
-"""`tinygen run`: firmware in an emulator, every output compared with the int8 reference."""
+"""`tinygen run`: firmware in an emulator, every output compared with the int8 reference or the float model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from tinygen.cli import options as opt
 
@@ -32,7 +33,8 @@ from tinygen.cli import options as opt
 def run_command(project: Path, as_json: bool, **given: Any) -> int:
     """Build the firmware of PROJECT, run samples in an emulator, compare every output element with the reference.
 
-    Exit code 0 only when every element is equal.
+    Exit code 0 only when every element is equal (in a float32 project: within 1e-4, see docs/numerics.md). A project
+    compiled with --profile-on-device also shows what each layer took.
 
     \b
     Examples:
@@ -69,6 +71,7 @@ def run_data(ran: Any, emulator: str) -> dict[str, Any]:
         "stack_bytes": ran.result.stack_bytes,
         "metric": asdict(ran.metric) if ran.metric else None,
         "device": str(ran.metric) if ran.metric else None,
+        "layers": [asdict(layer) | {"coarse": layer.coarse} for layer in ran.layers],
     }
 
 
@@ -92,3 +95,30 @@ def print_run(data: dict[str, Any]) -> None:
     if data["metric"]:
         table.add_row(f"device {data['metric']['kind']}", data["device"])
     opt.stdout.print(table)
+    if data["layers"]:
+        print_layers(data["layers"])
+
+
+def print_layers(layers: list[dict[str, Any]]) -> None:
+    """What each layer took: milliseconds on a real board, instructions in an emulator, else ticks."""
+    unit = next(u for u in ("seconds", "instructions", "ticks") if layers[0][u] is not None)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("layer", no_wrap=True, overflow="ellipsis", min_width=8)
+    table.add_column("kernel", no_wrap=True, overflow="ellipsis", style="dim")
+    for title in ("ms" if unit == "seconds" else unit, "at most", "share"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for layer in layers:
+        typical, most = _amount(layer[unit]), _amount(layer[f"{unit}_max"])
+        star, share = "*" if layer["coarse"] else "", f"{layer['share']:.1%}"
+        table.add_row(
+            str(layer["step"]), Text(layer["name"]), layer["kernel"], typical + star, most + star, share
+        )
+    opt.stdout.print(table)
+    if any(layer["coarse"] for layer in layers):
+        opt.stdout.print("* too few ticks of the board's timer to say much", markup=False, highlight=False)
+
+
+def _amount(value: float) -> str:
+    """Seconds as milliseconds; a count with its thousands separated."""
+    return f"{1000 * value:.4g}" if isinstance(value, float) else f"{value:,}"

@@ -47,5 +47,8 @@ class Slow(Protocol):
 def log_limit(firmware: Firmware, inputs: bytes) -> int:
     """Bytes that no honest log of these records exceeds: what prints without end is stopped there."""
     records = struct.unpack_from("<I", inputs, 4)[0] if len(inputs) >= 8 else 0
-    largest = max(sum(4 * size + 100 for size in m.output_sizes) for m in firmware.description.models)
+    largest = max(
+        sum(4 * size + 100 for size in m.output_sizes) + 20 * m.profile_steps
+        for m in firmware.description.models
+    )
     return int(records * (largest + 100) + (1 << 16))

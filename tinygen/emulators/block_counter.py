@@ -82,6 +82,10 @@ class NativeHook:
         at = counter.mark - base
         return int(counter.count) + count_instructions(code[at : at + counter.mark_size])
 
+    def so_far(self) -> int:
+        """Instructions since the hook was installed, up to the end of the block that runs; without that at `mark`."""
+        return int(self._counter.count)
+
     def remove(self) -> None:
         """Take the hook away."""
         self._native.uc_hook_del(self._core._uch, self._handle)

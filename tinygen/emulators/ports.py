@@ -12,6 +12,7 @@ from typing import Any
 import serial
 from serial.tools import list_ports
 
+from tinygen import flashing
 from tinygen.boards import Board
 from tinygen.building import Firmware
 
@@ -63,10 +64,12 @@ def refused(port: str, problem: Exception) -> str:
 
 
 def flash_advice(firmware: Firmware, board: Board) -> str:
-    """The command line that writes the image into the board."""
-    elf = shlex.quote(str(firmware.elf))
-    command = board.flash_command.replace("{build}", shlex.quote(str(firmware.elf.parent)))
-    return command.replace("{elf}", elf) if command else f"write {elf} with the board's own programmer"
+    """The command line that writes the image into the board; weights in a memory of their own need another."""
+    elf, build = (shlex.quote(str(path)) for path in (firmware.elf, firmware.elf.parent))
+    command = flashing.flash_command(board, firmware.weights_bytes > 0)
+    told = flashing.filled(command, elf, build) if command else f"write {elf} with the board's own programmer"
+    weights = "; the weights have a memory of their own: the project's README.md says what fills it"
+    return told + (weights if firmware.weights_bytes else "")
 
 
 def _permission(port: str) -> str:

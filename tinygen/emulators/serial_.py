@@ -227,4 +227,4 @@ class _Session:
 
 
 def _is_log(line: bytes) -> bool:
-    return line.startswith((b"TINYGEN ", b"SAMPLE ", b"OUT ", b"STACK ", b"END "))
+    return line.startswith((b"TINYGEN ", b"SAMPLE ", b"LAYERS ", b"OUT ", b"STACK ", b"END "))

@@ -52,6 +52,10 @@ class PythonHook:
         """Instructions since the hook was installed, the block at `mark` counted once."""
         return self._count + self._mark_length
 
+    def so_far(self) -> int:
+        """Instructions since the hook was installed, up to the end of the block that runs; without that at `mark`."""
+        return self._count
+
     def remove(self) -> None:
         """Take the hook away."""
         self._core.hook_del(self._handle)
@@ -89,7 +93,7 @@ class Machine:
         for region in board.regions:
             self._map(region)
         self._load(firmware, inputs)
-        self._bus = Bus(board, self._print, lambda: self._timer)
+        self._bus = Bus(board, self._print, self._clock)
         for page in self._bus.pages():
             self._map_page(page)
         self._core.hook_add(uc.UC_HOOK_MEM_INVALID, self._refuse)
@@ -156,6 +160,13 @@ class Machine:
         self.console.add(bytes([value & 0xFF]))
         if self.console.finished or self.console.floods:
             self._core.emu_stop()
+
+    def _clock(self) -> int:
+        """What the timer shows: in a sample that is counted the instructions so far, at its end all of them.
+
+        Every reading comes from the same block, of which all has been counted: differences are exact.
+        """
+        return (self._timer if self._hook is None else self._hook.so_far()) & 0xFFFFFFFF
 
     def _mark(self, core: Any, address: int, size: int, data: Any) -> None:
         """tg_mark is entered at start and end of each sample; counting goes on and off there.

@@ -221,6 +221,20 @@ def params(b: BoundNode) -> Params:
     return Params(b.output.elements)
 
 
+@dataclass(frozen=True)
+class RealParams:
+    """Numbers of one float32 node. function: tg_<function> of tg_float.h, called with the parameters behind x."""
+
+    size: int
+    function: str
+    parameters: tuple[float, ...]
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    return RealParams(b.output.elements, b.attrs.function, b.attrs.parameters)
+
+
 def table(b: BoundNode) -> Array:
     """The 256 outputs for inputs -128 ... 127."""
     attrs, x, y = b.attrs, b.inputs[0].q, b.output.q
@@ -289,7 +303,15 @@ def cost(b: BoundNode) -> float:
     return 7.0 * b.output.elements
 
 
-KERNELS = (Kernel("tg_activation_s8", cost, constants=constants, in_place=lambda b: (0,)),)
+def cost_f32(b: BoundNode) -> float:
+    """About 60 cycles for most functions, 10 for those that only compare."""
+    return 60.0 * b.output.elements
+
+
+KERNELS = (
+    Kernel("tg_activation_s8", cost, constants=constants, in_place=lambda b: (0,)),
+    Kernel("tg_activation_f32", cost_f32, in_place=lambda b: (0,), dtype="float32", params=params_f32),
+)
 
 OP = Op(
     name="activation",

@@ -135,7 +135,10 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),),
+    kernels=(
+        Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),
+        binary.kernel_f32("add"),
+    ),
     constraints=(binary.one_activation,),
     keras={"Add": binary.chain("add", Attrs()), "Average": from_keras_average},
     keras_notes={"Average": "sum"},

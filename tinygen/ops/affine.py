@@ -17,7 +17,7 @@ from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
-from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
 
 if TYPE_CHECKING:
@@ -139,6 +139,21 @@ def params(b: BoundNode) -> Params:
     return Params(x.elements // channels, channels, x.zero_point, requant_of(b))
 
 
+@dataclass(frozen=True)
+class RealParams:
+    """The numbers that the float32 template uses."""
+
+    rows: int
+    channels: int
+    clamp: Clamp
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    channels = b.inputs[1].shape[0]
+    return RealParams(b.inputs[0].elements // channels, channels, clamp_f32(b.attrs.activation))
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(output_zero_point + requant(offset + (in - input_zero_point) * scale)), double rounding."""
     p = params(b)
@@ -197,6 +212,13 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     return {"scale": scale, "offset": offset, **requant_of(b).arrays()}
 
 
+def constants_f32(b: BoundNode) -> Mapping[str, Array]:
+    """Factors and offsets per channel."""
+    scale, offset = b.inputs[1].data, b.inputs[2].data
+    assert scale is not None and offset is not None
+    return {"scale": scale, "offset": offset}
+
+
 def cost_portable(b: BoundNode) -> float:
     """Plain C: about 45 cycles an element."""
     return 45.0 * b.output.elements
@@ -207,7 +229,22 @@ def overwrites_input(b: BoundNode) -> tuple[int, ...]:
     return (0,)
 
 
-KERNELS = (Kernel("tg_affine_s8", cost_portable, constants=constants, in_place=overwrites_input),)
+def cost_f32(b: BoundNode) -> float:
+    """Plain C with an FPU: about 10 cycles an element."""
+    return 10.0 * b.output.elements
+
+
+KERNELS = (
+    Kernel("tg_affine_s8", cost_portable, constants=constants, in_place=overwrites_input),
+    Kernel(
+        "tg_affine_f32",
+        cost_f32,
+        constants=constants_f32,
+        in_place=overwrites_input,
+        dtype="float32",
+        params=params_f32,
+    ),
+)
 
 OP = Op(
     name="affine",

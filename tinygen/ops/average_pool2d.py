@@ -44,7 +44,10 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return out
 
 
-KERNELS = (Kernel("tg_average_pool2d_s8", pooling.cost_portable),)
+KERNELS = (
+    Kernel("tg_average_pool2d_s8", pooling.cost_portable),
+    Kernel("tg_average_pool2d_f32", pooling.cost_portable, dtype="float32", params=pooling.params_f32),
+)
 
 OP = Op(
     name="average_pool2d",

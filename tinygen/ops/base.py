@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import INT32_MAX, Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.graph import Array, BoundNode, DType, GraphBuilder, QParams, Shape, Tensor
 
 if TYPE_CHECKING:
     from tinygen.boards import Board
@@ -91,14 +91,18 @@ def reads_portable(b: BoundNode, role: str, values: Array, macs: int) -> int:
 class Kernel:
     """One C implementation of an operator.
 
-    name: `tg_<op>_s8[_<variant>]`; templates/kernels/<name>.c.j2 renders it. The template sees `p` (the operator's
-    params), `fn` (the C function's name) and defines `TG_KERNEL void {{ fn }}(activation inputs in order as const
-    int8_t *, then one const pointer per entry of `constants` in its order, then int8_t *output[, scratch])`.
+    name: `tg_<op>_s8[_<variant>]`, or `_f32` for float32; templates/kernels/<name>.c.j2 renders it. The template sees
+    `p` (its params), `fn` (the C function's name), `precision` (int8 or float32), `T` (its C type) and defines
+    `TG_KERNEL void {{ fn }}(activation inputs in order as const T *, then one const pointer per entry of `constants`
+    in its order, then T *output[, scratch])`.
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
     scratch: bytes of working memory for the node, planned like a tensor (void *scratch is the last argument if > 0).
     in_place: indices into the node's activation inputs whose buffer the output may overwrite.
     alias: the output IS the first input's bytes (reshape): no function is emitted or called.
     reads: (bound node, role of a constant, its values, multiply-accumulates) -> bytes of it read in one inference.
+    dtype: of the activations that it takes and gives; a kernel of another type is never chosen.
+    params: what the template sees as `p`; None: what the operator's `params` gives.
+    template: its template's name, for kernels that only move elements and share one; "": the kernel's own name.
     """
 
     name: str
@@ -109,6 +113,9 @@ class Kernel:
     in_place: Callable[[BoundNode], tuple[int, ...]] = never_in_place
     alias: bool = False
     reads: Callable[[BoundNode, str, Array, int], int] = reads_portable
+    dtype: DType = "int8"
+    params: Callable[[BoundNode], Any] | None = None
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,20 @@ def clamp_real(x: Array, activation: str) -> Array:
     """Apply a fused activation to real numbers."""
     low, high = FUSED[activation]
     return x if activation == "none" else np_clip(x, low, high)
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """A fused activation for float kernels: the limits that its name has, None where there is none."""
+
+    low: float | None
+    high: float | None
+
+
+def clamp_f32(activation: str) -> Clamp:
+    """The limits of a fused activation."""
+    low, high = FUSED[activation]
+    return Clamp(low if math.isfinite(low) else None, high if math.isfinite(high) else None)
 
 
 def np_clip(x: Array, low: float, high: float) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygen.errors import ModelError
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops.base import Clamp, Kernel, clamp_f32
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -143,6 +144,37 @@ def centred(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
 
 
 # ---- kernels
+
+
+@dataclass(frozen=True)
+class RealParams:
+    """Numbers of a float32 node."""
+
+    loops: Broadcast
+    clamp: Clamp
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node; operators without a fused activation clamp nothing."""
+    return RealParams(broadcast(b), clamp_f32(getattr(b.attrs, "activation", "none")))
+
+
+def cost_f32(b: BoundNode) -> float:
+    """Two loads, an operation, a store."""
+    return 10.0 * b.output.elements
+
+
+def kernel_f32(name: str, template: str = "") -> Kernel:
+    """The float32 kernel of an elementwise operator of two inputs. template: as in Kernel."""
+    return Kernel(
+        f"tg_{name}_f32",
+        cost_f32,
+        constants=constants,
+        in_place=in_place,
+        dtype="float32",
+        params=params_f32,
+        template=template,
+    )
 
 
 def constants(b: BoundNode) -> Mapping[str, Array]:

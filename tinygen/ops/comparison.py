@@ -82,7 +82,16 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
         params=params,
         reference=reference,
         macs=no_macs,
-        kernels=(Kernel(f"tg_{name}_s8", cost, constants=binary.constants, in_place=binary.in_place),),
+        kernels=(
+            Kernel(
+                f"tg_{name}_s8",
+                cost,
+                constants=binary.constants,
+                in_place=binary.in_place,
+                template=f"tg_{name}",
+            ),
+            binary.kernel_f32(name, f"tg_{name}"),
+        ),
         constraints=(binary.one_activation,),
         keras={keras: binary.chain(name, NoAttrs())},
         passes_factors=binary.alike,

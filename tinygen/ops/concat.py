@@ -11,8 +11,8 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
-from tinygen.ops.movement import axis_of, cost_copy, one_scale
+from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.movement import axis_of, moving_kernels, one_scale
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -68,17 +68,25 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Contiguous elements, and their bytes."""
+
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Params:
-    """outer: indices in front of the axis. runs: contiguous elements of each input for one such index."""
+    """outer: indices in front of the axis. runs: what each input has contiguous for one such index."""
 
     outer: int
-    runs: tuple[int, ...]
+    runs: tuple[Run, ...]
 
 
 def params(b: BoundNode) -> Params:
     """Numbers of one node."""
     outer = int(np.prod(b.output.shape[: b.attrs.axis], dtype=np.int64))
-    return Params(outer, tuple(t.elements // outer for t in b.inputs))
+    return Params(outer, tuple(Run(t.elements // outer, t.size_bytes // outer) for t in b.inputs))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -112,8 +120,6 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     return builder.add("concat", op.name, inputs, Attrs(axis - 1), op.output_qparams())
 
 
-KERNELS = (Kernel("tg_concat_s8", cost_copy),)
-
 OP = Op(
     name="concat",
     summary="inputs behind one another along any axis but the batch",
@@ -126,7 +132,7 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=KERNELS,
+    kernels=moving_kernels("concat"),
     constraints=(shapes_agree, one_scale),
     keras={"Concatenate": from_keras},
     to_tflite=to_tflite,

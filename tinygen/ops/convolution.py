@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinygen.graph import BoundNode, Shape
+from tinygen.ops.base import Clamp, clamp_f32
 from tinygen.ops.requant import Requant, requant_of
 from tinygen.ops.windows import Padding, Pair, keras_padding, overhang, tflite_padding
 
@@ -20,8 +21,8 @@ def window_fits(b: BoundNode) -> bool:
 
 
 @dataclass(frozen=True)
-class Params:
-    """The numbers that the template and the reference both use.
+class Geometry:
+    """The window and what it slides over.
 
     A group reads in_c / groups input channels and writes out_c / groups output channels.
     """
@@ -42,8 +43,6 @@ class Params:
     pad_left: int
     overhang: Padding
     groups: int
-    input_zero_point: int
-    requant: Requant
 
     @property
     def depth_multiplier(self) -> int:
@@ -51,12 +50,38 @@ class Params:
         return self.out_c // self.groups
 
 
+@dataclass(frozen=True)
+class Params(Geometry):
+    """The numbers that the int8 template and the reference both use."""
+
+    input_zero_point: int
+    requant: Requant
+
+
+@dataclass(frozen=True)
+class RealParams(Geometry):
+    """The numbers that the float32 template uses."""
+
+    clamp: Clamp
+
+
 def params(b: BoundNode, kernel: Pair, groups: int) -> Params:
     """Numbers of one quantized node."""
+    window = vars(geometry(b, kernel, groups))
+    return Params(**window, input_zero_point=b.inputs[0].zero_point, requant=requant_of(b))
+
+
+def real_params(b: BoundNode, kernel: Pair, groups: int) -> RealParams:
+    """Numbers of one float node."""
+    return RealParams(**vars(geometry(b, kernel, groups)), clamp=clamp_f32(b.attrs.activation))
+
+
+def geometry(b: BoundNode, kernel: Pair, groups: int) -> Geometry:
+    """The window of one node."""
     attrs, x = b.attrs, b.inputs[0]
     in_h, in_w, in_c = x.shape
     out_h, out_w, out_c = b.output.shape
-    return Params(
+    return Geometry(
         in_h=in_h,
         in_w=in_w,
         in_c=in_c,
@@ -73,8 +98,6 @@ def params(b: BoundNode, kernel: Pair, groups: int) -> Params:
         pad_left=attrs.padding.left,
         overhang=overhang(attrs.padding, x.shape, b.output.shape, kernel, attrs.stride, attrs.dilation),
         groups=groups,
-        input_zero_point=x.zero_point,
-        requant=requant_of(b),
     )
 
 

@@ -9,15 +9,15 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.movement import (
     Copied,
     Spans,
     box_copy,
     constant_ints,
-    cost_copy,
     few_axes,
     keras_spans,
+    moving_kernels,
     one_scale,
     strides,
 )
@@ -63,7 +63,9 @@ def params(b: BoundNode) -> Copied:
     """The copy of what is left."""
     source = strides(b.inputs[0].shape)
     offset = sum(before * stride for (before, _), stride in zip(b.attrs.spans, source, strict=True))
-    return Copied(box_copy(b.output.shape, source, strides(b.output.shape), source_offset=offset))
+    return Copied(
+        box_copy(b.output.shape, source, strides(b.output.shape), b.output.itemsize, source_offset=offset)
+    )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -130,8 +132,6 @@ def _append(op: TfliteOperator, begin: Sequence[int], end: Sequence[int], builde
     return builder.add("crop", op.name, (op.activation(0),), Attrs(spans), op.output_qparams())
 
 
-KERNELS = (Kernel("tg_crop_s8", cost_copy),)
-
 OP = Op(
     name="crop",
     summary="elements cut off before and behind along any axis",
@@ -144,7 +144,7 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=KERNELS,
+    kernels=moving_kernels("crop"),
     constraints=(something_left, few_axes, one_scale),
     keras={"Cropping1D": keras_spans("crop", "cropping"), "Cropping2D": keras_spans("crop", "cropping")},
     to_tflite=to_tflite,

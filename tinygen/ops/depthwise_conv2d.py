@@ -13,7 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import conv2d, convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.movement import of_rank
-from tinygen.ops.requant import bounded_accumulator, constants, per_output_channel
+from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.windows import (
     VALID,
     Padding,
@@ -128,6 +128,12 @@ def params(b: BoundNode) -> convolution.Params:
     return convolution.params(b, (weights.shape[0], weights.shape[1]), b.inputs[0].shape[2])
 
 
+def params_f32(b: BoundNode) -> convolution.RealParams:
+    """Numbers of one float node."""
+    weights = b.inputs[1]
+    return convolution.real_params(b, (weights.shape[0], weights.shape[1]), b.inputs[0].shape[2])
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(output_zero_point + requant(bias + sum((in - input_zero_point) * weights)));
     padding adds 0.
@@ -178,7 +184,15 @@ def cost_portable(b: BoundNode) -> float:
     return 10.0 * macs(b) + 50.0 * b.output.elements
 
 
-KERNELS = (Kernel("tg_depthwise_conv2d_s8", cost_portable, constants=constants),)
+def cost_f32(b: BoundNode) -> float:
+    """Plain C with an FPU: about 8 cycles a multiply-accumulate, 30 an output."""
+    return 8.0 * macs(b) + 30.0 * b.output.elements
+
+
+KERNELS = (
+    Kernel("tg_depthwise_conv2d_s8", cost_portable, constants=constants),
+    Kernel("tg_depthwise_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
+)
 
 OP = Op(
     name="depthwise_conv2d",

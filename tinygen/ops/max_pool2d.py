@@ -65,7 +65,16 @@ def global_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     return reshape(f"{op.name}/reshape", output, op.output_shape(), builder)
 
 
-KERNELS = (Kernel("tg_max_pool2d_s8", pooling.cost_portable),)
+KERNELS = (
+    Kernel("tg_max_pool2d_s8", pooling.cost_portable, template="tg_max_pool2d"),
+    Kernel(
+        "tg_max_pool2d_f32",
+        pooling.cost_portable,
+        dtype="float32",
+        params=pooling.params_f32,
+        template="tg_max_pool2d",
+    ),
+)
 
 OP = Op(
     name="max_pool2d",

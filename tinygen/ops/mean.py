@@ -90,6 +90,22 @@ def params(b: BoundNode) -> Params:
     return Params(count, x.shape[2], -count * x.zero_point, multiplier, shift, output.zero_point)
 
 
+@dataclass(frozen=True)
+class RealParams:
+    """Numbers of one float32 node. count: pixels."""
+
+    in_h: int
+    in_w: int
+    channels: int
+    count: int
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    height, width, channels = b.inputs[0].shape
+    return RealParams(height, width, channels, height * width)
+
+
 def folded(ratio: float, count: int) -> tuple[int, int]:
     """(multiplier, shift) of ratio / count, as LiteRT makes them: the multiplier is divided, rounded down.
 
@@ -155,7 +171,10 @@ def cost_portable(b: BoundNode) -> float:
     return 4.0 * b.inputs[0].elements + 40.0 * b.output.elements
 
 
-KERNELS = (Kernel("tg_mean_s8", cost_portable),)
+KERNELS = (
+    Kernel("tg_mean_s8", cost_portable),
+    Kernel("tg_mean_f32", cost_portable, dtype="float32", params=params_f32),
+)
 
 OP = Op(
     name="mean",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygen.graph import BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import KerasHandler
+from tinygen.ops.base import KerasHandler, Kernel
 from tinygen.ops.keras_common import as_2d, from_2d
 
 if TYPE_CHECKING:
@@ -59,8 +59,17 @@ def _height_width_spans(value: Any) -> tuple[Span, Span, Span]:
 
 
 def cost_copy(b: BoundNode) -> float:
-    """About 3 cycles a byte: short runs cost more, long ones less."""
+    """About 3 cycles an element: short runs cost more, long ones less."""
     return 3.0 * b.output.elements
+
+
+def moving_kernels(name: str) -> tuple[Kernel, Kernel]:
+    """The int8 and the float32 kernel of an operator that only moves elements: one template, one set of params."""
+    template = f"tg_{name}"
+    return (
+        Kernel(f"tg_{name}_s8", cost_copy, template=template),
+        Kernel(f"tg_{name}_f32", cost_copy, dtype="float32", template=template),
+    )
 
 
 def of_rank(op: TfliteOperator, builder: GraphBuilder, rank: int, index: int = 0) -> str:
@@ -107,12 +116,18 @@ class Loop:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of a box: for all turns of `loops` (outermost first), `run` contiguous elements."""
+    """A copy of a box: for all turns of `loops` (outermost first), `run` contiguous elements of `itemsize` bytes."""
 
     loops: tuple[Loop, ...]
     run: int
     source: int
     target: int
+    itemsize: int = 1
+
+    @property
+    def run_bytes(self) -> int:
+        """Bytes of a run."""
+        return self.run * self.itemsize
 
 
 @dataclass(frozen=True)
@@ -128,9 +143,14 @@ def strides(shape: Shape) -> tuple[int, ...]:
 
 
 def box_copy(
-    box: Shape, source: Sequence[int], target: Sequence[int], source_offset: int = 0, target_offset: int = 0
+    box: Shape,
+    source: Sequence[int],
+    target: Sequence[int],
+    itemsize: int,
+    source_offset: int = 0,
+    target_offset: int = 0,
 ) -> Copy:
-    """The fewest loops that copy a box between two arrays with these strides and offsets, in elements."""
+    """The fewest loops that copy a box between two arrays with these strides and offsets, in elements of itemsize."""
     loops: list[Loop] = []
     for loop in (Loop(*axis) for axis in zip(box, source, target, strict=True) if axis[0] > 1):
         if loops and _continues(loops[-1], loop):
@@ -139,7 +159,7 @@ def box_copy(
     run = 1
     if loops and loops[-1].source == loops[-1].target == 1:
         run = loops.pop().size
-    return Copy(tuple(loops), run, source_offset, target_offset)
+    return Copy(tuple(loops), run, source_offset, target_offset, itemsize)
 
 
 def _continues(outer: Loop, inner: Loop) -> bool:

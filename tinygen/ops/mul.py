@@ -81,7 +81,10 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_mul_s8", cost, constants=binary.constants, in_place=binary.in_place),),
+    kernels=(
+        Kernel("tg_mul_s8", cost, constants=binary.constants, in_place=binary.in_place),
+        binary.kernel_f32("mul"),
+    ),
     constraints=(binary.one_activation,),
     keras={"Multiply": binary.chain("mul", Attrs())},
     to_tflite=binary.export("MUL", "MulOptions", computable),

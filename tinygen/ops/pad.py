@@ -10,15 +10,15 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.movement import (
     Copy,
     Spans,
     box_copy,
     constant_ints,
-    cost_copy,
     few_axes,
     keras_spans,
+    moving_kernels,
     one_scale,
     strides,
 )
@@ -67,19 +67,21 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
 
 @dataclass(frozen=True)
 class Params:
-    """The output is `elements` times `fill`, then the copy lays the input into it."""
+    """The output is `bytes` times `fill`, then the copy lays the input into it."""
 
     copy: Copy
-    elements: int
+    bytes: int
     fill: int
 
 
 def params(b: BoundNode) -> Params:
-    """Numbers of one quantized node."""
+    """Numbers of one node; all bytes of a float 0 are 0, too."""
     target = strides(b.output.shape)
     offset = sum(before * stride for (before, _), stride in zip(b.attrs.spans, target, strict=True))
-    copy = box_copy(b.inputs[0].shape, strides(b.inputs[0].shape), target, target_offset=offset)
-    return Params(copy, b.output.elements, b.output.zero_point)
+    copy = box_copy(
+        b.inputs[0].shape, strides(b.inputs[0].shape), target, b.output.itemsize, target_offset=offset
+    )
+    return Params(copy, b.output.size_bytes, b.output.zero_point if b.output.qparams else 0)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -106,8 +108,6 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     return builder.add("pad", op.name, (op.activation(0),), Attrs(pairs[1:]), op.output_qparams())
 
 
-KERNELS = (Kernel("tg_pad_s8", cost_copy),)
-
 OP = Op(
     name="pad",
     summary="zeros before and behind along any axis",
@@ -120,7 +120,7 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=KERNELS,
+    kernels=moving_kernels("pad"),
     constraints=(nothing_negative, few_axes, one_scale),
     keras={"ZeroPadding1D": keras_spans("pad", "padding"), "ZeroPadding2D": keras_spans("pad", "padding")},
     passes_factors=keeps_channels,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, KerasHandler, Scaling, clamp_bounds
+from tinygen.ops.base import SAME, Clamp, KerasHandler, Scaling, clamp_bounds, clamp_f32
 from tinygen.ops.keras_common import as_2d, from_2d, pair
 from tinygen.ops.movement import of_rank
 from tinygen.ops.windows import VALID, Padding, Pair, keras_padding, output_size, tflite_padding, windows
@@ -85,8 +85,8 @@ def counts(attrs: Attrs, shape: Shape) -> Array:
 
 
 @dataclass(frozen=True)
-class Params:
-    """Numbers of one node; sizes in elements. The output is clamped to [activation_min, activation_max]."""
+class Geometry:
+    """The window and what it slides over; sizes in elements."""
 
     in_h: int
     in_w: int
@@ -99,17 +99,47 @@ class Params:
     stride_w: int
     pad_top: int
     pad_left: int
+
+
+@dataclass(frozen=True)
+class Params(Geometry):
+    """Numbers of one int8 node. The output is clamped to [activation_min, activation_max].
+
+    accumulator: C type in which elements are compared; lowest: no element is below it, as C.
+    """
+
     activation_min: int
     activation_max: int
+    accumulator: str = "int32_t"
+    lowest: str = "-128"
+
+
+@dataclass(frozen=True)
+class RealParams(Geometry):
+    """Numbers of one float32 node."""
+
+    clamp: Clamp
+    accumulator: str = "float"
+    lowest: str = "-INFINITY"
 
 
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
+    low, high = clamp_bounds(b.attrs.activation, b.output.q)
+    return Params(**vars(geometry(b)), activation_min=low, activation_max=high)
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    return RealParams(**vars(geometry(b)), clamp=clamp_f32(b.attrs.activation))
+
+
+def geometry(b: BoundNode) -> Geometry:
+    """The window of one node."""
     attrs: Attrs = b.attrs
     (height, width, channels), (out_h, out_w, _) = b.inputs[0].shape, b.output.shape
     origin = attrs.padding.top, attrs.padding.left
-    bounds = clamp_bounds(attrs.activation, b.output.q)
-    return Params(height, width, channels, out_h, out_w, *attrs.window, *attrs.stride, *origin, *bounds)
+    return Geometry(height, width, channels, out_h, out_w, *attrs.window, *attrs.stride, *origin)
 
 
 def cost_portable(b: BoundNode) -> float:

@@ -150,7 +150,17 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_prelu_s8", cost, constants=constants, in_place=lambda b: (0,)),),
+    kernels=(
+        Kernel("tg_prelu_s8", cost, constants=constants, in_place=lambda b: (0,)),
+        Kernel(
+            "tg_prelu_f32",
+            binary.cost_f32,
+            constants=constants,
+            in_place=lambda b: (0,),
+            dtype="float32",
+            params=binary.params_f32,
+        ),
+    ),
     constraints=(constant_alpha,),
     keras={"PReLU": from_keras},
     to_tflite=to_tflite,

@@ -81,6 +81,13 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     return {"weights": weights, "bias": bias, **requant_of(b).arrays()}
 
 
+def constants_f32(b: BoundNode) -> Mapping[str, Array]:
+    """What the float32 kernels of such a node read."""
+    weights, bias = b.inputs[1].data, b.inputs[2].data
+    assert weights is not None and bias is not None
+    return {"weights": weights, "bias": bias}
+
+
 # ---- constraint
 
 

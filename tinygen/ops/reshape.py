@@ -108,7 +108,10 @@ def cost_free(b: BoundNode) -> float:
     return 0.0
 
 
-KERNELS = (Kernel("tg_reshape_s8", cost_free, alias=True),)
+KERNELS = (
+    Kernel("tg_reshape_s8", cost_free, alias=True),
+    Kernel("tg_reshape_f32", cost_free, alias=True, dtype="float32"),
+)
 
 OP = Op(
     name="reshape",

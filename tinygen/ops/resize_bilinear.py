@@ -102,6 +102,19 @@ def params(b: BoundNode) -> Params:
     return Params(height, width, channels, out_h, out_w, factor_h, factor_w, *spans, spans[0] * spans[1])
 
 
+@dataclass(frozen=True)
+class RealParams(Params):
+    """Those of a float32 node. share: 1 / whole."""
+
+    share: float
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    numbers = params(b)
+    return RealParams(**vars(numbers), share=1 / numbers.whole)
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = round(weighted sum / whole), halves away from zero; in and out as stored, zero_point included."""
     whole = params(b).whole
@@ -177,7 +190,10 @@ def cost_portable(b: BoundNode) -> float:
     return 25.0 * b.output.elements
 
 
-KERNELS = (Kernel("tg_resize_bilinear_s8", cost_portable),)
+KERNELS = (
+    Kernel("tg_resize_bilinear_s8", cost_portable),
+    Kernel("tg_resize_bilinear_f32", cost_portable, dtype="float32", params=params_f32),
+)
 
 OP = Op(
     name="resize_bilinear",

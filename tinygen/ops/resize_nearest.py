@@ -11,12 +11,12 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
+from tinygen.ops.base import SAME, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.keras_common import as_2d, from_2d, pair, reshape
 from tinygen.ops.movement import (
     Copied,
     box_copy,
-    cost_copy,
+    moving_kernels,
     of_rank,
     one_scale,
     strides,
@@ -93,7 +93,7 @@ def params(b: BoundNode) -> Copied:
     """A copy whose repetitions do not move in the input."""
     height, width, channels = b.inputs[0].shape
     box = (height, b.attrs.factor[0], width, b.attrs.factor[1], channels)
-    return Copied(box_copy(box, (width * channels, 0, channels, 0, 1), strides(box)))
+    return Copied(box_copy(box, (width * channels, 0, channels, 0, 1), strides(box), b.output.itemsize))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -157,8 +157,6 @@ def _repeats(size: int, factor: int, centre: float) -> bool:
     return bool(np.array_equal(positions, outputs // factor))
 
 
-KERNELS = (Kernel("tg_resize_nearest_s8", cost_copy),)
-
 OP = Op(
     name="resize_nearest",
     summary="pixels repeated along height and width; repeated vectors",
@@ -171,7 +169,7 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=KERNELS,
+    kernels=moving_kernels("resize_nearest"),
     constraints=(at_least_once, one_scale),
     keras={"UpSampling1D": from_keras, "UpSampling2D": from_keras, "RepeatVector": repeat_vector},
     keras_notes={"UpSampling2D": "interpolation='nearest'"},

@@ -137,6 +137,21 @@ def params(b: BoundNode) -> Params:
     )
 
 
+@dataclass(frozen=True)
+class RealParams:
+    """The numbers that the float32 template uses."""
+
+    rows: int
+    depth: int
+    beta: float
+
+
+def params_f32(b: BoundNode) -> RealParams:
+    """Numbers of one float node."""
+    depth = b.inputs[0].shape[-1]
+    return RealParams(b.inputs[0].elements // depth, depth, b.attrs.beta)
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(round(256 * exp(d) / sum of exp(d)) - 128), d = difference to the row's maximum.
 
@@ -182,6 +197,11 @@ def cost(b: BoundNode) -> float:
     return 250.0 * b.output.elements
 
 
+def cost_f32(b: BoundNode) -> float:
+    """An exponential, a division and three passes an element."""
+    return 90.0 * b.output.elements
+
+
 OP = Op(
     name="softmax",
     summary="softmax along the last axis",
@@ -194,7 +214,10 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_softmax_s8", cost, in_place=lambda b: (0,)),),
+    kernels=(
+        Kernel("tg_softmax_s8", cost, in_place=lambda b: (0,)),
+        Kernel("tg_softmax_f32", cost_f32, in_place=lambda b: (0,), dtype="float32", params=params_f32),
+    ),
     constraints=(bounded_sum, usable_beta),
     keras={"Softmax": from_keras},
     keras_notes={"Activation": "activation='softmax'"},

@@ -36,7 +36,10 @@ OP = Op(
     params=add.params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_sub_s8", add.cost, constants=binary.constants, in_place=binary.in_place),),
+    kernels=(
+        Kernel("tg_sub_s8", add.cost, constants=binary.constants, in_place=binary.in_place),
+        binary.kernel_f32("sub"),
+    ),
     constraints=(binary.one_activation,),
     keras={"Subtract": binary.chain("sub", Attrs())},
     passes_factors=binary.alike,

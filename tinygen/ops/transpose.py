@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
-from tinygen.ops.movement import Copied, box_copy, constant_ints, cost_copy, few_axes, one_scale, strides
+from tinygen.ops.movement import Copied, box_copy, constant_ints, few_axes, moving_kernels, one_scale, strides
 
 if TYPE_CHECKING:
     from tinygen.boards import Board
@@ -65,7 +65,9 @@ def params(b: BoundNode) -> Copied:
     """The copy that fills the output front to back."""
     source = strides(b.inputs[0].shape)
     target = strides(b.output.shape)
-    return Copied(box_copy(b.output.shape, [source[axis] for axis in b.attrs.perm], target))
+    return Copied(
+        box_copy(b.output.shape, [source[axis] for axis in b.attrs.perm], target, b.output.itemsize)
+    )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -106,8 +108,9 @@ def cost_free(b: BoundNode) -> float:
 
 
 KERNELS = (
-    Kernel("tg_transpose_s8", cost_copy),
+    *moving_kernels("transpose"),
     Kernel("tg_transpose_s8_alias", cost_free, supports=moves_nothing, alias=True),
+    Kernel("tg_transpose_f32_alias", cost_free, supports=moves_nothing, alias=True, dtype="float32"),
 )
 
 OP = Op(

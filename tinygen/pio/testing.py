@@ -13,7 +13,7 @@ from tinygen.emulators import find_emulator
 from tinygen.errors import OutputError, RunError
 from tinygen.firmware import HARNESS, board_folder
 from tinygen.graph import Array
-from tinygen.judge import Outcome
+from tinygen.judge import Outcome, tolerance, wrong_elements
 
 
 def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple[str, str]]:
@@ -33,24 +33,32 @@ def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple
     count = len(inputs[0])
     if result.passed:
         return [(f"sample {i}", "") for i in range(count)]
-    good = [bool(all((got[i] == want[i].reshape(-1)).all() for got, want in zip(result.outputs, expected, strict=True)))
-            for i in range(len(result.outputs[0]))]  # fmt: skip
+    exact = image.description.models[0].precision == "int8"
+    allowed = [None if exact else tolerance(want) for want in expected]
+    pairs = list(zip(result.outputs, expected, allowed, strict=True))
+    good = [
+        not any(wrong_elements(got[i], want[i].reshape(-1), off).size for got, want, off in pairs)
+        for i in range(len(result.outputs[0]))
+    ]
     return [(f"sample {i}", "" if right else result.detail) for i, right in enumerate(good)]
 
 
 def read_samples(project: Path) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """(inputs, expected outputs) that the project stores, int8 (N, size) each. Raises OutputError when damaged."""
+    """(inputs, expected outputs) that the project stores, (N, size) each. Raises OutputError when damaged."""
     path = project / HARNESS / "samples.json"
+    dtype = building.read_description(project).models[0].precision
     try:
         data = json.loads(path.read_text())
-        return _arrays(data["inputs"]), _arrays(data["outputs"])
+        return _arrays(data["inputs"], dtype), _arrays(data["outputs"], dtype)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as problem:
         raise OutputError(
             f"'{path}' cannot be read as samples ({type(problem).__name__})\n  generate the project again"
         ) from None
 
 
-def _arrays(rows: list[list[str]]) -> tuple[Array, ...]:
+def _arrays(rows: list[list[str]], dtype: str) -> tuple[Array, ...]:
+    stored = np.dtype(dtype).newbyteorder("<")
     return tuple(
-        np.stack([np.frombuffer(bytes.fromhex(row[i]), np.int8) for row in rows]) for i in range(len(rows[0]))
+        np.stack([np.frombuffer(bytes.fromhex(row[i]), stored).astype(dtype) for row in rows])
+        for i in range(len(rows[0]))
     )

@@ -27,7 +27,7 @@ if prefix:
         SIZECHECKCMD="$SIZETOOL -A -d $SOURCES",
         SIZEPRINTCMD="$SIZETOOL -B -d $SOURCES",
         SIZEPROGREGEXP=r"^(?:\.boot_header|\.vectors|\.text|\.rodata|\.ARM\.exidx|\.data|\.pin_\w+)\s+([0-9]+).*",
-        SIZEDATAREGEXP=r"^(?:\.stack|\.data|\.bss|\.arena|\.pin_\w+)\s+([0-9]+).*",
+        SIZEDATAREGEXP=r"^(?:\.stack|\.data|\.bss|\.arena|\.pin_\w+{{ weights_sections }})\s+([0-9]+).*",
     )
 
 image = env.BuildProgram()

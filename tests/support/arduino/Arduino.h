@@ -14,6 +14,7 @@ struct StandInSerial {
     void print(int value) { printf("%d", value); }
     void print(unsigned value) { printf("%u", value); }
     void print(unsigned long value) { printf("%lu", value); }
+    void print(double value, int digits) { printf("%.*f", digits, value); }
     void println() { putchar('\n'); }
     template <typename T> void println(T value)
     {

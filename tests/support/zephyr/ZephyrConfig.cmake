@@ -36,3 +36,7 @@ foreach(module IN LISTS ZEPHYR_EXTRA_MODULES)
   get_filename_component(name ${module} NAME)
   add_subdirectory(${module}/${folder} ${CMAKE_BINARY_DIR}/modules/${name})
 endforeach()
+
+if(CONFIG_REQUIRES_FULL_LIBC)
+  target_link_libraries(app PRIVATE m) # with the whole C library come its mathematical functions
+endif()

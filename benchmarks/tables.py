@@ -1,0 +1,26 @@
+"""Tables of benchmarks as Markdown, and pages that both people and benchmarks write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def replace_section(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Put the lines between `<!-- made: NAME -->` and `<!-- end: NAME -->`. ValueError when the page has no such."""
+    text = page.read_text()
+    start, end = f"<!-- made: {name} -->\n", f"<!-- end: {name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{page} has no section '{name}'")
+    page.write_text(before + start + "\n".join(lines) + "\n" + closed + after)
