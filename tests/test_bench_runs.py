@@ -262,17 +262,24 @@ def test_a_cell_that_does_not_fit_fails_alone(repo: Path, capsys: Capture) -> No
     assert data["cells"][f"tiny@{BOARD}"]["before"]["sram"] > 2048
 
 
+@pytest.mark.qemu
 def test_only_updates_its_cells_and_check_asks_for_the_others(repo: Path, capsys: Capture) -> None:
-    text = BENCH.replace(f'["{BOARD}"]', f'["{BOARD}", "mps2_an385"]')
+    """The other board's core cannot be followed: its instructions are counted, and there are no cycles."""
+    text = BENCH.replace(f'["{BOARD}"]', f'["{BOARD}", "mps3_an547"]')
     (repo / "tinygen-bench.toml").write_text(text)
     (line,) = causes(repo, capsys)
-    assert line.startswith("tiny on mps2_an385: has no baseline: record it with 'tinygen bench")
-    assert bench(repo, "--update", "--only", "@mps2_an385") == 0
+    assert line.startswith("tiny on mps3_an547: has no baseline: record it with 'tinygen bench")
+    assert bench(repo, "--update", "--only", "@mps3_an547") == 0
     cells = json.loads((repo / "tinygen-bench.baseline.json").read_text())["cells"]
-    assert sorted(cells) == ["tiny@mps2_an385", f"tiny@{BOARD}"]
+    assert sorted(cells) == ["tiny@mps3_an547", f"tiny@{BOARD}"]
+    counted = cells["tiny@mps3_an547"]
+    assert counted["cycles"] is None
+    within = sum(layer["instructions"] for layer in counted["layers"].values())
+    assert 0.8 * counted["instructions"] < within <= counted["instructions"]
+    assert bench(repo, "--check") == 0
     (repo / "tinygen-bench.toml").write_text(BENCH)
     (line,) = causes(repo, capsys)
-    assert line.startswith("tiny on mps2_an385: is in the baseline but not in ")
+    assert line.startswith("tiny on mps3_an547: is in the baseline but not in ")
     assert bench(repo, "--update") == bench(repo, "--check") == 0
 
 
@@ -301,15 +308,27 @@ eval_count = 60
 input_scale = {1 / 4096}
 calibration = "min-max"
 boards = ["{BOARD}"]
+
+[[model]]
+name = "float"
+file = "{shared_data / "models" / "cwru_cnn1d.keras"}"
+eval = "{shared_data / "cwru_bearing_eval.npz"}"
+eval_count = 60
+input_scale = {1 / 4096}
+precision = "float32"
+boards = ["{BOARD}"]
 """
     (tmp_path / "tinygen-bench.toml").write_text(bench_text)
     with np.load(train) as data:
         x = data["x"][::20]
     np.savez(tmp_path / "train.npz", x=x)
     assert bench(tmp_path, "--update") == 0
-    assert bench(tmp_path, "--check") == 0
+    cells = json.loads((tmp_path / "tinygen-bench.baseline.json").read_text())["cells"]
+    small, large = cells[f"cwru@{BOARD}"], cells[f"float@{BOARD}"]
+    assert large["arena"] == 4 * small["arena"] and large["layers"]["dense_2"]["scale"] is None
+    assert bench(tmp_path, "--check", "--only", "cwru") == 0
     np.savez(tmp_path / "train.npz", x=x // 64)
-    lines = causes(tmp_path, capsys)
+    lines = causes(tmp_path, capsys, "--only", "cwru")
     assert re.fullmatch(
         rf"cwru on {BOARD}: accuracy [\d.]+ % -> [\d.]+ % \(-[\d.]+ points, gate 0.5\): "
         r"constants of \d of \d layers changed, output scale of layer '\w+' x [\d.]+",

@@ -26,7 +26,7 @@ class LayerFigures:
     """What one layer has to do with a cell's figures. Per inference, or bytes; None: not known.
 
     live: bytes of the arena in use while it runs. flash: its arrays and kernels wherever they are; pinned: those in
-    writable memory. scale: of its output. constants: hash of its arrays.
+    writable memory. scale: of its output, None in float32. constants: hash of its arrays.
     """
 
     instructions: int | None
@@ -34,7 +34,7 @@ class LayerFigures:
     live: int
     flash: int
     pinned: int
-    scale: float
+    scale: float | None
     constants: str
 
 

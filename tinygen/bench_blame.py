@@ -60,8 +60,9 @@ def of_accuracy(now: Cell, before: Cell) -> str:
             else f"{len(other)} of {len(both)} layers"
         )
         told.append(f"constants of {few} changed")
-    ratios = {n: now.layers[n].scale / before.layers[n].scale for n in both}
-    widest = max(both, key=lambda n: max(ratios[n], 1 / ratios[n]), default=None)
+    scales = {n: (now.layers[n].scale, before.layers[n].scale) for n in both}
+    ratios = {n: new / old for n, (new, old) in scales.items() if new and old}
+    widest = max(ratios, key=lambda n: max(ratios[n], 1 / ratios[n]), default=None)
     if widest is not None and not 0.99 < ratios[widest] < 1.01:
         told.append(f"output scale of layer '{widest}' x {ratios[widest]:.3g}")
     return ", ".join(told)

@@ -10,36 +10,32 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygen import __version__, building, bundle, metrics, pipeline, profiling, running, scoring
+from tinygen import __version__, building, bundle, metrics, pipeline, scoring
 from tinygen.bench_baseline import Cell, LayerFigures
 from tinygen.bench_matrix import BenchModel
 from tinygen.boards import Board
 from tinygen.building import Firmware
 from tinygen.ctext import suggest_prefix
-from tinygen.emulators import find_emulator
-from tinygen.emulators.traced import Traced
-from tinygen.errors import BoardError, DataError, RunError
+from tinygen.errors import BoardError, DataError
 from tinygen.frontend import load
+from tinygen.given import check_precision
 from tinygen.graph import Array, Graph
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report
-from tinygen.placement import read_wishes
 from tinygen.planning import MemoryPlan
-from tinygen.profile_api import INPUTS
+from tinygen.profile_api import INPUTS, follow
+from tinygen.profiling import ALIAS, Profile
 from tinygen.program import Step
 from tinygen.project import write_project
 from tinygen.samples import Samples, load_samples, quantize_inputs
+from tinygen.wishes import read_wishes
 
-COUNTED_WITH = "qemu"
-"""The emulator that counts instructions where no cycles can be modelled."""
-TIMEOUT = 120.0
-"""Seconds without a line from the firmware."""
 HASH_DIGITS = 16
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model, compiled but for its boards. inputs, expected: int8, of the inferences that are followed."""
+    """A model, compiled but for its boards. inputs: as C takes them, of the inferences that are followed."""
 
     model: BenchModel
     options: pipeline.Options
@@ -47,37 +43,34 @@ class Prepared:
     calibrating: Samples | None
     metric: Metric | None
     inputs: tuple[Array, ...]
-    expected: tuple[Array, ...]
     sources: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The median warm inference, and the slowest. layers: name -> (instructions, cycles), empty where not known."""
-
-    instructions: int
-    cycles: int | None
-    worst_cycles: int | None
-    stack: int | None
-    layers: Mapping[str, tuple[int, int | None]]
 
 
 # ---- once per model
 
 
 def prepare(model: BenchModel, report: Report) -> Prepared:
-    """Quantize the model, and judge the int8 reference on its labelled samples. Raises TinygenError."""
+    """Quantize the model, and judge its reference on the labelled samples. Raises TinygenError."""
     graph = load(model.file, model.input_shape).graph
+    options = _options(model)
+    check_precision(options, graph, model.file, None)
     judged = _judged(graph, model)
     given = load_samples(model.representative, graph, model.samples) if model.representative else None
-    wishes = read_wishes(model.pin, model.pin_code, model.limits.sram)
-    options = pipeline.Options(suggest_prefix(model.file.stem), model.calibration, wishes=wishes)
     calibrating = None if pipeline.is_quantized(graph) else given
     first = pipeline.compile_graph(graph, calibrating, None, options, report)
     metric = None if judged is None else _metric(first.graph, judged, model.metric, report)
     inputs = _inputs(first.graph, judged or given)
-    expected = scoring.reference_outputs(first.graph, inputs, report, "reference")
-    return Prepared(model, options, first, calibrating, metric, inputs, expected, _sources(model))
+    return Prepared(model, options, first, calibrating, metric, inputs, _sources(model))
+
+
+def _options(model: BenchModel) -> pipeline.Options:
+    """As `tinygen compile` makes them of the same words; the flash budget is checked on the image, not here."""
+    return pipeline.Options(
+        name=suggest_prefix(model.file.stem),
+        calibration=model.calibration,
+        wishes=read_wishes(model.pin, model.pin_code, model.limits.sram, None, model.weights),
+        precision=model.precision,
+    )
 
 
 def _judged(graph: Graph, model: BenchModel) -> Samples | None:
@@ -105,17 +98,16 @@ def spread(samples: Samples, count: int) -> Samples:
 
 
 def _metric(graph: Graph, judged: Samples, kind: metrics.Kind | None, report: Report) -> Metric:
-    outputs = scoring.reference_outputs(graph, quantize_inputs(graph, judged.x), report, "int8")
+    outputs = scoring.reference_outputs(graph, quantize_inputs(graph, judged.x), report, graph.precision)
     return metrics.judge(graph, judged, scoring.dequantized(graph, outputs), kind)
 
 
 def _inputs(graph: Graph, samples: Samples | None) -> tuple[Array, ...]:
-    """The first int8 samples; random ones where there are none. INPUTS of them: the first is run cold."""
+    """The first samples as C takes them; made-up ones where there are none. INPUTS of them: the first is run cold."""
     if samples is not None:
         turns = np.arange(INPUTS) % samples.count
         return tuple(quantize_inputs(graph, tuple(x[turns] for x in samples.x)))
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(-128, 128, (INPUTS, *t.shape)).astype(np.int8) for t in graph.input_tensors)
+    return bundle.random_inputs(graph, INPUTS)
 
 
 def _sources(model: BenchModel) -> dict[str, str]:
@@ -141,8 +133,7 @@ def measure(prepared: Prepared, board: Board, report: Report) -> Cell:
     compiled = _lowered(prepared, board)
     model, metric = prepared.model, prepared.metric
     with tempfile.TemporaryDirectory(prefix="tinygen-bench-") as folder:
-        image = _image(prepared, compiled, board, Path(folder) / "project")
-        work = _work(prepared, compiled, board, image, report)
+        p, image = _profile(prepared, compiled, board, Path(folder) / "project", report)
     return Cell(
         model=model.name,
         board=board.name,
@@ -150,17 +141,17 @@ def measure(prepared: Prepared, board: Board, report: Report) -> Cell:
         metric=metric.kind if metric else None,
         accuracy=_six_digits(metric.value) if metric else None,
         samples=metric.count if metric else 0,
-        instructions=work.instructions,
-        cycles=work.cycles,
-        worst_cycles=work.worst_cycles,
-        arena=compiled.plan.arena_bytes,
-        sram=image.ram_bytes,
-        flash=image.code_bytes,
-        stack=work.stack,
+        instructions=p.median.instructions,
+        cycles=p.median.cycles,
+        worst_cycles=p.worst.cycles,
+        arena=p.arena_bytes,
+        sram=p.sram_bytes,
+        flash=p.flash_bytes,
+        stack=p.stack_bytes,
         tinygen=__version__,
         compiler=image.compiler,
         sources={**prepared.sources, "board": bundle.text_hash(board.text)[:HASH_DIGITS]},
-        layers=_layers(compiled, image, board, work),
+        layers=_layers(compiled, image, p),
     )
 
 
@@ -181,62 +172,45 @@ def _lowered(prepared: Prepared, board: Board) -> Compiled:
     return pipeline.lower(first.graph, board, free, first.fused, first.decisions)
 
 
-def _image(prepared: Prepared, compiled: Compiled, board: Board, folder: Path) -> Firmware:
-    """The project that `tinygen compile` would write, built."""
+def _profile(
+    prepared: Prepared, compiled: Compiled, board: Board, folder: Path, report: Report
+) -> tuple[Profile, Firmware]:
+    """Of the project that `tinygen compile` would write, and its image."""
     model, options = prepared.model, prepared.options
     manifest = bundle.manifest_of(model.file, model.representative, [board], options, model.samples)
-    write_project(bundle.make_project([compiled], [board], manifest, prepared.calibrating, options), folder)
-    return building.build(folder, board)
-
-
-def _work(prepared: Prepared, compiled: Compiled, board: Board, image: Firmware, report: Report) -> Work:
-    """Followed access by access where the core can be, else counted."""
-    if Traced().unavailable(board):
-        return _counted(prepared, board, image)
-
-    def progress(done: int, total: int) -> None:
-        report(f"profile {board.name}", done, total)
-
-    movables = compiled.library.movables
-    p = profiling.profile(
-        compiled.program, image, board, movables, prepared.inputs, prepared.expected, TIMEOUT, progress
-    )
-    layers = {layer.name: (layer.cost.instructions, layer.cost.cycles) for layer in p.layers}
-    return Work(p.median.instructions, p.median.cycles, p.worst.cycles, p.stack_bytes, layers)
-
-
-def _counted(prepared: Prepared, board: Board, image: Firmware) -> Work:
-    """Instructions by the firmware's own timestamps."""
-    emulator = find_emulator(COUNTED_WITH)
-    if reason := emulator.unavailable(board):
-        raise RunError(f"instructions cannot be counted on '{board.name}': {reason}")
-    result = running.run(image, board, emulator, prepared.inputs, prepared.expected, TIMEOUT)
-    counts = [count for count in result.instructions[1:] if count is not None]
-    if not result.passed or not counts:
-        raise RunError(f"the run on '{board.name}' did not pass: {result.outcome.name}\n  {result.detail}")
-    return Work(sorted(counts)[(len(counts) - 1) // 2], None, None, result.stack_bytes, {})
+    made = bundle.make_project([compiled], [board], manifest, prepared.calibrating, options)
+    write_project(made, folder)
+    loaded = bundle.load_project(folder)
+    return follow(folder, loaded, prepared.inputs, report=report), building.build(folder, board)
 
 
 # ---- layers
 
 
-def _layers(compiled: Compiled, image: Firmware, board: Board, work: Work) -> dict[str, LayerFigures]:
-    steps = [(i, s) for i, s in enumerate(compiled.program.steps) if not s.kernel.alias]
-    flash, pinned = _bytes(compiled, image, board)
+def _layers(compiled: Compiled, image: Firmware, p: Profile) -> dict[str, LayerFigures]:
+    """Every layer that costs something, by name."""
+    flash, pinned = _bytes(compiled, image, p.board)
     found = {}
-    for index, step in steps:
-        name = step.bound.name
-        instructions, cycles = work.layers.get(name, (None, None))
-        found[name] = LayerFigures(
-            instructions=instructions,
-            cycles=cycles,
-            live=_live(compiled.plan, index),
-            flash=flash.get(name, 0),
-            pinned=pinned.get(name, 0),
-            scale=_six_digits(step.bound.output.q.scale[0]),
+    for layer in p.layers:
+        if layer.kernel == ALIAS:
+            continue
+        step = compiled.program.steps[layer.step]
+        found[layer.name] = LayerFigures(
+            instructions=layer.cost.instructions,
+            cycles=layer.cost.cycles,
+            live=_live(compiled.plan, layer.step),
+            flash=flash.get(layer.name, 0),
+            pinned=pinned.get(layer.name, 0),
+            scale=_scale(step),
             constants=_digest(step),
         )
     return found
+
+
+def _scale(step: Step) -> float | None:
+    """Of the step's output; None in float32."""
+    qparams = step.bound.output.qparams
+    return None if qparams is None else _six_digits(qparams.scale[0])
 
 
 def _live(plan: MemoryPlan, step: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tinygen import metrics
 from tinygen.bench_matrix import Bench, BenchModel, Gate, Gates, Limits
@@ -15,9 +15,10 @@ from tinygen.boards import Board, load_board
 from tinygen.calibrators import NAMED
 from tinygen.errors import BenchError, BoardError, UsageError
 from tinygen.graph import Shape
-from tinygen.placement import PINS
+from tinygen.pipeline import Precision
 from tinygen.samples import Options as SampleOptions
 from tinygen.tomlfile import Table, TomlFile
+from tinygen.wishes import PINS
 
 DEFAULT_FILE = "tinygen-bench.toml"
 BYTES = 1 << 32
@@ -101,18 +102,23 @@ def _model(table: Table, folder: Path, folders: Sequence[Path], shared: tuple[Bo
         )
     file = _path(table, "file", folder)
     assert file is not None
+    precision = _precision(table)
     model = BenchModel(
         name=name,
         file=file,
-        representative=_path(table, "representative", folder, needed=file.suffix != ".tflite"),
+        representative=_path(
+            table, "representative", folder, needed=file.suffix != ".tflite" and precision == "int8"
+        ),
         eval=_path(table, "eval", folder, needed=False),
         eval_count=table.number("eval_count", 1, BYTES) if table.has("eval_count") else None,
         metric=_metric(table),
         samples=_samples(table, folder),
         input_shape=_input_shape(table),
         calibration=table.choice("calibration", ("auto", *NAMED), "auto"),
+        precision=precision,
         pin=_pin(table, folder),
         pin_code=table.choice("pin_code", PINS, "auto"),
+        weights=table.text("weights") if table.has("weights") else None,
         limits=_limits(table),
         boards=_boards(table, folder, folders) if table.has("boards") else shared,
         told=repr(sorted((k, v) for k, v in table.values.items() if k in DECIDING)),
@@ -130,8 +136,10 @@ DECIDING = (
     "preprocess",
     "input_shape",
     "calibration",
+    "precision",
     "pin",
     "pin_code",
+    "weights",
     "budget_sram",
 )
 """Keys that change a cell's figures and are no paths of model or samples."""
@@ -163,6 +171,12 @@ def _metric(table: Table) -> metrics.Kind | None:
         return None
     chosen = table.choice("metric", metrics.KINDS)
     return next(kind for kind in metrics.KINDS if kind == chosen)
+
+
+def _precision(table: Table) -> Precision:
+    known: tuple[Precision, ...] = get_args(Precision)
+    chosen = table.choice("precision", known, "int8")
+    return next(p for p in known if p == chosen)
 
 
 def _samples(table: Table, folder: Path) -> SampleOptions:

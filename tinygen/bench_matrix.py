@@ -11,6 +11,7 @@ from tinygen import metrics
 from tinygen.boards import Board
 from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Shape
+from tinygen.pipeline import Precision
 from tinygen.samples import Options as SampleOptions
 
 
@@ -76,8 +77,10 @@ class BenchModel:
     samples: SampleOptions
     input_shape: Shape | Mapping[str, Shape] | None
     calibration: str
+    precision: Precision
     pin: str
     pin_code: str
+    weights: str | None
     limits: Limits
     boards: tuple[Board, ...]
     told: str
