@@ -275,13 +275,15 @@ def test_relative_gate_is_exact_and_monotonic(before: int, thousandths: int, by:
     assert bool(failing) == (100_000 * by > thousandths * before)
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
-def test_accuracy_gate_counts_points_exactly(before: int, after: int, gate: int) -> None:
-    """Thousandths: as floats, 0.9 - 0.895 would be more than half a point."""
-    gates = replace(Gates(), accuracy=Gate(Fraction(gate, 10)))
-    old, new = (replace(CELL, accuracy=share / 1000) for share in (before, after))
-    assert bool(regressions(new, old, gates)) == (before - after > gate)
-    assert bool(improvements(new, old, gates)) == (after - before > gate)
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(-1, 1))
+def test_accuracy_gate_counts_points_exactly(one: int, other: int, more: int) -> None:
+    """Thousandths, at the gate and beside it: as floats, 0.9 - 0.895 would be more than half a point."""
+    worse, better = sorted((one, other))
+    gates = replace(Gates(), accuracy=Gate(Fraction(max(0, better - worse + more), 10)))
+    low, high = (replace(CELL, accuracy=share / 1000) for share in (worse, better))
+    failing = better - worse > max(0, better - worse + more)
+    assert bool(regressions(low, high, gates)) == bool(improvements(high, low, gates)) == failing
+    assert regressions(high, low, gates) == improvements(low, high, gates) == []
 
 
 def test_less_is_better_for_a_mean_squared_error() -> None:
@@ -304,6 +306,21 @@ def test_one_line_names_the_layers_behind_more_cycles() -> None:
     assert texts(longer)[0].endswith("mostly new layer 'extra' +2,000")
     outside = replace(CELL, cycles=12_000)
     assert texts(outside)[0].endswith("mostly outside of the layers +2,000")
+
+
+def test_layers_are_named_by_their_share_until_most_is_explained() -> None:
+    def cell(**grown: int) -> Cell:
+        costs = {name: grown.get(name, 0) + 1000 for name in "abcdefgh"}
+        return replace(
+            CELL, cycles=sum(costs.values()), layers={n: layer(cycles=c) for n, c in costs.items()}
+        )
+
+    def named(**grown: int) -> str:
+        return texts(cell(**grown), before=cell())[0].partition("mostly ")[2].partition(" (")[0]
+
+    assert named(a=10, b=90, c=-50, d=400) == "layer 'd' +400"
+    assert named(a=40, b=210, c=250) == "layer 'c' +250, layer 'b' +210"
+    assert named(**dict.fromkeys("hgfedcba", 100)) == "layer 'a' +100, layer 'b' +100, layer 'c' +100"
 
 
 def test_instructions_stand_in_where_no_cycles_are_modelled() -> None:
