@@ -418,6 +418,9 @@ def test_notes_tell_of_another_compiler_and_of_what_changed(bench: Bench) -> Non
     known = {cell.name: replace(cell, compiler="gcc 0") for cell in cells}
     verdict = judge(bench, cells, known, whole=True)
     assert verdict.notes == ("the baseline was made with gcc 0, this is gcc 1: figures may differ",)
+    newer = [replace(cell, tinygen="1", compiler="gcc 0") for cell in cells]
+    told = judge(bench, newer, known, whole=True).notes
+    assert told == ("the baseline was made with tinygen 0, this is tinygen 1: figures may differ",)
     slower = replace(cells[0], cycles=99_999, compiler="gcc 0")
     same = judge(bench, [slower], known, whole=False).notes
     assert same[0].startswith("kws on pico: model, samples, options and board are those of the baseline")

@@ -99,7 +99,7 @@ def change_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     ctext.environment.cache_clear()
 
 
-DENSE = "kernels/tg_dense_s8.c.j2"
+DENSE, CONV = "kernels/tg_dense_s8.c.j2", "kernels/tg_conv2d_s8.c.j2"
 
 
 def test_a_recorded_bench_passes_again_and_again(repo: Path, capsys: Capture) -> None:
@@ -164,6 +164,9 @@ def test_slower_kernel_fails_with_its_layer(
     before, after, layer = (int(found[i].replace(",", "")) for i in (1, 2, 4))
     assert 1.2 < float(found[3]) < 3.5
     assert abs((after - before) - layer) < 100
+    assert bench(repo, "--update") == 0
+    assert f"accepted: tiny on {BOARD}: cycles" in capsys.readouterr().err
+    assert bench(repo, "--check") == 0
 
 
 def test_lost_accuracy_fails_with_its_layer(repo: Path, capsys: Capture) -> None:
@@ -295,8 +298,10 @@ def test_wrong_use_is_told(repo: Path, capsys: Capture) -> None:
 
 @pytest.mark.shared
 @pytest.mark.tensorflow
-def test_keras_model_with_worse_calibration_fails(shared_data: Path, tmp_path: Path, capsys: Capture) -> None:
-    """The bearing model: representative samples of a machine that hardly runs cost accuracy."""
+def test_keras_model_with_slower_kernel_and_worse_calibration_fails(
+    shared_data: Path, tmp_path: Path, capsys: Capture, change_template: Callable[..., None]
+) -> None:
+    """The bearing model: an idle loop in the C of convolutions; then samples of a machine that hardly runs."""
     train = shared_data / "cwru_bearing_train.npz"
     bench_text = f"""
 [[model]]
@@ -327,6 +332,13 @@ boards = ["{BOARD}"]
     small, large = cells[f"cwru@{BOARD}"], cells[f"float@{BOARD}"]
     assert large["arena"] == 4 * small["arena"] and large["layers"]["dense_2"]["scale"] is None
     assert bench(tmp_path, "--check", "--only", "cwru") == 0
+    turns = round(0.02 * small["cycles"] / 3 / 8)
+    change_template(CONV, "\n{\n", f"\n{{\n    for (volatile int32_t i = 0; i < {turns}; ++i) {{\n    }}\n")
+    (line,) = causes(tmp_path, capsys, "--only", "cwru")
+    layers = r", ".join([r"layer 'conv1d_\d' \+[\d,]+"] * 3)
+    assert re.fullmatch(
+        rf"cwru on {BOARD}: cycles [\d,]+ -> [\d,]+ \(\+[123]\.\d\d %, gate 1 %\): mostly {layers}", line
+    ), line
     np.savez(tmp_path / "train.npz", x=x // 64)
     lines = causes(tmp_path, capsys, "--only", "cwru")
     assert re.fullmatch(

@@ -240,9 +240,11 @@ def _stale(bench: Bench, baseline: Mapping[str, Cell], command: str) -> list[Cha
 
 
 def _notes(cells: Sequence[Cell], baseline: Mapping[str, Cell], causes: Sequence[Change]) -> Iterator[str]:
-    """Compilers that differ; what went into a cell that got worse and is not as it was."""
+    """Tools that differ; what went into a cell that got worse and is not as it was."""
     pairs = [(cell, baseline[cell.name]) for cell in cells if cell.name in baseline]
-    for old, new in sorted({(b.compiler, c.compiler) for c, b in pairs if b.compiler != c.compiler}):
+    tools = [(b.compiler, c.compiler) for c, b in pairs]
+    tools += [(f"tinygen {b.tinygen}", f"tinygen {c.tinygen}") for c, b in pairs]
+    for old, new in sorted({tool for tool in tools if tool[0] != tool[1]}):
         yield f"the baseline was made with {old}, this is {new}: figures may differ"
     failing = {c.cell for c in causes if c.kind == "gate"}
     for cell, before in pairs:

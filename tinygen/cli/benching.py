@@ -115,11 +115,14 @@ def _show(made: Benched, check: bool, update: bool) -> None:
         _say(f"{failed.model} on {failed.board} failed: {failed.message}", "red", opt.stderr)
     for change in made.verdict.improvements:
         _say(f"better: {change.text}", "green")
-    if not made.updated:
-        for change in made.verdict.causes:
+    for change in made.verdict.causes:
+        if not made.updated:
             _say(change.text, "red" if check else "yellow", opt.stderr)
-        for note in made.verdict.notes:
-            _say(f"note: {note}", "dim", opt.stderr)
+        elif change.kind != "cell":
+            accepted = "accepted: " if change.kind == "gate" else ""
+            _say(f"{accepted}{change.text}", "yellow", opt.stderr)
+    for note in made.verdict.notes:
+        _say(f"note: {note}", "dim", opt.stderr)
     _say(_end(made, check, update), "bold")
 
 
