@@ -84,7 +84,7 @@ def profile_command(
 def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
     """The profile to compare with: of a project, or as --json printed it."""
     import tinygen
-    from tinygen import bundle, profile_json
+    from tinygen import bundle, profile_json, profile_text
 
     if path.is_dir():
         _, _, manifest = bundle.load_project(path)
@@ -94,9 +94,10 @@ def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
         )
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        if data["schema"] != profile_json.SCHEMA or not isinstance(data["layers"], list):
+        if data["schema"] != profile_json.SCHEMA:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        profile_text.comparison(data, data)  # all of it that will be read
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(
             f"--compare '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
             "  give a project's folder, or a file written by 'tinygen profile ... --json'"

@@ -152,7 +152,9 @@ static uint64_t tg_stall(
     }
     uint64_t stalls = 0;
     for (uint64_t unit = address / memory->width; unit <= (address + size - 1U) / memory->width; ++unit) {
-        stalls += tg_unit_stalls(memory, view->caches, kind, unit, write, now + view->stalls + stalls);
+        const uint64_t start = unit * memory->width;
+        const uint64_t words = start > address ? start / 4U - address / 4U : 0U; /* the core asks for one a cycle */
+        stalls += tg_unit_stalls(memory, view->caches, kind, unit, write, now + view->stalls + stalls + words);
     }
     view->stalls += stalls;
     return stalls;
@@ -284,8 +286,10 @@ void tg_trace_access(void *core, int type, uint64_t address, int size, int64_t v
         return;
     }
     const tg_block *const block = &t->blocks[t->current - 1U];
-    const uint32_t order = t->access < block->accesses ? t->access++ : t->access - 1U;
+    const uint32_t last = block->accesses != 0U ? block->accesses - 1U : 0U;
+    const uint32_t order = t->access < last ? t->access : last;
     const uint64_t now = t->begin + (block->accesses != 0U ? block->starts[order] : 0U);
+    t->access += bytes > 4U ? bytes / 4U : 1U;
     const uint32_t region = tg_region_of(t, &t->views[0], address, t->last_region[0]);
     if (region < t->region_count) {
         tg_bucket *const bucket = tg_bucket_of(t);
