@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
     "bench": "tinygen.cli.benching",
+    "report": "tinygen.cli.reporting",
     "inspect": "tinygen.cli.inspecting",
     "export": "tinygen.cli.exporting",
     "boards": "tinygen.cli.listing",
