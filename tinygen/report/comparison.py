@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 
+from tinygen import profile_json
 from tinygen.report import theme
 from tinygen.report.bars import amount, base, colour, layer_axis, tall, tooltips
 from tinygen.report.data import Data, Json
