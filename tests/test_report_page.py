@@ -118,7 +118,7 @@ def test_marks_say_the_numbers_of_the_data(browser: Browser, report: Path, data:
     parts = memory.rows(data)
     before = data.before
     assert before is not None and data.profile is not None
-    from tinygen.profile_text import comparison as compared
+    from tinygen.profile_json import comparison as compared
 
     expected = {
         "time": layer_time.rows(data),

@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tinygen.boards import Board, Cache, Region
+from tinygen.code_size import BYTES_PER_CYCLE, encoding_of
 
 Kind = Literal["instructions", "data"]
+FAR_CALLS = {"thumb1": 0.011}
+"""Share of its own cycles that a kernel's calls to functions in the code region cost once it lies elsewhere: on ARMv6-M
+every 64-bit multiplication is such a call, and a call that far goes through a veneer (KWS: 1.1 % more instructions)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ def waiting(board: Board, region: Region, traffic: Traffic) -> float:
     if region.writable:
         return traffic.read / traffic.element * region.wait_states
     return traffic.read / max(region.width, traffic.element) * region.wait_states
+
+
+def far_calls(board: Board, traffic: Traffic) -> float:
+    """Cycles that a kernel's calls cost in one inference once it is far from what it calls; 0 for data."""
+    if traffic.kind == "data":
+        return 0.0
+    return FAR_CALLS.get(encoding_of(board.cpu), 0.0) * traffic.read / BYTES_PER_CYCLE
 
 
 def _per_byte(cache: Cache, region: Region) -> float:

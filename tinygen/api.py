@@ -10,6 +10,7 @@ from typing import Any
 from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
 from tinygen.advice import Budgets
+from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.device_profile import DeviceLayer, layers_of

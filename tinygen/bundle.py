@@ -47,8 +47,8 @@ SAMPLE_BYTES = 128 * 1024
 
 CYCLES_PER_MAC = {"int8": 40, "float32": 250}
 SENSOR_CYCLES, MOST_CYCLES = 2_000_000, 1 << 24
-"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (float32 without
-an FPU: about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
+"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (in float32
+without an FPU about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
 
 
 def manifest_of(

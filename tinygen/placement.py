@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.access import Traffic, waiting
+from tinygen.access import Traffic, far_calls, waiting
 from tinygen.boards import Board, Region
 from tinygen.errors import BoardError
 from tinygen.knapsack import Knapsacks, solve
@@ -190,7 +190,8 @@ class _Problem:
         here = waiting(self.board, region, movable.traffic)
         if index < 2:
             return max(waiting(self.board, r, movable.traffic) for r in self.regions) - here
-        return waiting(self.board, self.board.region(self.homes.of(movable)), movable.traffic) - here
+        price = far_calls(self.board, movable.traffic)
+        return waiting(self.board, self.board.region(self.homes.of(movable)), movable.traffic) - here - price
 
     def _allowed(self, index: int, region: Region) -> tuple[int, int]:
         """(fewest, most) copies of the object in the region."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Data = Mapping[str, Any]
+from tinygen.profile_json import Data, comparison
+
 BAR = 10
 """Cells of the bar that shows a layer's share."""
 
@@ -26,7 +27,7 @@ def show(console: Console, data: Data, before: Data | None = None, objects: bool
 
 
 def _head(data: Data) -> Text:
-    text = Text.assemble((f"{data['model']}", "bold"), f" on {data['board']} ({data['core']}, ")
+    text = Text.assemble((printable(data["model"]), "bold"), f" on {data['board']} ({data['core']}, ")
     text.append(f"{data['clock_hz'] / 1e6:g} MHz), one warm inference; ")
     kind = (
         "cycles are modelled"
@@ -34,6 +35,16 @@ def _head(data: Data) -> Text:
         else "no cycles are modelled for this core"
     )
     return text.append(f"instructions are counted, {kind}", "dim")
+
+
+def printable(name: str) -> str:
+    """A name that can move neither cursor nor line."""
+    return "".join(c if c.isprintable() else "_" for c in name)
+
+
+def _name(name: str) -> Text:
+    """A cell with a name of the model's: brackets in it are no markup."""
+    return Text(printable(name))
 
 
 def number(value: Any) -> str:
@@ -75,14 +86,14 @@ def layer_table(data: Data, width: int = 200) -> Table:
         if show_it:
             table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
 
-    def add(head: tuple[str, str, str], row: Data, share: float | None, style: str = "") -> None:
+    def add(head: tuple[str, str | Text, str], row: Data, share: float | None, style: str = "") -> None:
         bar = BAR if width >= NARROW else 0
         cells = [cell for cell, show_it in zip(_cells(row, share, bar), shown, strict=True) if show_it]
         table.add_row(*(head if width >= NARROW else head[:2]), *cells, style=style)
 
     for layer in data["layers"]:
         if layer["kernel"] != "alias":
-            add((str(layer["step"]), layer["name"], _kernel(layer)), layer, layer["share"])
+            add((str(layer["step"]), _name(layer["name"]), _kernel(layer)), layer, layer["share"])
     add(("", "outside of kernels", ""), {**data["outside"], "macs": 0}, None, "dim")
     add(("", "sum", ""), data["totals"], 1.0, "bold")
     return table
@@ -155,44 +166,22 @@ def object_table(data: Data, most: int = 20) -> Table:
     for o in data["objects"][:most]:
         unpinned = f"{o['unpinned_stalls']:,}" if o["pinned"] else ""
         figures = (f"{o[key]:,}" for key in ("bytes", "bytes_read", "stalls"))
-        table.add_row(o["layer"], o["role"], o["region"], *figures, unpinned)
+        table.add_row(_name(o["layer"]), o["role"], o["region"], *figures, unpinned)
     return table
 
 
 # ---- two profiles
 
 
-def comparison(before: Data, after: Data) -> dict[str, Any]:
-    """Old against new, JSON-ready: per layer by name, and in all. ratio: old / new, greater than 1 is faster."""
-    key = "cycles" if None not in (before["totals"]["cycles"], after["totals"]["cycles"]) else "instructions"
-    old, new = ({layer["name"]: layer[key] for layer in data["layers"]} for data in (before, after))
-    names = [*old, *(n for n in new if n not in old)]
-    rows = [_compared(n, old.get(n), new.get(n)) for n in names if old.get(n) or new.get(n)]
-    sizes = {size: (before["memory"][size], after["memory"][size]) for size in ("arena", "sram", "flash")}
-    return {
-        "unit": key,
-        "before": {k: before[k] for k in ("model", "board", "run_id")},
-        "after": {k: after[k] for k in ("model", "board", "run_id")},
-        "layers": rows,
-        "total": _compared("sum", before["totals"][key], after["totals"][key]),
-        "ms": (before["totals"]["ms"], after["totals"]["ms"]),
-        "memory": sizes,
-    }
-
-
-def _compared(name: str, old: int | None, new: int | None) -> dict[str, Any]:
-    return {"name": name, "before": old, "after": new, "ratio": old / new if old and new else None}
-
-
 def comparison_table(compared: Data) -> Table:
     """Old, new and their ratio, per layer."""
-    where = [f"{compared[k]['model']} on {compared[k]['board']}" for k in ("before", "after")]
+    where = [f"{printable(compared[k]['model'])} on {compared[k]['board']}" for k in ("before", "after")]
     table = Table(
         box=None,
         header_style="bold",
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        title=f"before: {where[0]}; after: {where[1]} ({compared['unit']})",
+        title=Text(f"before: {where[0]}; after: {where[1]} ({compared['unit']})"),
         title_justify="left",
     )
     table.add_column("layer", no_wrap=True, overflow="ellipsis")
@@ -201,7 +190,7 @@ def comparison_table(compared: Data) -> Table:
     for row in [*compared["layers"], compared["total"]]:
         style = "bold" if row is compared["total"] else _style(row["ratio"])
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        table.add_row(row["name"], number(row["before"]), number(row["after"]), ratio, style=style)
+        table.add_row(_name(row["name"]), number(row["before"]), number(row["after"]), ratio, style=style)
     for name, (old, new) in compared["memory"].items():
         table.add_row(
             f"{name}, bytes", number(old), number(new), f"{old / new:.3f}" if new else "-", style="dim"
@@ -245,4 +234,4 @@ def _stacks(frames: str, row: Data) -> Iterator[str]:
 
 def _frame(name: str) -> str:
     """A name that cannot end its frame or line."""
-    return "".join(c if c.isprintable() and c != ";" else "_" for c in name)
+    return printable(name).replace(";", "_")

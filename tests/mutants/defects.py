@@ -1,11 +1,22 @@
-"""All planted defects: in the arithmetic, in the compiler, in the firmware and what surrounds it."""
+"""All planted defects: in the arithmetic, the compiler, the firmware and what surrounds it, the cycle model."""
 
 from tests.mutants.defects_arithmetic import ARITHMETIC
+from tests.mutants.defects_bench import BENCH
 from tests.mutants.defects_compiler import COMPILER
+from tests.mutants.defects_cycles import CYCLES
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
 from tests.mutants.defects_profile import PROFILE
 from tests.mutants.runner import Defect
 
-DEFECTS: tuple[Defect, ...] = (*ARITHMETIC, *OPERATORS, *MODELS, *COMPILER, *FIRMWARE, *PROFILE)
+DEFECTS: tuple[Defect, ...] = (
+    *ARITHMETIC,
+    *OPERATORS,
+    *MODELS,
+    *COMPILER,
+    *FIRMWARE,
+    *PROFILE,
+    *CYCLES,
+    *BENCH,
+)

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "fit": "tinygen.cli.fitting",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
+    "bench": "tinygen.cli.benching",
     "report": "tinygen.cli.reporting",
     "inspect": "tinygen.cli.inspecting",
     "export": "tinygen.cli.exporting",

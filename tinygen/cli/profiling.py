@@ -70,7 +70,7 @@ def profile_command(
         project.write_file(folded, profile_text.folded(data).encode())
     over = advice.exceeded(made, budgets)
     if as_json:
-        compared = {"compared": profile_text.comparison(before, data)} if before else {}
+        compared = {"compared": profile_json.comparison(before, data)} if before else {}
         opt.print_json({**data, **compared, "exceeded": over})
     else:
         profile_text.show(opt.stdout, data, before, objects)

@@ -5,7 +5,7 @@ Decoded by capstone, each block of code once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -58,8 +58,8 @@ COMPUTING = frozenset({Kind.ALU, Kind.DIV}) | MULTIPLIES
 class Instruction:
     """One instruction. reads, writes: registers (capstone's numbers); address: those that form its address.
 
-    transfers: bus accesses it makes (a table branch reads one entry). sets_pc: a load or a move into PC.
-    unconditional: a branch that is always taken.
+    transfers: bus accesses it makes (a table branch reads one entry). sets_pc: a load into PC.
+    unconditional: it always branches.
     """
 
     at: int
@@ -97,14 +97,22 @@ def _decoder() -> Any:
 def decode(code: bytes, address: int) -> tuple[Instruction, ...]:
     """The instructions of a stretch of code that starts at one and ends behind one."""
     found: list[Instruction] = []
-    at = 0
+    at = conditional = 0
     while at < len(code):
         size = 4 if code[at + 1] >= 0xE8 else 2
         one = next(iter(_decoder().disasm(code[at : at + size], address + at)), None)
         known = one is not None and one.id != 0 and one.size == size
-        found.append(_instruction(one) if known else unknown(address + at, size))
+        instruction = _instruction(one) if known else unknown(address + at, size)
+        found.append(replace(instruction, unconditional=False) if conditional else instruction)
+        conditional = _governed(code[at]) if instruction.kind is Kind.IT else max(0, conditional - 1)
         at += size
     return tuple(found)
+
+
+def _governed(it: int) -> int:
+    """Instructions that an IT covers, from its low byte: the lowest set bit of the mask is behind the last."""
+    mask = it & 0xF
+    return 4 - ((mask & -mask).bit_length() - 1)
 
 
 def unknown(at: int, size: int) -> Instruction:
@@ -112,24 +120,28 @@ def unknown(at: int, size: int) -> Instruction:
     return Instruction(at, size, Kind.ALU, "?")
 
 
+ALWAYS = (arm_const.ARM_CC_AL, arm_const.ARM_CC_INVALID)
+"""Conditions of what is not conditional."""
+
+
 def _instruction(one: Any) -> Instruction:
     name = one.mnemonic.split(".")[0]
     kind = _kind(one, name)
-    reads, writes = (frozenset(r) for r in one.regs_access())
-    sets_pc = arm_const.ARM_REG_PC in writes and kind not in BRANCHES
+    reads, writes = _registers(one, name, kind)
+    if arm_const.ARM_REG_PC in writes and kind is Kind.ALU:
+        kind = Kind.BRANCH_REGISTER
+    sets_pc = arm_const.ARM_REG_PC in writes and kind in LOADS
     return Instruction(
         at=one.address,
         size=one.size,
-        kind=Kind.BRANCH_REGISTER if sets_pc and kind is Kind.ALU else kind,
+        kind=kind,
         text=f"{one.mnemonic} {one.op_str}".strip(),
         reads=reads,
         writes=writes - {arm_const.ARM_REG_PC, arm_const.ARM_REG_CPSR},
         address=_address_registers(one) if kind in MEMORY or kind is Kind.BRANCH_TABLE else frozenset(),
         transfers=_transfers(one, name, kind),
-        sets_pc=sets_pc and kind in LOADS,
-        unconditional=kind in BRANCHES
-        and not name.startswith("cb")
-        and one.cc in (arm_const.ARM_CC_AL, arm_const.ARM_CC_INVALID),
+        sets_pc=sets_pc,
+        unconditional=(sets_pc or kind in BRANCHES) and not name.startswith("cb") and one.cc in ALWAYS,
     )
 
 
@@ -192,7 +204,7 @@ def _kind(one: Any, name: str) -> Kind:
 
 def _without_condition(one: Any, name: str) -> str:
     """beq -> b, ldrne -> ldr; capstone tells the condition."""
-    if one.cc in (arm_const.ARM_CC_AL, arm_const.ARM_CC_INVALID) or one.id == arm_const.ARM_INS_IT:
+    if one.cc in ALWAYS or one.id == arm_const.ARM_INS_IT:
         return str(name)
     suffix = CONDITIONS[one.cc]
     return str(name[: -len(suffix)] if name.endswith(suffix) else name)
@@ -201,6 +213,35 @@ def _without_condition(one: Any, name: str) -> str:
 CONDITIONS = {
     getattr(arm_const, f"ARM_CC_{c}"): c.lower() for c in "EQ NE HS LO MI PL VS VC HI LS GE LT GT LE".split()
 }
+
+
+def _registers(one: Any, name: str, kind: Kind) -> tuple[frozenset[int], frozenset[int]]:
+    """Registers that it reads and writes; a double register counts as the two single ones that it is made of.
+
+    capstone leaves out what vldm writes and what ssat reads, and has vpush write what it stores.
+    """
+    reads, writes = (frozenset(r) for r in one.regs_access())
+    listed = frozenset(o.reg for o in one.operands if o.type == arm_const.ARM_OP_REG)
+    if kind is Kind.FP_LOAD:
+        writes |= listed - reads if name != "vpop" else listed
+        reads -= listed if name == "vpop" else frozenset()
+    elif kind is Kind.FP_STORE:
+        reads |= listed
+        writes -= listed if name == "vpush" else frozenset()
+    else:
+        reads |= listed - writes
+    return _singles(reads), _singles(writes)
+
+
+def _singles(registers: frozenset[int]) -> frozenset[int]:
+    return frozenset(part for r in registers for part in HALVES.get(r, (r,)))
+
+
+HALVES = {
+    arm_const.ARM_REG_D0 + i: (arm_const.ARM_REG_S0 + 2 * i, arm_const.ARM_REG_S0 + 2 * i + 1)
+    for i in range(16)
+}
+"""Double registers and the single ones that they are made of."""
 
 
 def _floating(stem: str) -> Kind:

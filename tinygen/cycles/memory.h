@@ -12,8 +12,9 @@ enum { TG_FILL_ACCESS, TG_FILL_LINE, TG_FILL_BACKGROUND }; /* what a miss brings
 typedef struct {
     uint64_t line;  /* address / line, plus 1; 0: empty */
     uint64_t used;  /* when it was last used */
-    uint64_t valid; /* a bit per unit */
+    uint64_t valid; /* a bit per unit that is there, or on its way */
     uint64_t dirty;
+    uint64_t first, from; /* the unit that the last fill brought first, and when it is there (TG_FILL_LINE: all are) */
 } tg_way;
 
 typedef struct {
@@ -32,8 +33,6 @@ typedef struct {
     uint64_t free_at;                /* when the memory can start another access */
     uint64_t next_unit;              /* the one that would follow in order */
     uint64_t ahead, ahead_at;        /* unit read ahead, plus 1, and when it is there */
-    uint64_t fill_line, fill_from;   /* line being filled in the background, plus 1; its first access begins */
-    uint32_t fill_first;             /* unit of the line that came first */
 } tg_memory;
 
 static tg_way *tg_find_way(const tg_cache *cache, uint64_t line)
@@ -74,35 +73,35 @@ static uint64_t tg_access(tg_memory *memory, uint64_t unit, uint64_t now)
     return memory->free_at;
 }
 
-/* When a unit that a line holds, or will hold, is there. */
-static uint64_t tg_there_at(const tg_memory *memory, const tg_cache *cache, uint64_t line, uint32_t unit)
+/* When a unit that a line holds is there: core and fill go on side by side behind a write, and in the background. */
+static uint64_t tg_there_at(const tg_memory *memory, const tg_cache *cache, const tg_way *way, uint64_t index)
 {
-    if (memory->fill_line != line + 1U || cache->fill != TG_FILL_BACKGROUND) {
-        return 0;
+    const uint64_t units = cache->line / memory->width;
+    const uint64_t order = (index + units - way->first) % units;
+    if (cache->fill == TG_FILL_BACKGROUND) {
+        return way->from + order * (1U + memory->wait_next);
     }
-    const uint32_t units = cache->line / memory->width;
-    const uint32_t order = (unit + units - memory->fill_first) % units;
-    return memory->fill_from + (uint64_t)order * (1U + memory->wait_next);
+    return cache->fill == TG_FILL_LINE || order == 0U ? way->from : 0U;
 }
 
 /* Brings the missing unit in (and the rest of the line, as the cache fills); returns when the core can go on. */
 static uint64_t tg_fill(tg_memory *memory, tg_cache *cache, tg_way *way, uint64_t line, uint64_t unit, uint64_t now)
 {
     const uint32_t units = cache->line / memory->width;
-    const uint32_t index = (uint32_t)(unit % units);
-    uint64_t there = tg_access(memory, unit, now);
+    way->first = unit % units;
+    way->from = tg_access(memory, unit, now);
     if (cache->fill == TG_FILL_ACCESS) {
-        way->valid |= UINT64_C(1) << index;
-        return there;
+        way->valid |= UINT64_C(1) << way->first;
+        return way->from;
     }
     const uint64_t rest = (uint64_t)(units - 1U) * (1U + memory->wait_next);
     way->valid = units == 64U ? ~UINT64_C(0) : (UINT64_C(1) << units) - 1U;
-    memory->fill_line = line + 1U;
-    memory->fill_from = there;
-    memory->fill_first = index;
-    memory->free_at = there + rest;
+    memory->free_at = way->from + rest;
     memory->next_unit = (line + 1U) * units;
-    return cache->fill == TG_FILL_LINE ? memory->free_at : there;
+    if (cache->fill == TG_FILL_LINE) {
+        way->from = memory->free_at;
+    }
+    return way->from;
 }
 
 /* The way for a line that is not there: its old content, when written to, goes back to memory first. */
@@ -114,7 +113,7 @@ static tg_way *tg_replace(tg_memory *memory, tg_cache *cache, uint64_t line, uin
         memory->free_at = start + (uint64_t)(cache->line / memory->width) * (1U + memory->wait_next);
     }
     way->line = line + 1U;
-    way->valid = way->dirty = 0;
+    way->valid = way->dirty = way->first = way->from = 0;
     return way;
 }
 
@@ -157,7 +156,7 @@ static uint64_t tg_miss(
         there = tg_fill(memory, cache, way, line, unit, now);
     }
     if (kind == TG_FETCH && memory->prefetch != 0U) {
-        tg_prefetch(memory, cache, unit, there);
+        tg_prefetch(memory, cache, unit, there > now ? there : now);
     }
     return write != 0U ? 0U : tg_wait(there, now);
 }
@@ -184,7 +183,7 @@ static uint64_t tg_unit_stalls(
     ++cache->hits;
     way->used = now;
     way->dirty |= write;
-    return write != 0U ? 0U : tg_wait(tg_there_at(memory, cache, unit / units, (uint32_t)(unit % units)), now);
+    return write != 0U ? 0U : tg_wait(tg_there_at(memory, cache, way, unit % units), now);
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""The structures of tracer.c and memory.h, and the shared library that they are compiled into."""
+"""The structures of tracer.h and memory.h, and the shared library that they are compiled into."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FETCH, DATA = 0, 1
 class Way(c.Structure):
     """tg_way."""
 
-    _fields_ = (("line", c.c_uint64), ("used", c.c_uint64), ("valid", c.c_uint64), ("dirty", c.c_uint64))
+    _fields_ = tuple((name, c.c_uint64) for name in ("line", "used", "valid", "dirty", "first", "from"))
 
 
 class CacheState(c.Structure):
@@ -44,8 +44,7 @@ class Memory(c.Structure):
         ("wait_next", c.c_uint32),
         ("cache", c.c_int32 * 2),
         ("prefetch", c.c_uint32),
-        *((n, c.c_uint64) for n in ("free_at", "next_unit", "ahead", "ahead_at", "fill_line", "fill_from")),
-        ("fill_first", c.c_uint32),
+        *((n, c.c_uint64) for n in ("free_at", "next_unit", "ahead", "ahead_at")),
     )
 
 
@@ -129,6 +128,8 @@ class Tracer(c.Structure):
         ("entered", c.c_uint64),
         ("copies", c.c_uint32),
         ("copy_cycles", c.c_uint64),
+        ("fetched", c.c_uint32 * VIEWS),
+        ("bucket", c.POINTER(Bucket)),
     )
 
 

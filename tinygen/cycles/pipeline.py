@@ -40,7 +40,7 @@ def body_cost(timing: Timing, block: Sequence[Instruction], before: Instruction 
 
 def branch_cycles(timing: Timing, last: Instruction, following: int) -> int:
     """Cycles that the last instruction of a block adds for going to the address `following`."""
-    taken = last.branches and (following != last.end or last.unconditional or last.sets_pc)
+    taken = last.branches and (following != last.end or last.unconditional)
     if not taken:
         return 0
     return timing.return_from_pop if last.sets_pc else timing.taken.get(last.kind, 0)

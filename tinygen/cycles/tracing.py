@@ -19,7 +19,7 @@ from tinygen.cycles.instructions import Instruction, Kind, decode
 from tinygen.cycles.pipeline import Cost, body_cost, branch_cycles
 from tinygen.cycles.places import Place
 from tinygen.cycles.trace import Counts, Inference, Touched, Trace
-from tinygen.cycles.views import memories
+from tinygen.cycles.views import in_units, memories
 from tinygen.errors import RunError
 
 MOST_BLOCKS, MOST_EDGES = 1 << 16, 1 << 18
@@ -50,6 +50,7 @@ class Tracer:
     """Installed on a core before it runs; `trace` reads the result."""
 
     def __init__(self, core: Any, board: Board, objects: Sequence[Place], landmarks: Landmarks) -> None:
+        board = in_units(board)
         self._core, self._regions, self._timing = core, board.regions, timing_of(board)
         self._failure: BaseException | None = None
         self._keep: list[Any] = []

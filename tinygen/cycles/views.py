@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tinygen.boards import Board, Cache, Region
@@ -27,6 +28,16 @@ def memories(board: Board, view: View) -> list[Any]:
         for kind, serves in enumerate(("instructions", "data")):
             memory.cache[kind] = _cache_index(board, region, serves, len(board.caches) + index)
     return [caches, *(content for _, content in (*described, *buffers))]
+
+
+def in_units(board: Board) -> Board:
+    """The board as memory.h sees it: memory that is wider than a line of its caches delivers such a line at once."""
+    return replace(board, regions=tuple(_in_units(board, r) for r in board.regions))
+
+
+def _in_units(board: Board, region: Region) -> Region:
+    lines = (cache.line for cache in board.caches_of(region))
+    return replace(region, width=min((region.width, *lines)))
 
 
 def _cache_index(board: Board, region: Region, serves: str, buffer: int) -> int:

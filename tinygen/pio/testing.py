@@ -46,9 +46,9 @@ def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple
 def read_samples(project: Path) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """(inputs, expected outputs) that the project stores, (N, size) each. Raises OutputError when damaged."""
     path = project / HARNESS / "samples.json"
-    dtype = building.read_description(project).models[0].precision
     try:
         data = json.loads(path.read_text())
+        dtype = building.read_description(project).models[0].precision
         return _arrays(data["inputs"], dtype), _arrays(data["outputs"], dtype)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as problem:
         raise OutputError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from tinygen import profile_text
+from tinygen import profile_json
 from tinygen.report import theme
 from tinygen.report.bars import amount, base, colour, layer_axis, tall, tooltips
 from tinygen.report.data import Data, Json
@@ -80,7 +80,7 @@ def figure(data: Data) -> Figure:
     title = "Compared with a former build"
     if data.before is None or data.profile is None:
         return Figure("comparison", title, MISSING)
-    compared = profile_text.comparison(data.before, data.profile)
+    compared = profile_json.comparison(data.before, data.profile)
     unit = "modelled cycles" if compared["unit"] == "cycles" else "instructions"
     total = compared["total"]
     says = f"{number(total['before'])} {unit} before, {number(total['after'])} now"
