@@ -22,8 +22,10 @@ from tests.support.reports import (
     small_model,
     small_samples,
 )
+from tests.test_bench import CELL
 from tinygen import api, bundle, inspection, pipeline
 from tinygen.advice import Budgets
+from tinygen.bench_baseline import append_history
 from tinygen.boards import load_board
 from tinygen.cli import main
 from tinygen.errors import DataError, ModelError, UsageError
@@ -289,6 +291,14 @@ def test_comparison() -> None:
     )
 
 
+def test_history_is_read_as_bench_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    append_history(path, [CELL], "abc-dirty")
+    append_history(path, [replace(CELL, model="ad", cycles=None)], None)
+    rows = history.rows(small_data(history=sources.read_history(path)))
+    assert [(r["cell"], r["commit"]) for r in rows] == [(CELL.name, "abc-dirty"), ("ad@pico", "no commit")]
+
+
 def test_history_takes_cells_that_come_later_and_cores_without_cycles() -> None:
     rows = history.rows(small_data())
     assert [(r["cell"], r["commit"], r["ratio"]) for r in rows] == [
@@ -373,14 +383,14 @@ def test_command_with_a_saved_profile(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile = saved(project, tmp_path / "p.json")
-    (tmp_path / "h.json").write_text(json.dumps(HISTORY))
+    (tmp_path / "h.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in HISTORY))
     (tmp_path / "l.json").write_text(json.dumps(ladder_of("test_report")))
     arguments = ["report", str(project), "-o", str(tmp_path / "r.html"), "--profile", str(profile), "--json"]
     arguments += [
         "--compare",
         str(profile),
         "--history",
-        str(tmp_path / "h.json"),
+        str(tmp_path / "h.jsonl"),
         "--ladder",
         str(tmp_path / "l.json"),
     ]
