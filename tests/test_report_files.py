@@ -22,13 +22,15 @@ from tests.support.reports import (
     small_model,
     small_samples,
 )
+from tests.test_bench import CELL
 from tinygen import api, bundle, inspection, pipeline
+from tinygen.bench_baseline import append_history
 from tinygen.boards import load_board
 from tinygen.cli import main
 from tinygen.errors import DataError, ModelError, UsageError
 from tinygen.project import write_project
 from tinygen.quantization_error import from_json
-from tinygen.report import head, page, sources
+from tinygen.report import head, history, page, sources
 from tinygen.report.figure import Figure
 from tinygen.tflite.export import export_tflite
 
@@ -107,14 +109,14 @@ def test_command_with_a_saved_profile(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile = saved(project, tmp_path / "p.json")
-    (tmp_path / "h.json").write_text(json.dumps(HISTORY))
+    (tmp_path / "h.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in HISTORY))
     (tmp_path / "l.json").write_text(json.dumps(ladder_of(Path(__file__).stem)))
     arguments = ["report", str(project), "-o", str(tmp_path / "r.html"), "--profile", str(profile), "--json"]
     arguments += [
         "--compare",
         str(profile),
         "--history",
-        str(tmp_path / "h.json"),
+        str(tmp_path / "h.jsonl"),
         "--ladder",
         str(tmp_path / "l.json"),
     ]
@@ -152,6 +154,14 @@ def test_files_that_are_wrong_are_named(project: Path, tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             api.report(project, tmp_path / "r.html", **{"profile": good, **given})
     assert not (tmp_path / "r.html").exists()
+
+
+def test_history_is_read_as_bench_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    append_history(path, [CELL], "abc-dirty")
+    append_history(path, [replace(CELL, model="ad", cycles=None)], None)
+    rows = history.rows(small_data(history=sources.read_history(path)))
+    assert [(r["cell"], r["commit"]) for r in rows] == [(CELL.name, "abc-dirty"), ("ad@pico", "no commit")]
 
 
 def test_damaged_quantization_json_is_named(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def rows(data: Data) -> list[dict[str, Any]]:
             if not value:
                 continue
             first = first or value
-            commit, date = str(entry["commit"])[:10], str(entry["date"])[:10]
+            commit, date = str(entry["commit"] or "no commit")[:10], str(entry["date"])[:10]
             ratio = 100 * value / first
             says = f"{name}, {commit}: {number(value)}, {ratio:.1f} % of the first"
             found.append(

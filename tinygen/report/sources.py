@@ -109,22 +109,33 @@ def read_ladder(path: Path) -> list[Json]:
 
 
 def read_history(path: Path) -> list[Json]:
-    """A history of `tinygen bench`: [{"date", "commit", "cells": {name: {"cycles", ...}}}, ...]."""
+    """A history of `tinygen bench`: a line each {"date", "commit" or null, "cells": {name: {"cycles", ...}}}."""
 
     def check(data: Any) -> None:
         assert isinstance(data, list)
         for entry in data:
-            assert isinstance(entry["cells"], dict) and entry["date"] and entry["commit"]
+            assert isinstance(entry["cells"], dict) and entry["date"] and "commit" in entry
             assert all(isinstance(cell, dict) for cell in entry["cells"].values())
 
-    history: list[Json] = _read(path, "--history", check, "tinygen bench")
+    history: list[Json] = _read(path, "--history", check, "tinygen bench --update", _lines)
     return history
 
 
-def _read(path: Path, option: str, check: Callable[[Any], None], maker: str) -> Any:
-    """JSON that passes `check`. Raises DataError naming the option and who makes such files."""
+def _lines(text: str) -> list[Any]:
+    """One JSON value a line."""
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _read(
+    path: Path,
+    option: str,
+    check: Callable[[Any], None],
+    maker: str,
+    parse: Callable[[str], Any] = json.loads,
+) -> Any:
+    """What `parse` makes of a file, if it passes `check`. Raises DataError: the option, and who makes such files."""
     try:
-        data = json.loads(path.read_text())
+        data = parse(path.read_text())
         check(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as problem:
         why = f"{type(problem).__name__}: {problem}".rstrip(": ")
