@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,15 @@ def test_bars_are_as_long_as_their_numbers(browser: Browser, report: Path, data:
     """Pixels of the bars of time, over all layers, in proportion to the profile's cycles."""
     browser.open(report)
     lengths: Counter[str] = Counter()
+    rows: dict[str, tuple[float, float]] = {}
     code = """[...document.querySelectorAll('#chart-time path[role="graphics-symbol"]')].map(
-        m => [m.getAttribute("aria-label").split(",")[0], m.getBoundingClientRect().width])"""
-    for layer, width in browser.js(code):
+        m => { const b = m.getBoundingClientRect();
+               return [m.getAttribute("aria-label").split(",")[0], b.width, b.top, b.bottom]; })"""
+    for layer, width, top, bottom in browser.js(code):
         lengths[layer] += width
+        rows[layer] = (top, bottom)
+    edges = sorted(rows.values())
+    assert all(above[1] + 1 < below[0] for above, below in pairwise(edges)), "there is a gap between rows"
     costs = {cost["name"]: cost["cycles"] for cost in data.costs()}
     longest = max(costs, key=lambda name: costs[name])
     for name, cycles in costs.items():

@@ -63,7 +63,7 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
     assert data.profile is not None
     clock = _clock(found, 1000.0 * longest / data.profile["clock_hz"])
     return (
-        alt.layer(clock, bars)
+        alt.layer(bars, clock)
         .resolve_scale(x="independent")
         .properties(width="container", height=tall(found))
     )
@@ -75,7 +75,7 @@ def _clock(found: Sequence[dict[str, Any]], longest: float) -> alt.Chart:
     scale = alt.Scale(domain=[0, longest], nice=False)
     return (
         base([{"layer": found[0]["layer"], "ms": longest}], tall(found))
-        .mark_rule(opacity=0, aria=False)
+        .mark_point(size=0, opacity=0, aria=False)
         .encode(x=alt.X("ms:Q", title="ms", axis=axis, scale=scale), y=layer_axis())
     )
 
