@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from tinygen import bundle, homes, metrics, pipeline, precision_check, scoring
+from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
@@ -140,7 +140,7 @@ def compile(
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
     loaded = load(model, input_shape)
-    precision_check.check(options, loaded.graph, model, max_drop)
+    check_precision(options, loaded.graph, model, max_drop)
     calibrating = _representative(loaded.graph, model, representative, samples, precision)
     judged = _labelled(loaded.graph, eval, samples, metric, max_drop)
     first = pipeline.compile_graph(loaded.graph, calibrating, targets[0], options, report)
@@ -153,6 +153,37 @@ def compile(
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
     return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
+
+
+def check_precision(
+    options: pipeline.Options, graph: Graph, model: str | Path, max_drop: float | None
+) -> None:
+    """Raise UsageError for an unknown precision, and for what has no meaning in float32."""
+    known = get_args(pipeline.Precision)
+    if options.precision not in known:
+        raise UsageError(f"there is no precision '{options.precision}'\n  known: {', '.join(known)}")
+    if options.precision == "int8":
+        return
+    if pipeline.is_quantized(graph):
+        raise UsageError(
+            f"'{model}' is int8 already: --precision float32 needs the float model it was made from\n"
+            "  give the .keras or .h5 file, or leave --precision out"
+        )
+    if options.calibration != "auto":
+        raise UsageError(
+            f"--calibration {options.calibration} chooses ranges for int8, --precision float32 has none\n"
+            "  leave one of them out"
+        )
+    if options.ci is not None:
+        raise UsageError(
+            f"--ci {options.ci} holds every output byte in Renode, which float32 does not promise for any compiler\n"
+            "  leave --ci out: 'pio test' and 'tinygen run' compare float32 within its tolerance"
+        )
+    if max_drop is not None:
+        raise UsageError(
+            "--max-drop limits what int8 loses against float, --precision float32 is the float model\n"
+            "  leave one of them out"
+        )
 
 
 def fit(
@@ -173,7 +204,7 @@ def fit(
     names = [board] if isinstance(board, str | Path) else list(board)
     targets = all_boards(folders) if "all" in names else [load_board(b, folders) for b in names]
     loaded = load(model, input_shape)
-    precision_check.check(pipeline.Options(precision=precision), loaded.graph, model, None)
+    check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
     fitter = Fitter(loaded.graph, precision=precision)
     answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash)) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
