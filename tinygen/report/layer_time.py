@@ -61,20 +61,22 @@ def chart(found: Sequence[dict[str, Any]], data: Data) -> alt.LayerChart | alt.C
     if data.unit != "cycles":
         return bars
     assert data.profile is not None
-    to_ms = 1000.0 / data.profile["clock_hz"]
-    axis = alt.Axis(orient="top", grid=False, tickCount=5, labelExpr="format(datum.value, '.3~r')")
-    clock = (  # invisible, behind the bars: for its axis only
-        base([{"layer": found[0]["layer"], "ms": longest * to_ms}], tall(found))
-        .mark_rule(opacity=0, aria=False)
-        .encode(
-            x=alt.X("ms:Q", title="ms", axis=axis, scale=alt.Scale(domain=[0, longest * to_ms], nice=False)),
-            y=layer_axis(),
-        )
-    )
+    clock = _clock(found, 1000.0 * longest / data.profile["clock_hz"])
     return (
         alt.layer(clock, bars)
         .resolve_scale(x="independent")
         .properties(width="container", height=tall(found))
+    )
+
+
+def _clock(found: Sequence[dict[str, Any]], longest: float) -> alt.Chart:
+    """An axis of milliseconds along the top, up to `longest`; nothing is seen but the axis."""
+    axis = alt.Axis(orient="top", grid=False, tickCount=5, labelExpr="format(datum.value, '.3~r')")
+    scale = alt.Scale(domain=[0, longest], nice=False)
+    return (
+        base([{"layer": found[0]["layer"], "ms": longest}], tall(found))
+        .mark_rule(opacity=0, aria=False)
+        .encode(x=alt.X("ms:Q", title="ms", axis=axis, scale=scale), y=layer_axis())
     )
 
 
