@@ -22,11 +22,12 @@ from tinygen.emission import emit_library, pair_offset
 from tinygen.emulators.unicorn_ import Unicorn
 from tinygen.errors import ModelError, UsageError
 from tinygen.firmware import firmware_files
-from tinygen.judge import Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.serialization import graph_from_json, graph_to_json
 from tinygen.tflite.export import export_tflite
+from tinygen.tolerances import tolerance, wrong_elements
 
 # Keras's own np.array(variable) warns with numpy 2 when it saves a model.
 pytestmark = pytest.mark.filterwarnings(

@@ -13,7 +13,8 @@ from tinygen.emulators import find_emulator
 from tinygen.errors import OutputError, RunError
 from tinygen.firmware import HARNESS, board_folder
 from tinygen.graph import Array
-from tinygen.judge import Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome
+from tinygen.tolerances import tolerance, wrong_elements
 
 
 def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple[str, str]]:
