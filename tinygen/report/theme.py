@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
         "columnPadding": 14,
     },
     "bar": {"cornerRadiusEnd": 1.5},
+    "scale": {"bandPaddingInner": 0.22},
     "text": {"color": INK, "fontSize": 11},
     "rule": {"color": DIM},
 }
