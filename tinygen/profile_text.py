@@ -60,43 +60,57 @@ def decimal(value: float | None, digits: int = 3) -> str:
 NARROW = 110
 """Columns of a terminal below which the table leaves out what is marked as not needed there."""
 COLUMNS = (
-    ("MACs", False),
-    ("instructions", True),
-    ("cycles", True),
-    ("/MAC", False),
-    ("ms", True),
-    ("share", True),
-    ("fetch waits", True),
-    ("data waits", True),
-    ("bytes read", False),
+    ("MACs", "wide"),
+    ("instructions", "always"),
+    ("cycles", "always"),
+    ("/MAC", "wide"),
+    ("ms", "always"),
+    ("share", "always"),
+    ("waits", "narrow"),
+    ("fetch waits", "wide"),
+    ("data waits", "wide"),
+    ("bytes read", "wide"),
 )
-"""Title, and whether it is shown on narrow terminals."""
+"""Title, and on which terminals it is shown."""
 
 
 def layer_table(data: Data, width: int = 200) -> Table:
-    """One row per layer, what lies outside of them, and the sum. width: columns of the terminal."""
-    shown = [wide or width >= NARROW for _, wide in COLUMNS]
+    """One row per layer, what lies outside of them, and the sum. width: columns of the terminal; only names get cut."""
+    wide = width >= NARROW
+    rows = _rows(data, BAR if wide else 0)
+    shown = [i for i, (_, where) in enumerate(COLUMNS) if where in ("always", "wide" if wide else "narrow")]
+    widths = {i: max(len(COLUMNS[i][0]), *(len(cells[i]) for _, cells, _ in rows)) for i in shown}
+    room = max(8, width - 3 - sum(w + 1 for w in widths.values()))
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("layer", no_wrap=True, overflow="ellipsis", min_width=8)
-    if width >= NARROW:
+    table.add_column("#", justify="right", style="dim", no_wrap=True, min_width=2)
+    table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=None if wide else room)
+    if wide:
         table.add_column("kernel", no_wrap=True, overflow="ellipsis", style="dim")
-    for (title, _), show_it in zip(COLUMNS, shown, strict=True):
+    for i in shown:
+        title = COLUMNS[i][0]
         left = title in ("share", "bytes read")
-        if show_it:
-            table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
-
-    def add(head: tuple[str, str | Text, str], row: Data, share: float | None, style: str = "") -> None:
-        bar = BAR if width >= NARROW else 0
-        cells = [cell for cell, show_it in zip(_cells(row, share, bar), shown, strict=True) if show_it]
-        table.add_row(*(head if width >= NARROW else head[:2]), *cells, style=style)
-
-    for layer in data["layers"]:
-        if layer["kernel"] != "alias":
-            add((str(layer["step"]), _name(layer["name"]), _kernel(layer)), layer, layer["share"])
-    add(("", "outside of kernels", ""), {**data["outside"], "macs": 0}, None, "dim")
-    add(("", "sum", ""), data["totals"], 1.0, "bold")
+        least = 8 if title == "bytes read" else widths[i]
+        table.add_column(
+            title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis", min_width=least
+        )
+    for head, cells, style in rows:
+        table.add_row(*(head if wide else head[:2]), *(cells[i] for i in shown), style=style)
     return table
+
+
+Row = tuple[tuple[str, str | Text, str], list[str], str]
+"""What names a row (step, layer, kernel), its figures as text, its style."""
+
+
+def _rows(data: Data, bar: int) -> list[Row]:
+    layers = [layer for layer in data["layers"] if layer["kernel"] != "alias"]
+    found: list[Row] = [
+        ((str(r["step"]), _name(r["name"]), _kernel(r)), _cells(r, r["share"], bar), "") for r in layers
+    ]
+    outside = {**data["outside"], "macs": 0}
+    found.append((("", "outside of kernels", ""), _cells(outside, None, bar), "dim"))
+    found.append((("", "sum", ""), _cells(data["totals"], 1.0, bar), "bold"))
+    return found
 
 
 def _kernel(layer: Data) -> str:
@@ -112,6 +126,7 @@ def _cells(row: Data, share: float | None, bar: int) -> list[str]:
         decimal(row["cycles_per_mac"]) if row["macs"] else "",
         decimal(row["ms"]),
         "" if share is None else f"{share:4.0%} {'█' * round(bar * share)}",
+        number(None if row["cycles"] is None else row["fetch_stalls"] + row["data_stalls"]),
         number(row["fetch_stalls"]),
         number(row["data_stalls"]),
         ", ".join(reads),
