@@ -69,9 +69,10 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 def keras_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
     """Groups of one input channel are removed whole; larger ones all become smaller."""
-    filters = len(kept("weights", 0))
-    fewer = layer.groups * filters // layer.filters
-    return {"filters": filters, "groups": fewer if layer.kernel.shape[-2] == 1 else layer.groups}
+    filters, groups = len(kept("weights", 0)), layer.groups
+    if groups > 1 and layer.kernel.shape[-2] == 1:
+        groups = groups * filters // layer.filters
+    return {"filters": filters, "groups": groups}
 
 
 KERAS_LAYOUT = Layout(

@@ -152,5 +152,5 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
     channels=channels,
-    layouts={"Reshape": Layout({}, keras_config)},
+    layouts={"Flatten": Layout({}), "Reshape": Layout({}, keras_config)},
 )

@@ -150,7 +150,7 @@ def _change(path: Origin, layer: Any, kept: _Kept) -> _Change:
 
 def _sliced(values: Array, layout: Layout, variable: str, path: Origin, kept: _Kept) -> Array:
     """A variable without what goes."""
-    for axis, (role, constant_axis) in layout.variables[variable].items():
+    for axis, (role, constant_axis) in layout.variables[variable].items() if values.ndim else ():
         origin = (*path, role)
         indices = kept.indices(origin, constant_axis)
         size = kept.graph.tensors[kept.graph.origins[origin][0]].shape[constant_axis]
