@@ -59,7 +59,11 @@ def error(got: Sequence[Array], want: Sequence[Array]) -> float:
 
 
 def assert_equals_masked(
-    model: Any, graph: Graph, chosen: Sequence[ChannelGroup], x: Sequence[Array], keras_error: float = ROUNDING
+    model: Any,
+    graph: Graph,
+    chosen: Sequence[ChannelGroup],
+    x: Sequence[Array],
+    keras_error: float = ROUNDING,
 ) -> Any:
     """Remove the groups; the smaller model must compute what the masked graph does. Returns it.
 
