@@ -158,13 +158,25 @@ def test_a_layer_of_two_models_is_refused_by_name(keras: Any) -> None:
         remove(model, graph, ())
 
 
+def test_a_model_of_two_models_is_refused_by_name(keras: Any) -> None:
+    """Without weights, too: its input has as many channels as what it is called with."""
+    layers = keras.layers
+    x, y, z = keras.Input((4,)), keras.Input((4,)), keras.Input((4,))
+    clip = keras.Sequential([keras.Input((4,), name="i"), layers.ReLU(name="r")], name="clip")
+    inner = keras.Model(x, clip(layers.Dense(4, name="a")(x)), name="inner")
+    other = keras.Model(z, clip(layers.Dense(4, name="b")(z)), name="other")
+    model = keras.Model(y, layers.Dense(1)(other(inner(y))))
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'i' \(InputLayer\) .* it stands in two models"):
+        remove(model, load_keras_model(model), ())
+
+
 def test_the_graph_of_another_model_is_refused(keras: Any) -> None:
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="c")])
     with pytest.raises(ModelError, match="'a' is not in the graph"):
         remove(small(keras), load_keras_model(other), ())
-    keras_model = type("Own", (keras.Model,), {"call": lambda self, x: x})(name="own")
+    own = type("Own", (keras.Model,), {"call": lambda self, x: x})(name="own")
     with pytest.raises(ModelError, match="'own' is of the class Own"):
-        remove(keras_model, load_keras_model(other), ())
+        remove(own, load_keras_model(other), ())
 
 
 def test_the_comparison_can_fail(keras: Any) -> None:

@@ -30,7 +30,8 @@ def remove(model: Any, graph: Graph, groups: Iterable[ChannelGroup]) -> Any:
     must stay, nothing would be left of a tensor, or a layer cannot be made smaller.
     """
     layers = dict(_layers(model, ()))
-    _check_origins(model, graph, layers)
+    _check_places(layers)
+    _check_model(model, graph, layers)
     kept = _Kept(graph, _removed(graph, groups))
     changes = {path: _change(path, layer, kept) for path, layer in layers.items()}
     entry = import_keras().saving.serialize_keras_object(model)
@@ -101,35 +102,43 @@ class _Change:
 
 def _layers(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
     """All layers with their paths, as Graph.origins has them; a model or wrapper gives those inside it."""
-    inside = [model.layer] if type(model).__name__ == "TimeDistributed" else getattr(model, "layers", None)
-    if inside is None:
+    if type(model).__name__ == "TimeDistributed":
+        inside = [model.layer]
+    elif hasattr(model, "layers"):
+        inside = [*model.layers, *(t._keras_history.operation for t in getattr(model, "inputs", ()))]
+    else:
         yield path, model
         return
-    for layer in inside:
+    for layer in {id(layer): layer for layer in inside}.values():
         yield from _layers(layer, (*path, str(layer.name)))
 
 
-def _check_origins(model: Any, graph: Graph, layers: Mapping[Origin, Any]) -> None:
-    """Refuse graphs of other models, and layers that stand in two of the models inside this one."""
-    if type(model).__name__ not in ("Functional", "Sequential"):
+def _check_model(model: Any, graph: Graph, layers: Mapping[Origin, Any]) -> None:
+    """Refuse models of the user's own class, and graphs of other models."""
+    kind = type(model).__name__
+    if kind not in ("Functional", "Sequential"):
+        raise ModelError(f"'{model.name}' is of the class {kind}, not a functional or Sequential keras.Model")
+    known = {origin[:-1] for origin in graph.origins}
+    strange = ["/".join(path) for path, layer in layers.items() if layer.weights and path not in known]
+    if strange:
         raise ModelError(
-            f"'{model.name}' is of the class {type(model).__name__}, not a functional or Sequential model"
+            f"'{strange[0]}' is not in the graph '{graph.name}'\n  load the graph of the model that is pruned"
         )
+
+
+def _check_places(layers: Mapping[Origin, Any]) -> None:
+    """Refuse layers that stand in two of the models inside this one: deserialized, they would be two layers."""
     first: dict[int, Origin] = {}
     for path, layer in layers.items():
-        if layer.weights and first.setdefault(id(layer), path) != path:
-            both = f"'{'/'.join(first[id(layer)])}' and '{'/'.join(path)}'"
-            why = f"it stands in two models, as {both}"
-            raise UnsupportedLayerError(
-                layer.name, type(layer).__name__, why, "give each model a layer of its own"
-            )
-    known = {origin[:-1] for origin in graph.origins}
-    strange = [p for p, layer in layers.items() if layer.weights and p not in known]
-    if not known or strange:
-        name = "/".join(strange[0]) if strange else model.name
-        raise ModelError(
-            f"'{name}' is not in the graph '{graph.name}'\n  load the graph of the model that is pruned"
-        )
+        if first.setdefault(id(layer), path) != path and _depends_on_channels(layer):
+            why = f"it stands in two models, as '{'/'.join(first[id(layer)])}' and '{'/'.join(path)}'"
+            advice = "give each model a layer of its own"
+            raise UnsupportedLayerError(layer.name, type(layer).__name__, why, advice)
+
+
+def _depends_on_channels(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return bool(layer.weights) or kind == "InputLayer" or kind in ops.keras_layouts()
 
 
 def _change(path: Origin, layer: Any, kept: _Kept) -> _Change:
@@ -170,7 +179,7 @@ def _edit(entry: Json, path: Origin, changes: Mapping[Origin, _Change], kept: _K
     for inner in inside:
         name = inner.get("name") or inner["config"]["name"]
         _edit(inner, (*path, str(name)), changes, kept)
-    if entry["class_name"] == "InputLayer" and (*path, "output") in kept.graph.origins:
+    if entry["class_name"] == "InputLayer":
         shape = config["batch_shape"]
         channels = len(kept.indices((*path, "output"), -1))
         config["batch_shape"] = (*shape[:-1], None if shape[-1] is None else channels)
