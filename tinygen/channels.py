@@ -21,6 +21,7 @@ from tinygen.ops.coupling import FROZEN, OUTPUT
 
 Place = tuple[str, int]
 """A tensor and one of its axes (from 0)."""
+_NO_PAIRS = np.empty((2, 0), np.int64)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def groups(graph: Graph) -> tuple[ChannelGroup, ...]:
     elements = _Elements(_sizes(graph, couplings))
     edges = [elements.coupled(node) for node in _by_node(couplings)]
     edges += [elements.alike(names) for names in graph.origins.values()]
-    members = elements.components(np.concatenate(edges, axis=1))
+    members = elements.components(np.concatenate([_NO_PAIRS, *edges], axis=1))
     reads = {c.place for c in couplings if c.reads}
     frozen = _frozen(graph, couplings, elements)
     found = (
@@ -135,7 +136,7 @@ class _Elements:
 
     def alike(self, names: tuple[str, ...]) -> Array:
         """Pairs of the same index of tensors that one layer of a Keras model made."""
-        pairs = [np.empty((2, 0), np.int64)]
+        pairs = [_NO_PAIRS]
         for (tensor, axis), size in self.sizes.items() if len(names) > 1 else ():
             if tensor == names[0]:
                 others = [(name, axis) for name in names[1:] if self.sizes.get((name, axis)) == size]

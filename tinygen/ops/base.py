@@ -1,7 +1,8 @@
 """What an operator is: the frozen record every module of tinygen/ops fills in, and helpers they share.
 
 A module of tinygen/ops holds everything the compiler knows of one operator, in this order: attributes,
-constraints, from_keras, infer, scaling and quantize, real, params, reference, macs, TFLite, KERNELS, OP.
+constraints, from_keras and layouts, infer, channels, scaling and quantize, real, params, reference, macs, TFLite,
+KERNELS, OP.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
-from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, written
+from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, passed_channels, written
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.windows import (
@@ -101,9 +101,7 @@ def channels(b: BoundNode) -> tuple[Labels, ...]:
     if groups == 1:
         return mixed_channels(input_axis=3, output_axis=0)(b)
     if depth == 1:
-        return Labels(0, -1, tuple(range(groups))), *written(
-            0, tuple(o * groups // filters for o in range(filters))
-        )
+        return passed_channels(groups, filters, output_axis=0)
     inputs = tuple(range(depth))
     outputs = tuple(depth + o for o in range(filters // groups))
     return (

@@ -85,6 +85,12 @@ def written(output_axis: int, labels: tuple[int, ...]) -> tuple[Labels, ...]:
     return Labels(1, output_axis, labels), Labels(2, 0, labels), Labels(OUTPUT, -1, labels)
 
 
+def passed_channels(inputs: int, outputs: int, output_axis: int) -> tuple[Labels, ...]:
+    """Each input channel goes with the `outputs // inputs` neighbouring output channels that it alone makes."""
+    made = tuple(o * inputs // outputs for o in range(outputs))
+    return Labels(0, -1, tuple(range(inputs))), *written(output_axis, made)
+
+
 # ---- Keras
 
 Kept = Callable[[str, int], Array]

@@ -12,7 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import conv2d, convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
-from tinygen.ops.coupling import Labels, Layout, counted_outputs, written
+from tinygen.ops.coupling import Labels, Layout, counted_outputs, passed_channels
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.windows import (
@@ -113,10 +113,7 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
 
 def channels(b: BoundNode) -> tuple[Labels, ...]:
     """Output channels c * M ... c * M + M - 1 go with input channel c."""
-    inputs, outputs = b.inputs[0].shape[2], b.output.shape[2]
-    return Labels(0, -1, tuple(range(inputs))), *written(
-        2, tuple(o * inputs // outputs for o in range(outputs))
-    )
+    return passed_channels(b.inputs[0].shape[2], b.output.shape[2], output_axis=2)
 
 
 # ---- float evaluation
