@@ -17,10 +17,12 @@ from scipy.sparse.csgraph import connected_components
 
 from tinygen import ops
 from tinygen.graph import Array, BoundNode, Graph, Tensor
-from tinygen.ops.coupling import FROZEN, OUTPUT
+from tinygen.ops.coupling import OUTPUT
 
 Place = tuple[str, int]
 """A tensor and one of its axes (from 0)."""
+_FROZEN = -1
+"""Label of channels of which an operator says nothing."""
 _NO_PAIRS = np.empty((2, 0), np.int64)
 
 
@@ -92,7 +94,7 @@ def _couplings(b: BoundNode) -> Iterator[_Coupling]:
         yield _Coupling(b.name, _place(tensor, entry.axis), np.array(entry.labels), entry.reads)
     for i, tensor in activations:
         if tensor.shape and i not in {entry.place for entry in listed}:
-            yield _Coupling(b.name, _place(tensor, -1), np.full(tensor.shape[-1], FROZEN), False)
+            yield _Coupling(b.name, _place(tensor, -1), np.full(tensor.shape[-1], _FROZEN), False)
 
 
 def _place(tensor: Tensor, axis: int) -> Place:
@@ -130,7 +132,7 @@ class _Elements:
         """Pairs (2, n) of elements of one node that have equal labels."""
         elements = np.concatenate([self.of(c.place) for c in node])
         labels = np.concatenate([c.labels for c in node])
-        elements, labels = elements[labels != FROZEN], labels[labels != FROZEN]
+        elements, labels = elements[labels != _FROZEN], labels[labels != _FROZEN]
         _, first, label = np.unique(labels, return_index=True, return_inverse=True)
         return np.stack([elements[first[label]], elements])
 
@@ -180,7 +182,7 @@ def _frozen(graph: Graph, couplings: Iterable[_Coupling], elements: _Elements) -
     """Element -> why it must stay."""
     reasons: dict[int, str] = {}
     for coupling in couplings:
-        stay = elements.of(coupling.place)[coupling.labels == FROZEN]
+        stay = elements.of(coupling.place)[coupling.labels == _FROZEN]
         reasons |= dict.fromkeys(
             stay.tolist(), f"'{coupling.node}' needs all channels of '{coupling.place[0]}'"
         )

@@ -163,6 +163,14 @@ def grouped_single(ly: Any, x: Any) -> Any:
     return ly.Conv2D(3, 1, name="out")(ly.Conv2D(8, 3, groups=4, name="g")(x))
 
 
+@holds("one", 0, "0: one one/weights:0 one/bias:0 g/weights:3", removable=False)
+@holds("g", 2, "2: g g/weights:0 g/bias:0 out/weights:3")
+@on_image
+def single(ly: Any, x: Any) -> Any:
+    """A tensor of one channel, which has to stay; what reads it is no grouped convolution."""
+    return ly.Conv2D(3, 1, name="out")(ly.Conv2D(6, 3, name="g")(ly.Conv2D(1, 1, name="one")(x)))
+
+
 @holds(
     "c",
     2,

@@ -7,14 +7,12 @@ operators' answers together for a whole graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tinygen.graph import Array, BoundNode
 
-FROZEN = -1
-"""Label of a channel that must stay."""
 OUTPUT = -1
 """Place of the node's output."""
 
@@ -24,7 +22,7 @@ class Labels:
     """A label for each index along one axis of a tensor of a node; indices with equal labels go together.
 
     place: index into the node's inputs, or OUTPUT. axis: as in numpy, may be negative; activations have labels on their
-    last axis only. labels: 0 or more, or FROZEN. reads: the node sums over this axis, so that zeros there make it
+    last axis only. labels: 0 or more. reads: the node sums over this axis, so that zeros there make it
     ignore the channel.
     """
 
@@ -46,21 +44,11 @@ def frozen(b: BoundNode) -> tuple[Labels, ...]:
 def same_channels(b: BoundNode) -> tuple[Labels, ...]:
     """Channel c of the output comes from channel c of every input and constant.
 
-    An input that repeats its only channel keeps it, and so does a constant.
+    An input or constant that repeats its only channel is not listed: it stays.
     """
     channels = tuple(range(b.output.shape[-1]))
-    labels = [Labels(OUTPUT, -1, channels)]
-    for place, tensor in enumerate(b.inputs):
-        if tensor.shape and tensor.shape[-1] == len(channels):
-            labels.append(Labels(place, -1, channels))
-    return (*labels, *_repeated(b, labels))
-
-
-def _repeated(b: BoundNode, labels: Sequence[Labels]) -> list[Labels]:
-    """The activations without labels, frozen."""
-    listed = {entry.place for entry in labels}
-    left = [(place, t) for place, t in enumerate(b.inputs) if not t.is_constant and place not in listed]
-    return [Labels(place, -1, (FROZEN,) * t.shape[-1]) for place, t in left if t.shape]
+    places = (i for i, t in enumerate(b.inputs) if t.shape and t.shape[-1] == len(channels))
+    return Labels(OUTPUT, -1, channels), *(Labels(place, -1, channels) for place in places)
 
 
 def moved_channels(b: BoundNode) -> tuple[Labels, ...]:
