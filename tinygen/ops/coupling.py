@@ -22,8 +22,8 @@ class Labels:
     """A label for each index along one axis of a tensor of a node; indices with equal labels go together.
 
     place: index into the node's inputs, or OUTPUT. axis: as in numpy, may be negative; activations have labels on their
-    last axis only. labels: 0 or more. reads: the node sums over this axis, so that zeros there make it
-    ignore the channel.
+    last axis only. labels: 0 or more. reads: the node sums over this axis, so that zeros there make it ignore
+    the channel.
     """
 
     place: int
