@@ -26,6 +26,10 @@ NEEDS = {
         lambda: shutil.which("cmake") and shutil.which("make") and shutil.which("g++"),
         "cmake, make or g++ is not installed (make setup)",
     ),
+    "chromium": (
+        lambda: shutil.which("chromium") and shutil.which("chromedriver"),
+        "chromium or chromedriver is not installed (make setup)",
+    ),
     "shared": (lambda: (SHARED / "data").is_dir(), "../shared/data is absent"),
 }
 

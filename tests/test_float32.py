@@ -13,19 +13,21 @@ import pytest
 
 from tests.support.float_models import net, samples_for, saved
 from tests.support.graphs import float_graph, int8_graph
+from tests.support.in_place import Overlaid
 from tests.support.nodes import random_inputs
 from tinygen import api, building, evaluate, inspection, project, running
 from tinygen.boards import load_board
 from tinygen.cli import main
-from tinygen.emission import emit_library
+from tinygen.emission import emit_library, pair_offset
 from tinygen.emulators.unicorn_ import Unicorn
 from tinygen.errors import ModelError, UsageError
 from tinygen.firmware import firmware_files
-from tinygen.judge import Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.serialization import graph_from_json, graph_to_json
 from tinygen.tflite.export import export_tflite
+from tinygen.tolerances import tolerance, wrong_elements
 
 # Keras's own np.array(variable) warns with numpy 2 when it saves a model.
 pytestmark = pytest.mark.filterwarnings(
@@ -201,6 +203,14 @@ def test_a_float_graph_survives_its_file() -> None:
             assert tensor.data.tobytes() == again.tensors[name].data.tobytes()  # type: ignore[union-attr]
     with pytest.raises(ModelError):
         graph_from_json(graph_to_json(graph).replace('"float32"', '"int8"', 1))
+
+
+def test_a_pair_of_arenas_keeps_inputs_of_floats_apart() -> None:
+    """The second arena starts behind the first one's inputs, in bytes: here they lie at its end."""
+    graph = float_graph()
+    (x,) = graph.input_tensors
+    plan_of_inputs: Any = Overlaid({x.name: 100}, 100 + x.size_bytes)
+    assert pair_offset(graph, plan_of_inputs) == 344 >= 100 + x.size_bytes
 
 
 @pytest.mark.arm

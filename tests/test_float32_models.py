@@ -16,8 +16,9 @@ from tests.support.nodes import random_inputs
 from tinygen import evaluate, pipeline
 from tinygen.frontend.keras import load_keras_model
 from tinygen.heavy import import_keras
-from tinygen.judge import FLOAT_TOLERANCE, Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome
 from tinygen.samples import load_samples
+from tinygen.tolerances import FLOAT_TOLERANCE, tolerance, wrong_elements
 
 pytestmark = pytest.mark.tensorflow
 BY_FILE = {m.file: m for m in REAL_MODELS}

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["TinygenError", "__version__", "compile", "export", "load", "profile", "run"]
+__all__ = ["TinygenError", "__version__", "bench", "compile", "export", "load", "profile", "report", "run"]
 
 if TYPE_CHECKING:
-    from tinygen.api import compile, export, load, profile, run
+    from tinygen.api import bench, compile, export, load, profile, report, run
     from tinygen.errors import TinygenError
 
 

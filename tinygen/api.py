@@ -10,6 +10,7 @@ from typing import Any
 from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
 from tinygen.advice import Budgets
+from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.device_profile import DeviceLayer, layers_of
@@ -32,6 +33,7 @@ from tinygen.profile_api import check_time
 from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
+from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import load_samples, quantize_inputs
@@ -171,7 +173,7 @@ def compile(
     scoring.check_drop(before, after, max_drop)
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
-    made = bundle.make_project(compiled, targets, manifest, calibrating, options)
+    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after))
     if budget_ms is not None:
         check_time(made, [b.name for b in targets], Budgets(budget_ms), report)
     told = write_project(made, Path(out), force) if out is not None else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinygen.boardfile import BoardFile, Table
+from tinygen.boardfile import BoardFile
 from tinygen.boards import (
     CORES,
     Board,
@@ -23,6 +23,7 @@ from tinygen.boards import (
     Unicorn,
     find_board,
 )
+from tinygen.tomlfile import Table
 
 REGION_KINDS = ("flash", "sram", "tcm", "external")
 CACHE_OWNERS = ("core", "memory")

@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from tinygen import __version__, building, ci, evaluate, firmware, ops, pipeline, project, serialization
+from tinygen import (
+    __version__,
+    building,
+    ci,
+    evaluate,
+    firmware,
+    ops,
+    pipeline,
+    project,
+    quantization_error,
+    serialization,
+)
 from tinygen.boards import Board, load_board
 from tinygen.ctext import C_TYPES
 from tinygen.decisions import RangeDecision
@@ -21,6 +32,7 @@ from tinygen.emission import class_count
 from tinygen.errors import BoardError, ModelError, did_you_mean
 from tinygen.graph import Array, Graph, Tensor
 from tinygen.homes import Contents, files_of
+from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled
 from tinygen.placement_check import read_table
 from tinygen.project import Project
@@ -35,8 +47,8 @@ SAMPLE_BYTES = 128 * 1024
 
 CYCLES_PER_MAC = {"int8": 40, "float32": 250}
 SENSOR_CYCLES, MOST_CYCLES = 2_000_000, 1 << 24
-"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (float32 without
-an FPU: about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
+"""The stand-in for a sensor fills a sample in so many cycles of the core: more than the kernels take (in float32
+without an FPU about 190 a multiply-accumulate), at least two million, for the console; SysTick counts 24 bits."""
 
 
 def manifest_of(
@@ -100,12 +112,13 @@ def make_project(
     manifest: Mapping[str, Any],
     samples: Samples | None,
     options: pipeline.Options,
+    scores: tuple[Metric | None, Metric | None] = (None, None),
 ) -> Project:
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. Raises BoardError when the boards would need different libraries; with --ci (ci.py), which builds and
-    measures images, what building raises.
+    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. Raises BoardError when the boards
+    would need different libraries; with --ci (ci.py), which builds and measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]
@@ -113,6 +126,7 @@ def make_project(
     manifest = {**manifest, "quantization": quantization_of(first)}
     text = serialization.graph_to_json(first.graph)
     run_id = project.run_id_of(manifest, {**library.files, GRAPH_FILE: text})
+    manifest = {**manifest, **scores_of(*scores)}  # measured, not part of what the image is made from
     inputs, outputs = stored_samples(first.graph, samples)
     contents = Contents(
         library=library,
@@ -129,7 +143,22 @@ def make_project(
     if options.ci is not None:
         tests = ci.files(files, contents)
         files["README.md"] += ci.readme(contents)
-    return project.with_manifest(manifest, {**files, GRAPH_FILE: text}, run_id, users, tests)
+    kept = {GRAPH_FILE: text, **error_file(first, samples)}
+    return project.with_manifest(manifest, {**files, **kept}, run_id, users, tests)
+
+
+def scores_of(before: Metric | None, after: Metric | None) -> dict[str, Any]:
+    """What the manifest says of an evaluation: {} without one."""
+    scores = {name: asdict(m) for name, m in (("float", before), ("int8", after)) if m is not None}
+    return {"scores": scores} if scores else {}
+
+
+def error_file(compiled: Compiled, samples: Samples | None) -> dict[str, str]:
+    """quantization.json: what int8 costs on the representative samples; {} without samples, and in float32."""
+    if samples is None or compiled.graph.precision != "int8":
+        return {}
+    error = quantization_error.measure(compiled.real, compiled.graph, samples.x)
+    return {quantization_error.FILE: quantization_error.to_json(error)}
 
 
 def check_one_library(compiled: Sequence[Compiled], boards: Sequence[Board]) -> None:

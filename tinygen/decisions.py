@@ -83,7 +83,10 @@ class RewriteDecision:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples."""
+    """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples.
+
+    real: the float graph that int8 stands for, activation by activation: channels made even, copies inserted.
+    """
 
     graph: Graph
     ranges: tuple[RangeDecision, ...]
@@ -91,6 +94,7 @@ class QuantizationReport:
     samples: int
     judged: int
     cost: float
+    real: Graph | None = None
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

@@ -49,6 +49,10 @@ class RunError(TinygenError):
     """Running firmware went wrong in a way that is not an Outcome."""
 
 
+class BenchError(TinygenError):
+    """A bench's TOML or its baseline is wrong."""
+
+
 class OutputError(TinygenError):
     """The output folder cannot be written."""
 

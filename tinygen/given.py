@@ -63,8 +63,8 @@ def input_shapes(shapes: Sequence[Any]) -> Shape | Mapping[str, Shape] | None:
 def representative(
     graph: Graph, model: str | Path, path: str | Path | None, options: SampleOptions, precision: Precision
 ) -> Samples | None:
-    """The calibration samples of a float model; in float32 those that the project stores, if there are any."""
-    if pipeline.is_quantized(graph) or (path is None and precision == "float32"):
+    """The calibration samples of a float model; for int8 and float32 those that the project stores, if any."""
+    if path is None and (pipeline.is_quantized(graph) or precision == "float32"):
         return None
     if path is None:
         raise UsageError(

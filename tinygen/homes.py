@@ -18,10 +18,10 @@ from tinygen.emission import Library
 from tinygen.errors import BoardError, RunError, UsageError
 from tinygen.flashing import flash_command
 from tinygen.graph import Array
-from tinygen.judge import tolerance
 from tinygen.pio import layout
 from tinygen.placement import Placement
 from tinygen.placement_check import TABLE
+from tinygen.tolerances import tolerance
 
 APPS = ("plain", "event")
 """Example applications: one inference; samples from an interrupt, with sleep in between."""

@@ -17,9 +17,7 @@ from tinygen.faults import Functions, describe
 from tinygen.firmware import FirmwareModel
 from tinygen.graph import Array
 from tinygen.runlog import Key, RunLog, SampleLog, parse
-
-FLOAT_TOLERANCE = 1e-4
-"""Of the largest element that a float32 output must have in any sample: how far every element may be off."""
+from tinygen.tolerances import FLOAT_TOLERANCE, wrong_elements
 
 
 class Outcome(Enum):
@@ -141,22 +139,6 @@ def _verdict(
         return Outcome.WRONG_OUTPUT, wrong
     exact = all(m.precision == "int8" for m in models)
     return Outcome.PASSED, passed_detail(len(wanted), exact)
-
-
-def tolerance(expected: Array) -> float:
-    """How far an element of a float32 output may be off. expected: that output of all samples; finite ones count."""
-    finite = expected[np.isfinite(expected)]
-    return FLOAT_TOLERANCE * float(np.max(np.abs(finite), initial=0.0))
-
-
-def wrong_elements(got: Array, expected: Array, tolerance: float | None) -> Array:
-    """Flat indices of the elements that are wrong. tolerance None: they must be equal."""
-    different = got != expected
-    if tolerance is not None:
-        with np.errstate(invalid="ignore"):
-            near = np.abs(got.astype(np.float64) - expected) <= tolerance
-        different &= ~near & ~(np.isnan(got) & np.isnan(expected))
-    return np.flatnonzero(different)
 
 
 def passed_detail(samples: int, exact: bool) -> str:

@@ -66,7 +66,7 @@ class Options:
 class Compiled:
     """Everything that compiling made. fused: the float graph that was quantized (None where nothing was).
 
-    placement: None without a board.
+    placement: None without a board. real: `fused` with its channels as the int8 graph has them (decisions.py).
     """
 
     graph: Graph
@@ -76,6 +76,7 @@ class Compiled:
     plan: MemoryPlan
     library: Library
     placement: Placement | None
+    real: Graph | None = None
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -93,15 +94,16 @@ def compile_graph(
     if options.precision == "float32":
         return lower(float_program(graph), board, options)
     fused: Graph | None = None
+    real: Graph | None = None
     decisions: tuple[Decision, ...] = ()
     if not is_quantized(graph):
         assert samples is not None, "a float graph needs samples"
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
         calibration = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
         quantized = quantize(fused, calibration, options.calibration, lambda d, t: report("quantize", d, t))
-        graph, decisions = quantized.graph, quantized.decisions
+        graph, real, decisions = quantized.graph, quantized.real, quantized.decisions
     graph = spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
-    return lower(graph, board, options, fused, decisions)
+    return replace(lower(graph, board, options, fused, decisions), real=real)
 
 
 def float_program(graph: Graph) -> Graph:

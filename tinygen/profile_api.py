@@ -76,14 +76,26 @@ def profile_project(
     report: Report = silent,
 ) -> Profile:
     """As `profile`, of a project on disk."""
-    graph, target, manifest = bundle.load_project(folder, board)
+    loaded = bundle.load_project(folder, board)
+    graph, _, manifest = loaded
     homes.check_runs(folder, manifest)
     options = samples if samples is not None else SampleOptions(**manifest["samples"])
-    integers = inputs_of(folder, graph, inputs, count, options)
-    expected = scoring.reference_outputs(graph, integers, report, "reference")
+    return follow(folder, loaded, inputs_of(folder, graph, inputs, count, options), timeout, report)
+
+
+def follow(
+    folder: Path,
+    loaded: tuple[Graph, Board, Mapping[str, Any]],
+    inputs: Sequence[Array],
+    timeout: float = 120.0,
+    report: Report = silent,
+) -> Profile:
+    """Build a project for a board and profile it on samples (N, *shape) as C takes them. loaded: of load_project."""
+    graph, target, manifest = loaded
+    expected = scoring.reference_outputs(graph, inputs, report, "reference")
     program = select(graph, target)
     image = building.build(folder, target)
-    run = Run(integers, expected, timeout, lambda done, total: report("profile", done, total))
+    run = Run(inputs, expected, timeout, lambda done, total: report("profile", done, total))
     if target.cpu not in TIMINGS:
         stamped = with_timestamps(graph, target, manifest)
         return counted.profile(program, image, stamped, target, run)

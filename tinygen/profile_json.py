@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from tinygen.errors import DataError
 from tinygen.occupancy import Occupied
 from tinygen.profiling import Cost, Layer, Profile, duration
 
 SCHEMA = 1
 """Version of this JSON."""
+Data = Mapping[str, Any]
 
 
 def to_json(p: Profile) -> dict[str, Any]:
@@ -85,3 +90,40 @@ def _cold_json(p: Profile) -> dict[str, Any] | None:
 def _region_json(occupied: Occupied) -> dict[str, Any]:
     region = {key: getattr(occupied.region, key) for key in ("name", "kind", "origin", "length")}
     return {**region, "used": occupied.used, "parts": [asdict(part) for part in occupied.parts]}
+
+
+def read(path: Path, option: str) -> dict[str, Any]:
+    """A profile that `tinygen profile --json` printed into a file. Raises DataError naming the option that gave it."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data["schema"] != SCHEMA:
+            raise ValueError
+        comparison(data, data)  # all of it that is read of another profile
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        raise DataError(
+            f"{option} '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
+            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
+        ) from None
+    return data
+
+
+def comparison(before: Data, after: Data) -> dict[str, Any]:
+    """Old against new, JSON-ready: per layer by name, and in all. ratio: old / new, greater than 1 is faster."""
+    key = "cycles" if None not in (before["totals"]["cycles"], after["totals"]["cycles"]) else "instructions"
+    old, new = ({layer["name"]: layer[key] for layer in data["layers"]} for data in (before, after))
+    names = [*old, *(n for n in new if n not in old)]
+    rows = [_compared(n, old.get(n), new.get(n)) for n in names if old.get(n) or new.get(n)]
+    sizes = {size: (before["memory"][size], after["memory"][size]) for size in ("arena", "sram", "flash")}
+    return {
+        "unit": key,
+        "before": {k: before[k] for k in ("model", "board", "run_id")},
+        "after": {k: after[k] for k in ("model", "board", "run_id")},
+        "layers": rows,
+        "total": _compared("sum", before["totals"][key], after["totals"][key]),
+        "ms": (before["totals"]["ms"], after["totals"]["ms"]),
+        "memory": sizes,
+    }
+
+
+def _compared(name: str, old: int | None, new: int | None) -> dict[str, Any]:
+    return {"name": name, "before": old, "after": new, "ratio": old / new if old and new else None}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Data = Mapping[str, Any]
+from tinygen.profile_json import Data, comparison
+
 BAR = 10
 """Cells of the bar that shows a layer's share."""
 
@@ -170,28 +171,6 @@ def object_table(data: Data, most: int = 20) -> Table:
 
 
 # ---- two profiles
-
-
-def comparison(before: Data, after: Data) -> dict[str, Any]:
-    """Old against new, JSON-ready: per layer by name, and in all. ratio: old / new, greater than 1 is faster."""
-    key = "cycles" if None not in (before["totals"]["cycles"], after["totals"]["cycles"]) else "instructions"
-    old, new = ({layer["name"]: layer[key] for layer in data["layers"]} for data in (before, after))
-    names = [*old, *(n for n in new if n not in old)]
-    rows = [_compared(n, old.get(n), new.get(n)) for n in names if old.get(n) or new.get(n)]
-    sizes = {size: (before["memory"][size], after["memory"][size]) for size in ("arena", "sram", "flash")}
-    return {
-        "unit": key,
-        "before": {k: before[k] for k in ("model", "board", "run_id")},
-        "after": {k: after[k] for k in ("model", "board", "run_id")},
-        "layers": rows,
-        "total": _compared("sum", before["totals"][key], after["totals"][key]),
-        "ms": (before["totals"]["ms"], after["totals"]["ms"]),
-        "memory": sizes,
-    }
-
-
-def _compared(name: str, old: int | None, new: int | None) -> dict[str, Any]:
-    return {"name": name, "before": old, "after": new, "ratio": old / new if old and new else None}
 
 
 def comparison_table(compared: Data) -> Table:

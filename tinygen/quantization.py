@@ -54,6 +54,7 @@ def quantize(
     separated, copies = separate(widen(graph), exact)
     draft = _Draft(separated, _extended(calibration, copies), groups(separated, exact))
     draft, equalized = _equalize(draft, options)
+    real = draft.graph
     choices = _choose(draft, options, progress)
     chosen = {name: _final(draft, name, choice) for name, choice in choices.items()}
     qparams = assign(draft.graph, draft.tied, chosen)
@@ -65,6 +66,7 @@ def quantize(
         calibration.count,
         len(_judge_samples(graph, calibration, DECISION_MACS)[0]),
         cost,
+        real,
     )
 
 

@@ -13,7 +13,8 @@ from tinygen.emulators.base import Emulator, Slow
 from tinygen.errors import RunError
 from tinygen.firmware import MAGIC, FirmwareModel
 from tinygen.graph import Array, little_endian
-from tinygen.judge import RunResult, Wanted, judge, merged, tolerance
+from tinygen.judge import RunResult, Wanted, judge, merged
+from tinygen.tolerances import tolerance
 
 HOST_BLOCK_BYTES = 64 * 1024 * 1024
 HEADER_BYTES = 8

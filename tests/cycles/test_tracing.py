@@ -6,22 +6,25 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from tests.support import pinned
+from tests.support.memories import board_with
 from tests.support.micro import EMPTY, Snippet, assemble, follow
 from tests.support.profiled import build, built, chain_of, inputs_of, profile, profile_of, profiled
 from tinygen import evaluate, running
 from tinygen.boards import load_board
-from tinygen.cycles import native
+from tinygen.cycles import native, pipeline
 from tinygen.cycles.bare import trace_elf
+from tinygen.cycles.instructions import decode
+from tinygen.cycles.tracing import fetches
 from tinygen.emulators import Qemu, Unicorn
 from tinygen.emulators.base import Emulator
+from tinygen.emulators.traced import Traced
 from tinygen.errors import RunError, ToolError
-from tinygen.occupancy import Occupied, occupancy
 from tinygen.profiling import Cost
 
 pytestmark = pytest.mark.arm
@@ -105,6 +108,46 @@ def test_reads_of_arrays_are_those_that_a_probe_counts(monkeypatch: pytest.Monke
     objects = {o.symbol: o for o in profile(image, x).objects}
     assert {a: objects[a].bytes_read for a in arrays} == {a: reads[a] for a in arrays}
     assert all(reads.values())
+
+
+def test_several_runs_make_one_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the input block holds one sample at a time: what each inference takes is the same, in the same order."""
+    image = built("mps2_an386")
+    runs: list[int] = []
+    execute = Traced.execute
+
+    def counting(self: Traced, *arguments: Any) -> str:
+        runs.append(len(self.traces))
+        return execute(self, *arguments)
+
+    monkeypatch.setattr(Traced, "execute", counting)
+    monkeypatch.setattr(
+        running, "block_capacity", lambda firmware: 8 + firmware.description.models[0].record_bytes
+    )
+    apart = profile(image)
+    assert runs == [0, 1, 2]
+    assert (apart.totals, apart.layers) == (profiled("mps2_an386").totals, profiled("mps2_an386").layers)
+
+
+@pytest.mark.parametrize(
+    ("address", "width", "points"),
+    [
+        (0x6000_0000, 4, [(0, 0), (4, 1), (8, 3)]),
+        (0x6000_0002, 4, [(0, 0), (2, 1), (6, 3)]),
+        (0x6000_0002, 8, [(0, 0), (6, 3)]),
+        (0x6000_0000, 16, [(0, 0)]),
+        (0x6000_0006, 2, [(0, 0), (2, 1), (4, 1), (6, 3), (8, 3)]),
+    ],
+)
+def test_a_block_fetches_each_unit_with_the_first_instruction_that_needs_it(
+    address: int, width: int, points: list[tuple[int, int]]
+) -> None:
+    """adds; ldr.w; b.w with 2, 4 and 4 bytes that start in cycles 0, 1 and 3."""
+    board = board_with(kind="flash", width=width, wait_states=3)
+    code = decode(bytes.fromhex("8818d1f8000000f000b8"), address)
+    index, found = fetches(board.regions, code, pipeline.Cost(4, (0, 1, 3)), address)
+    assert board.regions[index].name == "slow" and found == points
+    assert fetches(board.regions, code, pipeline.Cost(4, (0, 1, 3)), board.code.origin) == (-1, [])
 
 
 # ---- pinning
@@ -208,7 +251,7 @@ def test_hooks_inside_of_it_blocks_change_no_result(tmp_path: Path) -> None:
 
 def test_the_trap_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same blocks, the IT state not cleared: should Unicorn mend it, tg_clear_it can go."""
-    for name in ("tracer.c", "memory.h"):
+    for name in ("tracer.c", "tracer.h", "memory.h"):
         shutil.copy(native.SOURCE.parent / name, tmp_path)
     source = tmp_path / "tracer.c"
     clearing = "xpsr &= ~UINT32_C(0x0600FC00);"
@@ -217,45 +260,3 @@ def test_the_trap_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(native, "SOURCE", source)
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     assert results(tmp_path) != list(BLOCKS.values())
-
-
-# ---- occupancy
-
-
-@pytest.mark.parametrize(("board", "pin"), [("microbit", "none"), (SLOW, "none"), (SLOW, "all")])
-def test_every_byte_of_every_region_is_told(board: str, pin: str) -> None:
-    """Parts follow each other without a gap; what they hold is what the image's sections hold."""
-    image = built(board, pin)
-    regions = occupancy(image.firmware, image.board)
-    assert [o.region.name for o in regions] == [
-        r.name for r in sorted(image.board.regions, key=lambda r: r.origin)
-    ]
-    for occupied in regions:
-        assert_gapless(occupied)
-    assert filled(regions) == sections(image.firmware.elf)
-    loaded = sum(p.bytes for o in regions for p in o.parts if p.kind == "load image")
-    copied = sum(size for name, size in image.firmware.sections.items() if name == ".data" or ".pin_" in name)
-    assert loaded == pytest.approx(copied, abs=16)
-    assert (pin == "all") == any(p.kind == "pinned" for o in regions for p in o.parts)
-    flash = next(o for o in regions if o.region.name == image.board.layout.code)
-    assert flash.used == pytest.approx(image.firmware.code_bytes, abs=64)  # alignment between sections
-
-
-def assert_gapless(occupied: Occupied) -> None:
-    at = 0
-    for part in occupied.parts:
-        assert part.offset == at and part.bytes > 0, (occupied.region.name, part)
-        at += part.bytes
-    assert at == occupied.region.length
-    assert occupied.used == sum(p.bytes for p in occupied.parts if p.kind != "free")
-
-
-def filled(regions: tuple[Occupied, ...]) -> int:
-    """Bytes of all parts that are neither free nor load images."""
-    return sum(p.bytes for o in regions for p in o.parts if p.kind not in ("free", "load image"))
-
-
-def sections(elf: Path) -> int:
-    """Bytes of all sections that take memory."""
-    with elf.open("rb") as file:
-        return sum(s["sh_size"] for s in ELFFile(file).iter_sections() if s["sh_flags"] & 2)

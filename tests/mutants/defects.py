@@ -1,6 +1,7 @@
 """All planted defects: in the arithmetic, the compiler, the firmware and what surrounds it, the cycle model."""
 
 from tests.mutants.defects_arithmetic import ARITHMETIC
+from tests.mutants.defects_bench import BENCH
 from tests.mutants.defects_compiler import COMPILER
 from tests.mutants.defects_cycles import CYCLES
 from tests.mutants.defects_firmware import FIRMWARE
@@ -17,4 +18,5 @@ DEFECTS: tuple[Defect, ...] = (
     *FIRMWARE,
     *PROFILE,
     *CYCLES,
+    *BENCH,
 )

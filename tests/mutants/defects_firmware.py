@@ -182,7 +182,7 @@ FIRMWARE: tuple[Defect, ...] = (
     # ---- boards
     Defect(
         "boards: unknown keys in tables are accepted",
-        "tinygen/boardfile.py",
+        "tinygen/tomlfile.py",
         "if key not in self.asked:",
         "if key not in self.asked and not self.name:",
         "tests/test_boards.py::test_wrong_description_is_refused_with_file_and_line",

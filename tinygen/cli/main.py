@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, str] = {
     "fit": "tinygen.cli.fitting",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
+    "bench": "tinygen.cli.benching",
+    "report": "tinygen.cli.reporting",
     "inspect": "tinygen.cli.inspecting",
     "export": "tinygen.cli.exporting",
     "boards": "tinygen.cli.listing",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import click
 from rich.text import Text
 
 from tinygen.cli import options as opt
-from tinygen.errors import DataError
 
 
 @click.command("profile")
@@ -72,7 +70,7 @@ def profile_command(
         project.write_file(folded, profile_text.folded(data).encode())
     over = advice.exceeded(made, budgets)
     if as_json:
-        compared = {"compared": profile_text.comparison(before, data)} if before else {}
+        compared = {"compared": profile_json.comparison(before, data)} if before else {}
         opt.print_json({**data, **compared, "exceeded": over})
     else:
         profile_text.show(opt.stdout, data, before, objects)
@@ -84,7 +82,7 @@ def profile_command(
 def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
     """The profile to compare with: of a project, or as --json printed it."""
     import tinygen
-    from tinygen import bundle, profile_json, profile_text
+    from tinygen import bundle, profile_json
 
     if path.is_dir():
         _, _, manifest = bundle.load_project(path)
@@ -92,14 +90,4 @@ def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
         return profile_json.to_json(
             tinygen.profile(path, board=board if board in boards else None, report=report)
         )
-    try:
-        data: dict[str, Any] = json.loads(path.read_text())
-        if data["schema"] != profile_json.SCHEMA:
-            raise ValueError
-        profile_text.comparison(data, data)  # all of it that will be read
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
-        raise DataError(
-            f"--compare '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
-            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
-        ) from None
-    return data
+    return profile_json.read(path, "--compare")

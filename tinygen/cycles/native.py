@@ -1,4 +1,4 @@
-"""The structures of tracer.c and memory.h, and the shared library that they are compiled into."""
+"""The structures of tracer.h and memory.h, and the shared library that they are compiled into."""
 
 from __future__ import annotations
 
@@ -128,6 +128,8 @@ class Tracer(c.Structure):
         ("entered", c.c_uint64),
         ("copies", c.c_uint32),
         ("copy_cycles", c.c_uint64),
+        ("fetched", c.c_uint32 * VIEWS),
+        ("bucket", c.POINTER(Bucket)),
     )
 
 

@@ -1,68 +1,7 @@
 /* Follows a run in Unicorn block by block and access by access: tracing.py compiles, installs and reads it.
  * Zero-wait cycles come from Python, once per pair of blocks; what memories add is memory.h's.
  * The same run is followed in several views, which differ in where things are: as linked, and as if nothing were pinned. */
-#include "memory.h"
-
-enum { TG_VIEWS = 2, TG_REGIONS = 16 };
-
-typedef struct {
-    uint64_t instructions, cycles;                    /* zero-wait */
-    uint64_t stalls[TG_VIEWS][2];                     /* of TG_FETCH and TG_DATA */
-    uint64_t read[TG_REGIONS], written[TG_REGIONS];   /* bytes of data, as linked */
-} tg_bucket;
-
-typedef struct {
-    uint64_t start, end; /* addresses as linked */
-    uint64_t elsewhere;  /* where the object is in the second view */
-    uint64_t read, stalls[TG_VIEWS];
-} tg_object;
-
-typedef struct {
-    tg_memory memory[TG_REGIONS];
-    tg_cache *caches;
-    uint64_t stalls;
-} tg_view;
-
-/* What Python says of a block, once. starts: cycle, from the block's own beginning, of each of its accesses. */
-typedef struct {
-    uint64_t address;
-    uint32_t size, instructions, cycles, accesses, conditional, fetches[TG_VIEWS];
-    const uint32_t *starts;
-    const uint32_t *fetch[TG_VIEWS]; /* pairs: offset from the block's address, cycle */
-    int32_t region[TG_VIEWS];        /* of its code; -1: without wait states */
-    int32_t object;                  /* its function, -1 for none */
-    uint64_t moved;                  /* its address in the second view */
-} tg_block;
-
-typedef struct {
-    uint64_t key; /* indices of both blocks, plus 1; 0: empty */
-    uint32_t cycles;
-} tg_edge;
-
-typedef struct {
-    tg_view views[TG_VIEWS];
-    uint32_t view_count, region_count, object_count, step_count, sample_count;
-    tg_object *objects; /* sorted by address, disjoint */
-    tg_bucket *buckets; /* start-up; then per sample: outside of the kernels, and one per step */
-    uint64_t mark, invoke, invoke_end;
-    uint64_t (*find)(void *core, uint64_t address, uint32_t size, tg_block **blocks); /* index of a new block */
-    uint32_t (*weigh)(uint64_t before, uint64_t block);                               /* cycles of a new pair */
-    int (*read_register)(void *core, int id, void *value);
-    int (*write_register)(void *core, int id, const void *value);
-    int xpsr;
-    /* state */
-    tg_block *blocks;
-    uint64_t *by_address; /* open addressing: block index plus 1 */
-    tg_edge *edges;
-    uint64_t by_address_size, edges_size; /* powers of two */
-    uint64_t edge_count, block_count;
-    uint64_t current, clock, begin; /* block index plus 1; zero-wait cycles until now; when the block began */
-    uint32_t access, marks, step, inside, last_object, last_region[TG_VIEWS];
-    uint64_t overflow;
-    uint64_t entered; /* time, with stalls, at which the block began */
-    uint32_t copies;  /* the block wrote to a pinned object */
-    uint64_t copy_cycles; /* all of those blocks before the first sample */
-} tg_tracer;
+#include "tracer.h"
 
 static uint64_t tg_hash(uint64_t key)
 {
@@ -160,19 +99,27 @@ static uint64_t tg_stall(
     return stalls;
 }
 
-static void tg_fetch(tg_tracer *t, const tg_block *block, tg_bucket *bucket)
+/* Fetches one view's next unit of the block's code. */
+static void tg_fetch_unit(tg_tracer *t, const tg_block *block, uint32_t v)
 {
+    const uint32_t *const point = block->fetch[v] + 2U * t->fetched[v]++;
+    const uint32_t width = t->views[v].memory[block->region[v]].width;
+    const uint64_t at = (v == 0U ? block->address : block->moved) + point[0];
+    const uint64_t stalls = tg_stall(t, v, TG_FETCH, at / width * width, 1U, 0U, t->begin + point[1]);
+    t->bucket->stalls[v][TG_FETCH] += stalls;
+    if (block->object >= 0) {
+        t->objects[block->object].stalls[v] += stalls;
+    }
+}
+
+/* What the current block fetches until a cycle of it. In the order of time: memory that serves a load now knows nothing
+ * of what is fetched later. */
+static void tg_fetch(tg_tracer *t, uint32_t until)
+{
+    const tg_block *const block = &t->blocks[t->current - 1U];
     for (uint32_t v = 0; v < t->view_count; ++v) {
-        const uint64_t address = v == 0U ? block->address : block->moved;
-        const uint32_t width = block->region[v] < 0 ? 0U : t->views[v].memory[block->region[v]].width;
-        for (uint32_t i = 0; width != 0U && i < block->fetches[v]; ++i) {
-            const uint64_t at = address + block->fetch[v][2U * i];
-            const uint64_t stalls =
-                tg_stall(t, v, TG_FETCH, at / width * width, 1U, 0U, t->begin + block->fetch[v][2U * i + 1U]);
-            bucket->stalls[v][TG_FETCH] += stalls;
-            if (block->object >= 0) {
-                t->objects[block->object].stalls[v] += stalls;
-            }
+        while (t->fetched[v] < block->fetches[v] && block->fetch[v][2U * t->fetched[v] + 1U] <= until) {
+            tg_fetch_unit(t, block, v);
         }
     }
 }
@@ -201,6 +148,9 @@ void tg_trace_block(void *core, uint64_t address, uint32_t size, void *data)
 {
     tg_tracer *const t = data;
     const uint64_t before = t->current;
+    if (before != 0U) {
+        tg_fetch(t, UINT32_MAX);
+    }
     tg_follow_copy(t);
     const uint64_t now = tg_block_index(t, core, address, size);
     tg_block *const block = &t->blocks[now - 1U];
@@ -210,14 +160,13 @@ void tg_trace_block(void *core, uint64_t address, uint32_t size, void *data)
         t->step = t->inside = 0;
     }
     tg_follow_steps(t, address);
-    tg_bucket *const bucket = tg_bucket_of(t);
-    bucket->instructions += block->instructions;
-    bucket->cycles += cycles;
+    t->bucket = tg_bucket_of(t);
+    t->bucket->instructions += block->instructions;
+    t->bucket->cycles += cycles;
     t->begin = t->clock + cycles - block->cycles;
     t->clock += cycles;
     t->current = now;
-    t->access = 0;
-    tg_fetch(t, block, bucket);
+    t->access = t->fetched[0] = t->fetched[1] = 0;
 }
 
 static tg_object *tg_object_of(tg_tracer *t, uint64_t address)
@@ -288,11 +237,12 @@ void tg_trace_access(void *core, int type, uint64_t address, int size, int64_t v
     const tg_block *const block = &t->blocks[t->current - 1U];
     const uint32_t last = block->accesses != 0U ? block->accesses - 1U : 0U;
     const uint32_t order = t->access < last ? t->access : last;
-    const uint64_t now = t->begin + (block->accesses != 0U ? block->starts[order] : 0U);
+    const uint32_t start = block->accesses != 0U ? block->starts[order] : 0U;
+    tg_fetch(t, start);
     t->access += bytes > 4U ? bytes / 4U : 1U;
     const uint32_t region = tg_region_of(t, &t->views[0], address, t->last_region[0]);
     if (region < t->region_count) {
-        tg_bucket *const bucket = tg_bucket_of(t);
+        tg_bucket *const bucket = t->bucket;
         tg_object *const object = tg_object_of(t, address);
         const uint32_t extra = tg_extra_cycles(address, bytes);
         bucket->cycles += extra;
@@ -302,7 +252,7 @@ void tg_trace_access(void *core, int type, uint64_t address, int size, int64_t v
             object->read += bytes;
         }
         t->copies |= object != NULL && write != 0U && object->elsewhere != object->start && t->marks == 0U;
-        tg_stall_views(t, bucket, object, address, bytes, write, now);
+        tg_stall_views(t, bucket, object, address, bytes, write, t->begin + start);
     }
     if (block->conditional != 0U) {
         tg_clear_it(t, core);

@@ -12,7 +12,7 @@ from tinygen.ctext import environment
 from tinygen.firmware import HARNESS, board_folder, linker_script
 from tinygen.flashing import flash_command
 from tinygen.graph import Array, little_endian
-from tinygen.judge import FLOAT_TOLERANCE
+from tinygen.tolerances import FLOAT_TOLERANCE
 
 APPLICATION = "src/main.c"
 USERS = (APPLICATION, ".gitignore")

@@ -13,7 +13,8 @@ from tinygen.emulators import find_emulator
 from tinygen.errors import OutputError, RunError
 from tinygen.firmware import HARNESS, board_folder
 from tinygen.graph import Array
-from tinygen.judge import Outcome, tolerance, wrong_elements
+from tinygen.judge import Outcome
+from tinygen.tolerances import tolerance, wrong_elements
 
 
 def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple[str, str]]:
@@ -46,9 +47,9 @@ def run_cases(project: Path, elf: Path, board: str, emulator: str) -> list[tuple
 def read_samples(project: Path) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """(inputs, expected outputs) that the project stores, (N, size) each. Raises OutputError when damaged."""
     path = project / HARNESS / "samples.json"
-    dtype = building.read_description(project).models[0].precision
     try:
         data = json.loads(path.read_text())
+        dtype = building.read_description(project).models[0].precision
         return _arrays(data["inputs"], dtype), _arrays(data["outputs"], dtype)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as problem:
         raise OutputError(
