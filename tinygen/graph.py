@@ -7,7 +7,8 @@ Layouts are channels last: (height, width, channels).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -19,6 +20,7 @@ import numpy.typing as npt
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
 DType = Literal["float32", "int8", "int32"]
+Origin = tuple[str, ...]
 
 
 def little_endian(array: Array) -> bytes:
@@ -158,13 +160,19 @@ class BoundNode:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order with their tensors. Checked by spec.check between stages."""
+    """Nodes in execution order with their tensors. Checked by spec.check between stages.
+
+    origins: what a Keras model holds once -> every tensor that it became (several where a layer is shared). A key is
+    the path of a layer (names, outermost model's first) and a role, as ("encoder", "conv", "weights"). True of the
+    graph as it was loaded: later stages rename and replace tensors.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    origins: Mapping[Origin, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
@@ -225,6 +233,19 @@ class GraphBuilder:
         self._tensors: dict[str, Tensor] = {}
         self._inputs: list[str] = []
         self._names: set[str] = set()
+        self._origins: dict[Origin, list[str]] = {}
+        self.path: Origin = ()
+
+    @contextmanager
+    def inside(self, path: Origin) -> Iterator[None]:
+        """Meanwhile constants and records belong to the Keras layer of this path."""
+        outer, self.path = self.path, path
+        yield
+        self.path = outer
+
+    def record(self, role: str, tensor: str) -> None:
+        """Note down that the layer at hand determines this tensor's channels."""
+        self._origins.setdefault((*self.path, role), []).append(tensor)
 
     def input(self, name: str, shape: Shape, qparams: QParams | None = None) -> str:
         """Declare a graph input; returns its tensor's name."""
@@ -238,6 +259,7 @@ class GraphBuilder:
         data = np.array(data, dtype=np.float32 if np.issubdtype(data.dtype, np.floating) else data.dtype)
         unique = self._unique(name)
         self._tensors[unique] = Tensor(unique, data.shape, data.dtype.name, qparams, data)  # type: ignore[arg-type]
+        self.record(name.rpartition("/")[2], unique)
         return unique
 
     def add(
@@ -266,9 +288,9 @@ class GraphBuilder:
 
     def build(self, outputs: tuple[str, ...]) -> Graph:
         """The finished graph."""
-        return Graph(
-            self.name, tuple(self._nodes), self._tensors, tuple(self._inputs), tuple(outputs)
-        ).pruned()
+        origins = {key: tuple(names) for key, names in self._origins.items()}
+        inputs, nodes = tuple(self._inputs), tuple(self._nodes)
+        return Graph(self.name, nodes, self._tensors, inputs, tuple(outputs), origins).pruned()
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 1

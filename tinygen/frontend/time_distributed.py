@@ -33,7 +33,10 @@ def append(layer: Any, tensor: str, builder: GraphBuilder, apply: Apply) -> str:
         return apply(inner, (tensor,))
     if kind in _RESHAPES:
         shape = inner.compute_output_shape((1, *rest))[1:]
-        return reshape(layer.name, tensor, (steps, *(int(s) for s in shape)), builder)
+        output = reshape(layer.name, tensor, (steps, *(int(s) for s in shape)), builder)
+        with builder.inside((*builder.path, str(inner.name))):
+            builder.record("output", output)
+        return output
     if steps > MAX_STEPS:
         why = f"it repeats {kind} for {steps} steps, allowed are {MAX_STEPS}"
         advice = f"use a {kind} that covers the time axis"

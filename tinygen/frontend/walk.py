@@ -9,7 +9,7 @@ from typing import Any
 from tinygen import ops
 from tinygen.errors import UnsupportedLayerError
 from tinygen.frontend import safety, time_distributed
-from tinygen.graph import GraphBuilder
+from tinygen.graph import GraphBuilder, Origin
 
 MAX_ACTIVATION = 1 << 26
 """Elements of one activation: more than any microcontroller, and than the evaluators should meet."""
@@ -21,10 +21,14 @@ class Walker:
     def __init__(self, builder: GraphBuilder) -> None:
         self.builder = builder
         self.supported = safety.supported_layers()
+        self.paths: dict[int, Origin] = {}
 
     def model(self, model: Any, inputs: Sequence[str]) -> list[str]:
         """Append a Sequential or functional model applied to tensors; returns its outputs' names."""
         known = {id(t): name for t, name in zip(model.inputs, inputs, strict=True)}
+        for tensor, name in zip(model.inputs, inputs, strict=True):
+            with self.builder.inside(self.path(tensor._keras_history.operation)):
+                self.builder.record("output", name)
         for node in ordered_nodes(model, set(known)):
             names = [known[id(t)] for t in node.input_tensors]
             outputs = self.call(node, names)
@@ -52,7 +56,12 @@ class Walker:
         if len(inputs) != len(model.inputs):
             why = f"it is called with {len(inputs)} tensors and has {len(model.inputs)} inputs"
             raise UnsupportedLayerError(model.name, type(model).__name__, why, "give every input its tensor")
-        return self.model(model, inputs)
+        with self.builder.inside(self.path(model)):
+            return self.model(model, inputs)
+
+    def path(self, layer: Any) -> Origin:
+        """Where a layer was met first: names of the models around it, and its own."""
+        return self.paths.setdefault(id(layer), (*self.builder.path, str(layer.name)))
 
     def operation(self, node: Any, inputs: Sequence[str]) -> str:
         """x + y on Keras tensors."""
@@ -73,9 +82,10 @@ class Walker:
             raise UnsupportedLayerError(layer.name, kind, why, "build it with data_format='channels_last'")
         if kind in safety.IDENTITY:
             return inputs[0]
-        if kind == "TimeDistributed":
-            return self.checked(time_distributed.append(layer, inputs[0], self.builder, self.one), layer)
-        return self.checked(ops.keras_handlers()[kind](layer, inputs, self.builder), layer)
+        with self.builder.inside(self.path(layer)):
+            if kind == "TimeDistributed":
+                return self.checked(time_distributed.append(layer, inputs[0], self.builder, self.one), layer)
+            return self.checked(ops.keras_handlers()[kind](layer, inputs, self.builder), layer)
 
     def checked(self, output: str, layer: Any) -> str:
         """The output tensor, unless it is absurdly large."""

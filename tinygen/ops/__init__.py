@@ -34,6 +34,7 @@ from tinygen.ops import (
     transpose,
 )
 from tinygen.ops.base import KerasHandler, Op
+from tinygen.ops.coupling import Layout
 
 OPS: tuple[Op, ...] = (
     conv2d.OP,
@@ -80,3 +81,9 @@ def keras_handlers() -> Mapping[str, KerasHandler]:
             assert kind not in handlers, f"two operators handle Keras layer {kind}"
             handlers[kind] = handler
     return MappingProxyType(handlers)
+
+
+@cache
+def keras_layouts() -> Mapping[str, Layout]:
+    """Keras class name -> where its layers keep their numbers, over all operators."""
+    return MappingProxyType({kind: layout for op in OPS for kind, layout in op.layouts.items()})

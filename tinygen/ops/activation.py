@@ -14,6 +14,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.heavy import import_keras
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 from tinygen.ops.functions import FUNCTIONS
 from tinygen.ops.table import exact_table, look_up
 from tinygen.ops.tflite_activations import BUILTINS, FIXED_OUTPUT, equal_builtin
@@ -331,4 +332,5 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite=dict.fromkeys(BUILTINS, from_tflite),
     elementwise=True,
+    channels=same_channels,
 )

@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
+from tinygen.ops.coupling import same_channels
 
 LEFT_SHIFT = 20
 """Fraction bits that both inputs gain before they meet: |q - zero_point| <= 255, so 28 bits are used."""
@@ -145,4 +146,5 @@ OP = Op(
     passes_factors=binary.alike,
     to_tflite=binary.export("ADD", "AddOptions", computable),
     from_tflite={"ADD": binary.import_as("add")},
+    channels=same_channels,
 )

@@ -18,6 +18,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
+from tinygen.ops.coupling import Kept, Layout, same_channels
 from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
 
 if TYPE_CHECKING:
@@ -100,6 +101,28 @@ def _on_axis(name: str, tensor: str, axis: int, builder: GraphBuilder, apply: Ca
     back = tuple(int(a) for a in np.argsort(there))
     last = apply(builder.add("transpose", f"{name}/channels_last", (tensor,), transpose.Attrs(there)))
     return builder.add("transpose", f"{name}/channels_back", (last,), transpose.Attrs(back))
+
+
+def _sliced(*entries: str) -> Callable[[Any, Kept], Mapping[str, Any]]:
+    """`config` of a class with these numbers in it: those given per channel lose the channels that go."""
+
+    def config(layer: Any, kept: Kept) -> Mapping[str, Any]:
+        values = {entry: np.asarray(layer.get_config()[entry]) for entry in entries}
+        own = {entry: v for entry, v in values.items() if v.dtype != object and v.ndim and v.shape[-1] > 1}
+        return {entry: value[..., kept("scale", 0)].tolist() for entry, value in own.items()}
+
+    return config
+
+
+def _statistics(*names: str) -> Mapping[str, Mapping[int, tuple[str, int]]]:
+    return {name: {0: ("scale", 0)} for name in names}
+
+
+LAYOUTS = {
+    "BatchNormalization": Layout(_statistics("gamma", "beta", "moving_mean", "moving_variance")),
+    "Normalization": Layout({**_statistics("mean", "variance"), "count": {}}, _sliced("mean", "variance")),
+    "Rescaling": Layout({}, _sliced("scale", "offset")),
+}
 
 
 # ---- shapes
@@ -270,4 +293,6 @@ OP = Op(
     input_axis=lambda b: 0,
     input_factors_free=True,
     absorb_input=folding.affine,
+    channels=same_channels,
+    layouts=LAYOUTS,
 )

@@ -10,6 +10,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import pooling
 from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
 
@@ -70,4 +71,5 @@ OP = Op(
     passes_factors=always,
     to_tflite=pooling.tflite_writer("AVERAGE_POOL_2D"),
     from_tflite={"AVERAGE_POOL_2D": pooling.tflite_reader("average_pool2d")},
+    channels=same_channels,
 )

@@ -1,7 +1,8 @@
 """What an operator is: the frozen record every module of tinygen/ops fills in, and helpers they share.
 
 A module of tinygen/ops holds everything the compiler knows of one operator, in this order: attributes,
-constraints, from_keras, infer, scaling and quantize, real, params, reference, macs, TFLite, KERNELS, OP.
+constraints, from_keras and layouts, infer, channels, scaling and quantize, real, params, reference, macs, TFLite,
+KERNELS, OP.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import INT32_MAX, Rounding
 from tinygen.graph import Array, BoundNode, DType, GraphBuilder, QParams, Shape, Tensor
+from tinygen.ops import coupling
 
 if TYPE_CHECKING:
     from tinygen.boards import Board
@@ -148,6 +150,9 @@ class Op:
         what it computed from x * scale + offset, or None where that is not exact. See folding.py.
     pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
     elementwise: one input, and each output element depends on the same input element only, wherever it stands.
+    channels: which channels of inputs, constants and output must go together (coupling.py); by default all must stay.
+    layouts: Keras class name -> where its layers keep the constants; classes without constants of their own, or whose
+        config does not depend on the number of channels, need none.
     passes_clamp: the operator gives the same result whether a clamp (base.FUSED) stands in front of it or behind it.
     """
 
@@ -176,6 +181,8 @@ class Op:
     pads_with_zero: bool = False
     elementwise: bool = False
     passes_clamp: bool = False
+    channels: coupling.Channels = coupling.frozen
+    layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
 
     def check(self, b: BoundNode) -> None:
         """Raise UnsupportedLayerError naming the first constraint that the node breaks."""

@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Tensor
 from tinygen.ops import binary
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs
+from tinygen.ops.coupling import same_channels
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -97,4 +98,5 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
         passes_factors=binary.alike,
         to_tflite=binary.export(tflite, "MaximumMinimumOptions"),
         from_tflite={tflite: import_as(name)},
+        channels=same_channels,
     )

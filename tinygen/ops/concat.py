@@ -12,6 +12,7 @@ from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.coupling import OUTPUT, Labels, same_channels
 from tinygen.ops.movement import axis_of, moving_kernels, one_scale
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """The sizes along the axis add up."""
     size = sum(shape[attrs.axis] for shape in shapes)
     return (*shapes[0][: attrs.axis], size, *shapes[0][attrs.axis + 1 :])
+
+
+def channels(b: BoundNode) -> tuple[Labels, ...]:
+    """Joined along the channels, each input's stand behind those of the inputs before it."""
+    if b.attrs.axis < len(b.output.shape) - 1:
+        return same_channels(b)
+    ends = np.cumsum([t.shape[-1] for t in b.inputs]).tolist()
+    labels = [
+        Labels(place, -1, tuple(range(end - t.shape[-1], end)))
+        for place, (t, end) in enumerate(zip(b.inputs, ends, strict=True))
+    ]
+    return (*labels, Labels(OUTPUT, -1, tuple(range(ends[-1]))))
 
 
 def scaling(b: BoundNode) -> Scaling:
@@ -137,4 +150,5 @@ OP = Op(
     keras={"Concatenate": from_keras},
     to_tflite=to_tflite,
     from_tflite={"CONCATENATION": from_tflite},
+    channels=channels,
 )

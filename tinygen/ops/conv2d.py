@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, passed_channels, written
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.windows import (
@@ -66,6 +67,19 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     return activation(layer, from_2d(layer, output, builder), builder)
 
 
+def keras_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
+    """Groups of one input channel are removed whole; larger ones all become smaller."""
+    filters, groups = len(kept("weights", 0)), layer.groups
+    if groups > 1 and layer.kernel.shape[-2] == 1:
+        groups = groups * filters // layer.filters
+    return {"filters": filters, "groups": groups}
+
+
+KERAS_LAYOUT = Layout(
+    {"kernel": {-2: ("weights", 3), -1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, keras_config
+)
+
+
 # ---- shapes
 
 
@@ -79,6 +93,22 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
 def input_axis(b: BoundNode) -> int | None:
     """The last one; in groups one weight belongs to several input channels."""
     return 3 if b.attrs.groups == 1 else None
+
+
+def channels(b: BoundNode) -> tuple[Labels, ...]:
+    """Groups of one input channel go with it; of larger groups the same channels go in all, so that they stay equal."""
+    groups, (filters, _, _, depth) = b.attrs.groups, b.inputs[1].shape
+    if groups == 1:
+        return mixed_channels(input_axis=3, output_axis=0)(b)
+    if depth == 1:
+        return passed_channels(groups, filters, output_axis=0)
+    inputs = tuple(range(depth))
+    outputs = tuple(depth + o for o in range(filters // groups))
+    return (
+        Labels(0, -1, inputs * groups),
+        Labels(1, 3, inputs, reads=True),
+        *written(0, outputs * groups),
+    )
 
 
 # ---- float evaluation
@@ -197,4 +227,6 @@ OP = Op(
     absorb_input=folding.conv2d,
     pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},
+    channels=channels,
+    layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
 )

@@ -16,6 +16,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import (
     Requant,
@@ -97,6 +98,11 @@ def _keras_offset(layer: Any, shape: Shape, kernel: Shape, stride: Pair, output:
         )
         raise UnsupportedLayerError(layer.name, type(layer).__name__, why, "leave output_padding out")
     return tf_offset(layer.padding, shape, kernel, stride, output)
+
+
+KERAS_LAYOUT = Layout(
+    {"kernel": {-1: ("weights", 3), -2: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("filters")
+)
 
 
 # ---- shapes
@@ -313,4 +319,6 @@ OP = Op(
     output_axis=0,
     absorb_input=folding.conv2d_transpose,
     from_tflite={"TRANSPOSE_CONV": from_tflite},
+    channels=mixed_channels(input_axis=3, output_axis=0),
+    layouts={"Conv1DTranspose": KERAS_LAYOUT, "Conv2DTranspose": KERAS_LAYOUT},
 )

@@ -10,6 +10,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.coupling import moved_channels
 from tinygen.ops.movement import (
     Copied,
     Spans,
@@ -150,4 +151,5 @@ OP = Op(
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"SLICE": from_slice, "STRIDED_SLICE": from_strided_slice},
+    channels=moved_channels,
 )

@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
 from tinygen.ops.requant import (
     Requant,
     bounded_accumulator,
@@ -53,6 +54,11 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     bias = builder.constant(f"{layer.name}/bias", bias_of(layer, kernel.shape[1]))
     output = builder.add("dense", layer.name, (inputs[0], weights, bias), Attrs())
     return activation(layer, output, builder)
+
+
+KERAS_LAYOUT = Layout(
+    {"kernel": {0: ("weights", 1), 1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("units")
+)
 
 
 # ---- shapes
@@ -193,4 +199,6 @@ OP = Op(
     input_axis=lambda b: 1,
     absorb_input=folding.dense,
     from_tflite={"FULLY_CONNECTED": from_tflite},
+    channels=mixed_channels(input_axis=1, output_axis=0),
+    layouts={"Dense": KERAS_LAYOUT},
 )

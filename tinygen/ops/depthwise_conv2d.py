@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import conv2d, convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
+from tinygen.ops.coupling import Labels, Layout, counted_outputs, passed_channels
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.windows import (
@@ -89,6 +90,17 @@ def keras_kernel(kernel: Array) -> Array:
     return kernel.reshape(*kernel.shape[:2], -1)
 
 
+DEPTHWISE = Layout({"kernel": {-2: ("weights", 2)}, "bias": {0: ("bias", 0)}})
+SEPARABLE = Layout(
+    {
+        "depthwise_kernel": {-2: ("depthwise_weights", 2)},
+        "pointwise_kernel": {-2: ("weights", 3), -1: ("weights", 0)},
+        "bias": {0: ("bias", 0)},
+    },
+    counted_outputs("filters"),
+)
+
+
 # ---- shapes
 
 
@@ -97,6 +109,11 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     kernel_h, kernel_w, channels = shapes[1]
     kernel = kernel_h, kernel_w
     return *output_size(shapes[0], kernel, attrs.stride, attrs.dilation, attrs.padding), channels
+
+
+def channels(b: BoundNode) -> tuple[Labels, ...]:
+    """Output channels c * M ... c * M + M - 1 go with input channel c."""
+    return passed_channels(b.inputs[0].shape[2], b.output.shape[2], output_axis=2)
 
 
 # ---- float evaluation
@@ -222,4 +239,11 @@ OP = Op(
     absorb_input=folding.depthwise_conv2d,
     pads_with_zero=True,
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
+    channels=channels,
+    layouts={
+        "DepthwiseConv1D": DEPTHWISE,
+        "DepthwiseConv2D": DEPTHWISE,
+        "SeparableConv1D": SEPARABLE,
+        "SeparableConv2D": SEPARABLE,
+    },
 )

@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, always, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import axis_of, constant_ints
 
@@ -194,4 +195,5 @@ OP = Op(
     passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"MEAN": from_tflite},
+    channels=same_channels,
 )

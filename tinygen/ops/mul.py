@@ -12,6 +12,7 @@ from tinygen.graph import Array, BoundNode
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
+from tinygen.ops.coupling import same_channels
 
 LARGEST_FACTOR = 2.0**14
 """A product of two int8 differences needs 17 bits, so greater factors could overflow int32; one of 512
@@ -89,4 +90,5 @@ OP = Op(
     keras={"Multiply": binary.chain("mul", Attrs())},
     to_tflite=binary.export("MUL", "MulOptions", computable),
     from_tflite={"MUL": binary.import_as("mul")},
+    channels=same_channels,
 )

@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.coupling import moved_channels
 from tinygen.ops.movement import (
     Copy,
     Spans,
@@ -127,4 +128,5 @@ OP = Op(
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"PAD": from_tflite},
+    channels=moved_channels,
 )

@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, free, no_macs
 from tinygen.ops.binary import Broadcast
+from tinygen.ops.coupling import Layout, same_channels
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -165,4 +166,6 @@ OP = Op(
     keras={"PReLU": from_keras},
     to_tflite=to_tflite,
     from_tflite={"PRELU": from_tflite},
+    channels=same_channels,
+    layouts={"PReLU": Layout({"alpha": {-1: ("alpha", -1)}})},
 )

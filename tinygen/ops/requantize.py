@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -113,4 +114,5 @@ OP = Op(
     to_tflite=to_tflite,
     elementwise=True,
     from_tflite={"QUANTIZE": from_tflite},
+    channels=same_channels,
 )

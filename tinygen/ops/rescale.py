@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, QParams, Shape
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 
 if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
@@ -112,4 +113,5 @@ OP = Op(
     keras_notes={"Average": "division of the sum"},
     to_tflite=to_tflite,
     elementwise=True,
+    channels=same_channels,
 )

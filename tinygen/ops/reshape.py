@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
+from tinygen.ops.coupling import OUTPUT, Kept, Labels, Layout
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -42,7 +44,15 @@ def flatten(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
     """Reshape; one size may be -1."""
-    return _append(layer, inputs[0], tuple(layer.target_shape), builder)
+    output = _append(layer, inputs[0], tuple(layer.target_shape), builder)
+    builder.record("output", output)
+    return output
+
+
+def keras_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
+    """The last size is the number of channels."""
+    *sizes, last = layer.target_shape
+    return {"target_shape": (*sizes, last if last == -1 else len(kept("output", -1)))}
 
 
 def _append(layer: Any, tensor: str, target: Shape, builder: GraphBuilder) -> str:
@@ -63,6 +73,16 @@ def resolved(target: Shape, shape: Shape) -> Shape:
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """The shape asked for."""
     return attrs.shape
+
+
+def channels(b: BoundNode) -> tuple[Labels, ...]:
+    """Element e is channel e % I of the input and e % O of the output: what is equal modulo gcd(I, O) goes together."""
+    inputs, outputs = b.inputs[0].shape[-1], b.output.shape[-1]
+    period = math.gcd(inputs, outputs)
+    return (
+        Labels(0, -1, tuple(c % period for c in range(inputs))),
+        Labels(OUTPUT, -1, tuple(c % period for c in range(outputs))),
+    )
 
 
 def scaling(b: BoundNode) -> Scaling:
@@ -131,4 +151,6 @@ OP = Op(
     passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
+    channels=channels,
+    layouts={"Flatten": Layout({}), "Reshape": Layout({}, keras_config)},
 )

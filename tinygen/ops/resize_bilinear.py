@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import resize_nearest
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 from tinygen.ops.movement import of_rank, one_scale, tflite_factor
 from tinygen.ops.windows import Pair
 
@@ -213,4 +214,5 @@ OP = Op(
     passes_factors=always,
     to_tflite=to_tflite,
     from_tflite={"RESIZE_BILINEAR": from_tflite},
+    channels=same_channels,
 )

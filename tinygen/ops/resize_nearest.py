@@ -12,6 +12,7 @@ from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, always, no_macs, no_quantize
+from tinygen.ops.coupling import same_channels
 from tinygen.ops.keras_common import as_2d, from_2d, pair, reshape
 from tinygen.ops.movement import (
     Copied,
@@ -177,4 +178,5 @@ OP = Op(
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite, "TILE": tile_from_tflite},
+    channels=same_channels,
 )

@@ -18,6 +18,7 @@ from tinygen.fixedpoint import (
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import transpose
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
+from tinygen.ops.coupling import frozen
 from tinygen.ops.q31 import (
     EXP_FRACTION_BITS,
     exp_of_negative,
@@ -223,4 +224,5 @@ OP = Op(
     keras_notes={"Activation": "activation='softmax'"},
     to_tflite=to_tflite,
     from_tflite={"SOFTMAX": from_tflite},
+    channels=frozen,
 )

@@ -9,6 +9,7 @@ from tinygen.graph import Array, BoundNode
 from tinygen.ops import add, binary
 from tinygen.ops.base import Kernel, Op, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs
+from tinygen.ops.coupling import same_channels
 
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
@@ -45,4 +46,5 @@ OP = Op(
     passes_factors=binary.alike,
     to_tflite=binary.export("SUB", "SubOptions", add.computable),
     from_tflite={"SUB": binary.import_as("sub")},
+    channels=same_channels,
 )

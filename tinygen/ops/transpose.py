@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
+from tinygen.ops.coupling import Labels, same_channels
 from tinygen.ops.movement import Copied, box_copy, constant_ints, few_axes, moving_kernels, one_scale, strides
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     """The input's sizes in the new order."""
     return tuple(shapes[0][axis] for axis in attrs.perm)
+
+
+def channels(b: BoundNode) -> tuple[Labels, ...]:
+    """Each channel keeps its place where the last axis stays the last; else all are frozen."""
+    perm = b.attrs.perm
+    return same_channels(b) if perm[-1] == len(perm) - 1 else ()
 
 
 def scaling(b: BoundNode) -> Scaling:
@@ -131,4 +138,5 @@ OP = Op(
     to_tflite=to_tflite,
     passes_clamp=True,
     from_tflite={"TRANSPOSE": from_tflite},
+    channels=channels,
 )

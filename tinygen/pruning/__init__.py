@@ -1,0 +1,1 @@
+"""Pruning: smaller Keras models out of Keras models. Internal so far: channel groups are removed on request."""
