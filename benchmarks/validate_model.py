@@ -40,6 +40,8 @@ from tinygen.samples import DEFAULT
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cycles.md"
 BOARDS = ("nucleo_l4r5zi", "disco_f746ng", "pico", "nucleo_g071rb")
 MODELS = ("kws", "ic", "vww", "ad")
+TOO_LARGE = {(model, "nucleo_g071rb") for model in ("ic", "vww", "ad")}
+"""What is known not to fit: 36 KB of SRAM, 128 KB of flash. Anything else that is refused is an error."""
 SAMPLES = 2
 BOUND = 0.15
 """What is allowed between a measured and a modelled stall rate."""
@@ -97,6 +99,8 @@ class Counted:
     @property
     def right(self) -> bool:
         """The board's kernels execute what the twin's execute, and the twin's total is QEMU's."""
+        if self.traced is None or (self.model, self.board) in TOO_LARGE:
+            return self.traced is None and (self.model, self.board) in TOO_LARGE
         return self.kernels == self.twin_kernels and self.twin == self.qemu
 
 
@@ -166,7 +170,9 @@ def rate(board: str, edit: Callable[[str], str] = str) -> float:
 
 def four_wait_states(text: str) -> str:
     """The L4R5's description with the wait states of CubeMX's table."""
-    return re.sub(r"(?m)^wait_states = 5$", "wait_states = 4", text, count=1)
+    edited, count = re.subn(r"(?m)^wait_states = 5$", "wait_states = 4", text)
+    assert count == 1, "the description of the L4R5 has changed"
+    return edited
 
 
 def rates() -> Iterator[Rate]:

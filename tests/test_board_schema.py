@@ -62,6 +62,29 @@ def test_caches_layout_and_startup_are_read(tmp_path: Path) -> None:
     assert kinds == [("write", 1, 1), ("wait", 2, 2), ("write", 0xFFFF_FFFF, 0x1234)]
 
 
+def cached(line: int, width: int) -> str:
+    """CACHED with a cache of 4 such lines in front of memory of that width."""
+    text = CACHED.replace("size = 1024", f"size = {4 * line}").replace("line = 16", f"line = {line}")
+    return text.replace('caches = ["art"]', f'caches = ["art"]\nwidth = {width}')
+
+
+def test_a_line_has_as_many_accesses_as_the_cycle_model_follows(tmp_path: Path) -> None:
+    assert load_board(write(tmp_path, "mine", cached(256, 4))).caches[0].line == 256
+    assert load_board(write(tmp_path, "mine", cached(64, 1))).code.width == 1
+    with pytest.raises(BoardError, match="a line is 1 to 64 whole accesses"):
+        load_board(write(tmp_path, "mine", cached(68, 1)))
+
+
+def test_as_many_regions_as_the_cycle_model_follows(tmp_path: Path) -> None:
+    more = "".join(
+        f'[[region]]\nname = "r{i}"\nkind = "sram"\norigin = {0x3000_0000 + i * 4096}\nlength = 4096\nsource = "x"\n'
+        for i in range(16)
+    )
+    text = GOOD.replace("[reserved]", more + "[reserved]", 1)
+    with pytest.raises(BoardError, match=r"there are 18 regions\n  at most 16"):
+        load_board(write(tmp_path, "mine", text))
+
+
 def test_flags_have_the_defaults_of_their_kind(tmp_path: Path) -> None:
     text = GOOD.replace(
         "[reserved]",
@@ -89,6 +112,7 @@ WRONG = [
     ('owner = "memory"', 'owner = "bus"', "it must be one of core, memory"),
     ('serves = "both"', 'serves = "all"', "one of instructions, data, both"),
     ("ways = 4", "ways = 0", "is 0"),
+    ('caches = ["art"]', 'caches = ["art"]\nwidth = 3', "delivers 3 bytes at once, a line of cache"),
     ('data = "sram"', 'data = "flash"', "'data' of .layout. is 'flash'"),
     ('data = "sram"', 'data = "sramm"', "did you mean 'sram'"),
     ('code = "flash"', 'code = "sram"', "'code' of .layout. is 'sram'"),

@@ -86,7 +86,16 @@ def test_json_has_all_keys(data: dict[str, Any]) -> None:
     for layer in data["layers"]:
         assert set(layer) == {"step", "name", "op", "kernel", "macs", "share", *COST}
     assert set(data["latency"]) == {
-        *("inputs", "p50_instructions", "max_instructions", "p50_cycles", "max_cycles", "p50_ms", "max_ms")
+        *(
+            "inputs",
+            "warm",
+            "p50_instructions",
+            "max_instructions",
+            "p50_cycles",
+            "max_cycles",
+            "p50_ms",
+            "max_ms",
+        )
     }
     assert set(data["cold"]) == {
         *("startup_cycles", "pin_copy_cycles", "first_inference_cycles", "first_ms", "breakeven_inferences")
@@ -95,7 +104,6 @@ def test_json_has_all_keys(data: dict[str, Any]) -> None:
     assert set(data["memory"]["regions"][0]) == {"name", "kind", "origin", "length", "used", "parts"}
     assert set(data["objects"][0]) == {
         *("symbol", "layer", "role", "region", "bytes", "bytes_read", "stalls", "unpinned_stalls", "pinned"),
-        "stall_cycles",
     }
 
 
@@ -198,7 +206,65 @@ def test_what_is_no_profile_is_refused(files: Path, tmp_path: Path, capsys: Capt
 
 def test_a_missing_file_is_refused(files: Path, capsys: Capture) -> None:
     error = fails(capsys, "profile", str(files / "fw"), "--compare", "nowhere.json")
-    assert "'nowhere.json' is neither a project nor a profile" in error
+    assert "--compare 'nowhere.json' does not exist" in error
+
+
+def damaged(data: dict[str, Any], *path: Any, value: Any) -> str:
+    """The profile with another value at that place."""
+    copy: Any = json.loads(json.dumps(data))
+    *inner, last = path
+    place = copy
+    for key in inner:
+        place = place[key]
+    place[last] = value
+    return json.dumps(copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("layers", 0, "name"), 5, "layers[0].name is 5"),
+        (("layers", 1, "cycles"), 10**400, "layers[1].cycles is 1000"),
+        (("memory", "arena"), None, "memory.arena is None"),
+        (("totals", "ms"), "fast", "totals.ms is 'fast'"),
+        (("schema",), 2, "its schema is 2, not 1"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_named(
+    files: Path, data: dict[str, Any], tmp_path: Path, capsys: Capture, path: Any, value: Any, words: str
+) -> None:
+    saved = tmp_path / "before.json"
+    saved.write_text(damaged(data, *path, value=value))
+    assert words in fails(capsys, "profile", str(files / "fw"), "--compare", str(saved))
+
+
+def test_two_boards_at_once_are_refused(files: Path, capsys: Capture) -> None:
+    error = fails(capsys, "profile", str(files / "fw"), "--board", "pico", "--board", "microbit")
+    assert "one board, 2 were given: pico, microbit" in error
+
+
+def test_a_single_sample_is_cold_and_said_to_be(files: Path, capsys: Capture) -> None:
+    got = run_json(capsys, str(files / "fw"), "--count", "1")
+    assert got["latency"]["warm"] is False and got["latency"]["inputs"] == 1
+    table = run(capsys, str(files / "fw"), "--count", "1")
+    assert "one cold inference" in table and "each behind a reset" in table
+
+
+@pytest.mark.parametrize("option", ["--budget-sram", "--budget-flash"])
+def test_budgets_are_positive(files: Path, capsys: Capture, option: str) -> None:
+    assert "must be greater than 0" in fails(capsys, "profile", str(files / "fw"), option, "-5")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [(("--project", "cmake"), "--project cmake is a library"), (("--board", "mps3_an547"), "cortex-m55")],
+)
+def test_a_time_budget_that_cannot_be_checked_is_refused_at_once(
+    files: Path, tmp_path: Path, capsys: Capture, more: tuple[str, ...], words: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("compile", str(files / "small.tflite"), "--budget-ms", "5", "--out", str(out), *more)
+    assert words in fails(capsys, *arguments) and not out.exists()
 
 
 # ---- folded stacks
@@ -277,7 +343,7 @@ def test_a_core_that_cannot_be_followed_has_instructions_only(
     saved.write_text(json.dumps(data))
     options = ["--budget-ms", "1000", "--folded", str(stacks), "--compare", str(saved)]
     got = run_json(capsys, *model, *options, code=1)
-    assert "--budget-ms cannot be checked on 'mps3_an547'" in got["exceeded"][0]
+    assert "--budget-ms 1000 cannot be checked on 'mps3_an547'" in got["exceeded"][0]
     assert got["totals"]["cycles"] is got["totals"]["ms"] is got["cold"] is None
     assert_folded(stacks.read_text(), got["totals"]["instructions"], outside=1)
     assert got["compared"]["unit"] == "instructions"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinygen.boards import Board, all_boards
-from tinygen.errors import BudgetError
+from tinygen.errors import BudgetError, UsageError
 from tinygen.profiling import Layer, Object, Profile, duration
 
 PRUNABLE = 0.8
 """Share of the work beyond which pruning is no advice."""
+WORTH = 0.01
+"""Share of what is too much that pinning an object must save to be named."""
 SHOWN = 3
 """Layers, objects and boards that a message names."""
 
@@ -21,6 +23,12 @@ class Budgets:
     ms: float | None = None
     sram: int | None = None
     flash: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ms", "sram", "flash"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"--budget-{name} is {value}\n  it must be greater than 0")
 
 
 def exceeded(p: Profile, budgets: Budgets) -> list[str]:
@@ -50,7 +58,8 @@ def _time(p: Profile, allowed: float) -> list[str]:
     taken = p.milliseconds(p.worst.cycles)
     if taken is None:
         return [
-            f"--budget-ms cannot be checked on '{p.board.name}': no cycles are modelled for {p.board.cpu}"
+            f"--budget-ms {allowed:g} cannot be checked on '{p.board.name}': no cycles are modelled for {p.board.cpu}\n"
+            "  leave it out there; 'tinygen bench' can gate on instructions"
         ]
     if taken <= allowed:
         return []
@@ -64,8 +73,9 @@ def _time(p: Profile, allowed: float) -> list[str]:
 def _help(p: Profile, allowed: float) -> list[str]:
     """What costs most, what pinning, pruning and other boards would give."""
     lines = [f"most time: {', '.join(_layer(p, layer) for layer in slowest(p)[:SHOWN])}"]
-    lines += [_pin(p, o) for o in worth_pinning(p)[:SHOWN]]
     over = 1.0 - allowed / (p.milliseconds(p.worst.cycles) or allowed)
+    gains = [o for o in worth_pinning(p) if o.stalls >= WORTH * over * duration(p.worst)]
+    lines += [_pin(p, o) for o in gains[:SHOWN]] or [_nothing_to_pin(p)]
     cycles = f"{over * duration(p.worst):,.0f} modelled cycles ({over:.0%}) too many"
     lines.append(f"{cycles}: {'prune it' if over < PRUNABLE else 'more than pruning alone can take away'}")
     lines += [_board(p, board, allowed) for board in faster_boards(p)[:SHOWN]]
@@ -122,6 +132,11 @@ def faster_boards(p: Profile) -> list[Board]:
         ),
         key=lambda b: -b.clock_hz,
     )
+
+
+def _nothing_to_pin(p: Profile) -> str:
+    waits = (p.worst.fetch_stalls or 0) + (p.worst.data_stalls or 0)
+    return f"nothing that is left to pin would help much: the core waits {waits:,} cycles for memory in all"
 
 
 def _board(p: Profile, board: Board, allowed: float) -> str:

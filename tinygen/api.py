@@ -9,7 +9,6 @@ from typing import Any
 
 from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
-from tinygen.advice import Budgets
 from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
@@ -29,7 +28,7 @@ from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Precision, Report, silent
 from tinygen.placement import Placement
 from tinygen.planning import MemoryPlan, plan
-from tinygen.profile_api import check_time
+from tinygen.profile_api import check_budget_ms, check_time
 from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
@@ -163,6 +162,7 @@ def compile(
     check_weights(weights, targets)
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
+    time = check_budget_ms(budget_ms, project, targets)
     loaded = load(model, input_shape)
     check_precision(options, loaded.graph, model, max_drop)
     calibrating = representative_samples(loaded.graph, model, representative, samples, precision)
@@ -174,8 +174,8 @@ def compile(
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
     made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after))
-    if budget_ms is not None:
-        check_time(made, [b.name for b in targets], Budgets(budget_ms), report)
+    if time is not None:
+        check_time(made, [b.name for b in targets], time, report)
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
     return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)

@@ -44,6 +44,10 @@ TIMER_KINDS = ("cmsdk_timer", "nrf51_timer", "sse_counter", "dwt", "stm32_timer"
 ADDRESS_SPACE = 1 << 32
 WORD = (1 << 32) - 1
 MOST_STEPS = 256
+MOST_REGIONS = 16
+"""As many as the cycle model follows (cycles/tracer.c)."""
+MOST_ACCESSES = 64
+"""Accesses of a memory that one cache line can be made of (cycles/memory.h)."""
 
 
 def read_board(path: Path, folders: Sequence[Path] = ()) -> Board:
@@ -84,6 +88,10 @@ def read_board(path: Path, folders: Sequence[Path] = ()) -> Board:
 def _regions(top: Table) -> tuple[Region, ...]:
     """All [[region]] tables, checked to be disjoint and to hold read-only and writable memory."""
     tables = top.tables("region")
+    if len(tables) > MOST_REGIONS:
+        raise tables[MOST_REGIONS].error(
+            "name", f"there are {len(tables)} regions", f"at most {MOST_REGIONS}"
+        )
     regions = tuple(_region(table) for table in tables)
     for i, (region, table) in enumerate(zip(regions, tables, strict=True)):
         for other in regions[:i]:
@@ -178,12 +186,22 @@ def _check_caches(board: Board, top: Table) -> None:
             if name not in names:
                 what = f"region '{region.name}' names cache '{name}'"
                 raise table.error("caches", what, f"described are: {', '.join(names) or 'none'}")
+        for cache in board.caches_of(region):
+            _check_line(region, cache, table)
     for i, name in enumerate(names):
         if name in names[:i] or not any(name in r.caches for r in board.regions):
             table = top.tables("cache")[i]
             raise table.error(
                 "name", f"cache '{name}' is named twice or by no region", "name it in one at least"
             )
+
+
+def _check_line(region: Region, cache: Cache, table: Table) -> None:
+    """A line is made of whole accesses; memory that is wider than a line delivers a line at once."""
+    width = min(region.width, cache.line)
+    if cache.line % width or cache.line // width > MOST_ACCESSES:
+        what = f"region '{region.name}' delivers {width} bytes at once, a line of cache '{cache.name}' has {cache.line}"
+        raise table.error("width", what, f"a line is 1 to {MOST_ACCESSES} whole accesses")
 
 
 def _layout(top: Table, regions: tuple[Region, ...]) -> Layout:

@@ -18,7 +18,7 @@ from tinygen.emulators import Qemu
 from tinygen.errors import RunError
 from tinygen.judge import RunResult
 from tinygen.occupancy import occupancy
-from tinygen.profiling import NOTHING, Cost, Layer, Profile, Run, layer_of, median
+from tinygen.profiling import NOTHING, Cost, Layer, Profile, Run, layer_of, median, warm_of
 from tinygen.program import Program
 from tinygen.project import Project, write_project
 
@@ -33,6 +33,7 @@ def profile(program: Program, firmware: Firmware, stamped: Project, board: Board
         write_project(stamped, Path(folder) / "project")
         image = building.build(Path(folder) / "project", board)
         layers = _layers(program, board, run.passed(image, board, Qemu()), totals)
+    followed = tuple(index > 0 for index in range(len(totals)))
     within = sum(layer.cost.instructions for layer in layers)
     return Profile(
         model=firmware.description.models[0].name,
@@ -40,8 +41,9 @@ def profile(program: Program, firmware: Firmware, stamped: Project, board: Board
         run_id=firmware.description.run_id,
         counted_by="qemu",
         layers=layers,
-        outside=_cost(median(totals[1:] or totals).instructions - within),
+        outside=_cost(median(warm_of(totals, followed)).instructions - within),
         totals=totals,
+        followed=followed,
         cold=None,
         objects=(),
         arena_bytes=firmware.description.models[0].arena_bytes,

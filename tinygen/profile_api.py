@@ -113,6 +113,24 @@ def with_timestamps(graph: Graph, board: Board, manifest: Mapping[str, Any]) -> 
     return bundle.make_project([compiled], [board], {"timestamps of": manifest["run_id"]}, None, options)
 
 
+def check_budget_ms(milliseconds: float | None, home: str, boards: Sequence[Board]) -> Budgets | None:
+    """The budget to hold images to, None for none. Raises UsageError where no time can be modelled."""
+    if milliseconds is None:
+        return None
+    if not homes.HOMES[home].runs:
+        able = " or ".join(name for name, h in homes.HOMES.items() if h.runs)
+        raise UsageError(
+            f"--budget-ms needs firmware that can be run, --project {home} is a library\n"
+            f"  leave --budget-ms out, or use --project {able}"
+        )
+    if unknown := [b for b in boards if b.cpu not in TIMINGS]:
+        raise UsageError(
+            f"--budget-ms {milliseconds:g} cannot be checked on '{unknown[0].name}': no cycles are modelled for "
+            f"{unknown[0].cpu}\n  leave it out there; 'tinygen bench' can gate on instructions"
+        )
+    return Budgets(milliseconds)
+
+
 def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: Report) -> None:
     """Build and profile a project that is not written yet. Raises BudgetError when a budget is not met on a board."""
     with tempfile.TemporaryDirectory(prefix="tinygen-budget-") as folder:

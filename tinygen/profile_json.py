@@ -32,6 +32,7 @@ def to_json(p: Profile) -> dict[str, Any]:
         "totals": {"macs": p.macs, **_cost_json(p, total, p.macs)},
         "latency": {
             "inputs": len(p.warm),
+            "warm": p.is_warm,
             "p50_instructions": total.instructions,
             "max_instructions": max(c.instructions for c in p.warm),
             "p50_cycles": total.cycles,
@@ -49,7 +50,7 @@ def to_json(p: Profile) -> dict[str, Any]:
             "sram": p.sram_bytes,
             "regions": [_region_json(o) for o in p.regions],
         },
-        "objects": [asdict(o) | {"stall_cycles": o.stalls} for o in p.objects],
+        "objects": [asdict(o) for o in p.objects],
     }
 
 
@@ -96,15 +97,50 @@ def read(path: Path, option: str) -> dict[str, Any]:
     """A profile that `tinygen profile --json` printed into a file. Raises DataError naming the option that gave it."""
     try:
         data: dict[str, Any] = json.loads(path.read_text())
-        if data["schema"] != SCHEMA:
-            raise ValueError
-        comparison(data, data)  # all of it that is read of another profile
+        _check(data)
+    except FileNotFoundError:
+        raise DataError(
+            f"{option} '{path}' does not exist\n"
+            "  give a project's folder, or a file written by 'tinygen profile ... --json'"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(
-            f"{option} '{path}' is neither a project nor a profile of this version ({type(problem).__name__})\n"
+            f"{option} '{path}' is neither a project nor a profile of this version ({_why(problem)})\n"
             "  give a project's folder, or a file written by 'tinygen profile ... --json'"
         ) from None
     return data
+
+
+def _why(problem: Exception) -> str:
+    return f"no key {problem}" if isinstance(problem, KeyError) else str(problem) or type(problem).__name__
+
+
+def _check(data: Data) -> None:
+    """Raise ValueError or KeyError naming the first value that is none of a profile's; only what is read of it."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {data['schema']!r}, not {SCHEMA}")
+    for key in ("model", "board", "run_id"):
+        _expect(key, data[key], isinstance(data[key], str))
+    for key in ("cycles", "instructions"):
+        _figure(f"totals.{key}", data["totals"][key])
+    ms = data["totals"]["ms"]
+    _expect("totals.ms", ms, ms is None or isinstance(ms, int | float))
+    for key in ("arena", "sram", "flash"):
+        _figure(f"memory.{key}", data["memory"][key], known=True)
+    for i, layer in enumerate(data["layers"]):
+        _expect(f"layers[{i}].name", layer["name"], isinstance(layer["name"], str))
+        for key in ("cycles", "instructions"):
+            _figure(f"layers[{i}].{key}", layer[key])
+
+
+def _figure(key: str, value: Any, known: bool = False) -> None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    _expect(key, value, fits or (value is None and not known))
+
+
+def _expect(key: str, value: Any, right: bool) -> None:
+    if not right:
+        raise ValueError(f"{key} is {value!r:.40}")
 
 
 def comparison(before: Data, after: Data) -> dict[str, Any]:

@@ -28,13 +28,18 @@ def show(console: Console, data: Data, before: Data | None = None, objects: bool
 
 def _head(data: Data) -> Text:
     text = Text.assemble((printable(data["model"]), "bold"), f" on {data['board']} ({data['core']}, ")
-    text.append(f"{data['clock_hz'] / 1e6:g} MHz), one warm inference; ")
+    text.append(f"{data['clock_hz'] / 1e6:g} MHz), one {warmth(data)} inference; ")
     kind = (
         "cycles are modelled"
         if data["totals"]["cycles"] is not None
         else "no cycles are modelled for this core"
     )
     return text.append(f"instructions are counted, {kind}", "dim")
+
+
+def warmth(data: Data) -> str:
+    """Whether the inferences shown followed others, or each stood behind a reset."""
+    return "warm" if data["latency"]["warm"] else "cold"
 
 
 def printable(name: str) -> str:
@@ -147,8 +152,10 @@ def _summary(data: Data) -> Table:
         table.add_row(
             "time",
             f"p50 {decimal(latency['p50_ms'], 4)} ms, max {decimal(latency['max_ms'], 4)} ms "
-            f"over {latency['inputs']} warm inputs",
+            f"over {latency['inputs']} {warmth(data)} inputs",
         )
+    if not latency["warm"]:
+        table.add_row("", "each behind a reset: one sample was run, or the input block holds no more")
     if cold:
         table.add_row("cold", _cold(cold, data["clock_hz"]))
     stack = "" if memory["stack"] is None else f", stack {memory['stack']:,} used"

@@ -95,7 +95,8 @@ class Cold:
 class Profile:
     """One image on one board. layers: of the median warm inference; outside: what it spent outside of the kernels.
 
-    totals: one Cost per input, in order; the first one is cold unless it is the only one.
+    totals: one Cost per input, in order. followed: for each, whether it followed another one: the first inference
+    after a reset is cold, and an image whose input block holds few samples is reset between them.
     """
 
     model: str
@@ -105,6 +106,7 @@ class Profile:
     layers: tuple[Layer, ...]
     outside: Cost
     totals: tuple[Cost, ...]
+    followed: tuple[bool, ...]
     cold: Cold | None
     objects: tuple[Object, ...]
     arena_bytes: int
@@ -114,9 +116,14 @@ class Profile:
     regions: tuple[Occupied, ...]
 
     @property
+    def is_warm(self) -> bool:
+        """There is an inference that followed another one."""
+        return any(self.followed)
+
+    @property
     def warm(self) -> tuple[Cost, ...]:
-        """Inferences after the first; the first where there is no other."""
-        return self.totals[1:] or self.totals
+        """Inferences that followed another one; all where none did."""
+        return warm_of(self.totals, self.followed)
 
     @property
     def median(self) -> Cost:
@@ -141,6 +148,11 @@ class Profile:
 def duration(cost: Cost) -> int:
     """What costs are compared by: cycles, or instructions where there are no cycles."""
     return cost.instructions if cost.cycles is None else cost.cycles
+
+
+def warm_of(totals: Sequence[Cost], followed: Sequence[bool]) -> tuple[Cost, ...]:
+    """Those that followed another inference; all of them where none did."""
+    return tuple(cost for cost, warm in zip(totals, followed, strict=True) if warm) or tuple(totals)
 
 
 def median(costs: Sequence[Cost]) -> Cost:
@@ -195,8 +207,10 @@ def summarize(
 ) -> Profile:
     """The profile of one or several runs of an image (several where its input block is small)."""
     inferences = [inference for trace in traces for inference in trace.inferences]
+    followed = tuple(index > 0 for trace in traces for index in range(len(trace.inferences)))
     totals = tuple(_sum([i.outside, *i.steps]) for i in inferences)
-    shown = inferences[totals.index(median(totals[1:] or totals))]
+    middle = median(warm_of(totals, followed))
+    shown = inferences[next(i for i, cost in enumerate(totals) if cost is middle)]
     return Profile(
         model=firmware.description.models[0].name,
         board=board,
@@ -205,7 +219,8 @@ def summarize(
         layers=_layers(program, shown),
         outside=_cost(shown.outside),
         totals=totals,
-        cold=_cold(traces[0], totals),
+        followed=followed,
+        cold=_cold(traces[0], totals[0], middle),
         objects=_objects(traces, movables, board, len(inferences)),
         arena_bytes=firmware.description.models[0].arena_bytes,
         stack_bytes=result.stack_bytes,
@@ -253,12 +268,11 @@ def _sum(counts: Sequence[Counts]) -> Cost:
     return Cost(**added, read=read, written=written)
 
 
-def _cold(trace: Trace, totals: Sequence[Cost]) -> Cold:
-    warm = median(totals[1:] or totals)
-    assert warm.cycles is not None and warm.unpinned_cycles is not None and totals[0].cycles is not None
+def _cold(trace: Trace, first: Cost, warm: Cost) -> Cold:
+    assert warm.cycles is not None and warm.unpinned_cycles is not None and first.cycles is not None
     saved = warm.unpinned_cycles - warm.cycles
     pays = -(-trace.copy_cycles // saved) if trace.copy_cycles and saved > 0 else None
-    return Cold(trace.startup.total, trace.copy_cycles, totals[0].cycles, pays)
+    return Cold(trace.startup.total, trace.copy_cycles, first.cycles, pays)
 
 
 def _objects(

@@ -126,6 +126,11 @@ def test_several_runs_make_one_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     apart = profile(image)
     assert runs == [0, 1, 2]
+    assert (
+        not apart.is_warm
+        and apart.warm == apart.totals
+        and profiled("mps2_an386").followed == (False, True, True)
+    )
     assert (apart.totals, apart.layers) == (profiled("mps2_an386").totals, profiled("mps2_an386").layers)
 
 

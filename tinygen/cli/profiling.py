@@ -9,11 +9,16 @@ import click
 from rich.text import Text
 
 from tinygen.cli import options as opt
+from tinygen.errors import UsageError
 
 
 @click.command("profile")
 @click.argument("source", type=opt.PATH)
-@click.option("--board", help="Board to profile on [default: the project's first, mps2_an386 for a model].")
+@click.option(
+    "--board",
+    multiple=True,
+    help="Board to profile on [default: the project's first, mps2_an386 for a model].",
+)
 @click.option("--inputs", type=opt.PATH, help="Samples to run [default: those that the project stores].")
 @click.option(
     "--count", type=click.IntRange(min=1), help="Samples to run [default: 3]; the first one is cold."
@@ -22,6 +27,8 @@ from tinygen.cli import options as opt
 @opt.model_options
 @click.option("--pin", help="For a model: see 'tinygen compile'.")
 @click.option("--pin-code", help="For a model: see 'tinygen compile'.")
+@opt.weights_option
+@click.option("--precision", help="For a model: int8 or float32, see 'tinygen compile'.")
 @click.option(
     "--compare", type=opt.PATH, help="Another project, or an earlier profile as JSON: old against new."
 )
@@ -62,9 +69,13 @@ def profile_command(
     scaling = {key: given.pop(key) for key in ("input_scale", "input_offset", "preprocess")}
     samples = opt.sample_options(*scaling.values()) if any(v is not None for v in scaling.values()) else None
     given["input_shape"] = given["input_shape"] or None
+    given["board"] = one_board(given["board"])
+    is_project = compare is not None and compare.is_dir()
+    before = profile_json.read(compare, "--compare") if compare and not is_project else None
     with opt.progress() as report:
         made = tinygen.profile(source, samples=samples, report=report, **given)
-        before = _before(compare, made.board.name, report) if compare else None
+        if compare and is_project:
+            before = _profiled(compare, made.board.name, report)
     data = profile_json.to_json(made)
     if folded:
         project.write_file(folded, profile_text.folded(data).encode())
@@ -79,15 +90,23 @@ def profile_command(
     return 1 if over else 0
 
 
-def _before(path: Path, board: str, report: Any) -> dict[str, Any]:
-    """The profile to compare with: of a project, or as --json printed it."""
+def one_board(boards: tuple[str, ...]) -> str | None:
+    """The board that was given, None for none. Raises UsageError for several."""
+    if len(boards) > 1:
+        raise UsageError(
+            f"profile takes one board, {len(boards)} were given: {', '.join(boards)}\n"
+            "  run it once for each, or see 'tinygen bench'"
+        )
+    return boards[0] if boards else None
+
+
+def _profiled(path: Path, board: str, report: Any) -> dict[str, Any]:
+    """The profile of the project to compare with, on the same board where it has that."""
     import tinygen
     from tinygen import bundle, profile_json
 
-    if path.is_dir():
-        _, _, manifest = bundle.load_project(path)
-        boards = [str(b["name"]) for b in manifest["boards"]]
-        return profile_json.to_json(
-            tinygen.profile(path, board=board if board in boards else None, report=report)
-        )
-    return profile_json.read(path, "--compare")
+    _, _, manifest = bundle.load_project(path)
+    boards = [str(b["name"]) for b in manifest["boards"]]
+    return profile_json.to_json(
+        tinygen.profile(path, board=board if board in boards else None, report=report)
+    )

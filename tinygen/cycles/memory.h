@@ -21,7 +21,6 @@ typedef struct {
     uint32_t line, ways, sets, fill;
     uint32_t write_back; /* writes allocate; else they go past the cache */
     tg_way *content;     /* sets x ways */
-    uint64_t hits, misses;
 } tg_cache;
 
 typedef struct {
@@ -147,7 +146,6 @@ static uint64_t tg_miss(
     }
     way->used = now;
     way->dirty |= write;
-    ++cache->misses;
     uint64_t there;
     if (kind == TG_FETCH && memory->ahead == unit + 1U) {
         there = memory->ahead_at;
@@ -180,7 +178,6 @@ static uint64_t tg_unit_stalls(
     if (!hit) {
         return tg_miss(memory, cache, kind, unit, write, now);
     }
-    ++cache->hits;
     way->used = now;
     way->dirty |= write;
     return write != 0U ? 0U : tg_wait(tg_there_at(memory, cache, way, unit % units), now);

@@ -28,8 +28,6 @@ class CacheState(c.Structure):
     _fields_ = (
         *((name, c.c_uint32) for name in ("line", "ways", "sets", "fill", "write_back")),
         ("content", c.POINTER(Way)),
-        ("hits", c.c_uint64),
-        ("misses", c.c_uint64),
     )
 
 
