@@ -336,6 +336,17 @@ def test_image_that_does_not_fit_fails_to_link(tmp_path: Path, board_name: str) 
 
 
 @pytest.mark.arm
+def test_inputs_that_do_not_fit_fail_to_link(tmp_path: Path) -> None:
+    """Everything but the inputs of one sample fits: the ASSERT on the input block alone tells."""
+    board = load_board(M4)
+    small = building.build(with_arena(tmp_path / "small", board, 4096), board)
+    room = board.ram.end - small.symbols["__tg_input_start"].address
+    building.build(with_arena(tmp_path / "most", board, 4096 + room - 256), board)
+    with pytest.raises(BoardError, match="the image does not fit"):
+        building.build(with_arena(tmp_path / "all", board, 4096 + room), board)
+
+
+@pytest.mark.arm
 def test_application_reserve_is_kept_free(tmp_path: Path) -> None:
     """Bytes kept for the application count: an arena that would take them does not link."""
     board = load_board(M4)

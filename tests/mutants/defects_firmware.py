@@ -64,7 +64,7 @@ FIRMWARE: tuple[Defect, ...] = (
         "templates/firmware/board.ld.j2",
         "ASSERT(__tg_input_end <= __{{ placement.inputs }}_limit,",
         "ASSERT(1,",
-        f"{FAILURES}::test_image_that_does_not_fit_fails_to_link[mps2_an386]",
+        f"{FAILURES}::test_inputs_that_do_not_fit_fail_to_link",
     ),
     Defect(
         "linker script: the application's reserve is given away",
