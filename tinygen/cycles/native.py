@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ctypes as c
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
-from tinygen.errors import ToolError
+from tinygen.emulators.native_code import shared_library
 
 SOURCE = Path(__file__).with_name("tracer.c")
 VIEWS, REGIONS = 2, 16
@@ -133,16 +130,5 @@ class Tracer(c.Structure):
 
 @cache
 def library() -> c.CDLL:
-    """The compiled tracer, built once per process in about 0.3 s. Raises ToolError without a C compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise ToolError(
-            "profiling needs a C compiler on this machine\n  as root: apt-get install gcc libc6-dev"
-        )
-    with tempfile.TemporaryDirectory(prefix="tinygen-tracer-") as folder:
-        target = Path(folder) / "tracer.so"
-        command = [compiler, "-O2", "-fPIC", "-shared", str(SOURCE), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ToolError(f"{compiler} refuses '{SOURCE}'\n  {done.stderr.strip()[:300]}")
-        return c.CDLL(str(target))  # the file may go once it is loaded: the mapping stays
+    """The compiled tracer, built once per process. Raises ToolError without a C compiler."""
+    return shared_library(SOURCE)

@@ -20,10 +20,10 @@ from tinygen.cycles.pipeline import Cost, body_cost, branch_cycles
 from tinygen.cycles.places import Place
 from tinygen.cycles.trace import Counts, Inference, Touched, Trace
 from tinygen.cycles.views import in_units, memories
+from tinygen.emulators.native_code import HOOK_ACCESS, HOOK_BLOCK, add_hook
 from tinygen.errors import RunError
 
 MOST_BLOCKS, MOST_EDGES = 1 << 16, 1 << 18
-HOOK_BLOCK, HOOK_ACCESS = 8, 1024 | 2048
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,7 @@ class Tracer:
         state.write_register = c.cast(binding.uclib.uc_reg_write, c.c_void_p)
         state.xpsr = arm_const.UC_ARM_REG_XPSR
         for kind, function in ((HOOK_BLOCK, library.tg_trace_block), (HOOK_ACCESS, library.tg_trace_access)):
-            handle = c.c_ulong()
-            callback = c.cast(function, c.c_void_p)
-            # over all addresses: begin 1 > end 0
-            status = binding.uclib.uc_hook_add(
-                self._core._uch, c.byref(handle), kind, callback, c.byref(state), 1, 0
-            )
-            assert status == 0, f"uc_hook_add gave {status}"
+            add_hook(self._core, kind, function, state)
 
     def _guarded(self, function: Callable[..., int]) -> Callable[..., int]:
         """Exceptions cannot pass through C: the first one is kept, and raised by `trace`."""

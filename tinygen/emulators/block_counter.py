@@ -6,15 +6,14 @@ Without a compiler unicorn_machine counts with a Python hook: the same numbers, 
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tinygen.emulators.native_code import HOOK_BLOCK, add_hook, shared_library
 from tinygen.emulators.thumb import count_instructions
+from tinygen.errors import ToolError
 
 SOURCE = Path(__file__).with_name("block_counter.c")
 
@@ -40,16 +39,11 @@ class Counter(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled hook, or None where no C compiler is. Built once per process, in about 0.1 s."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    """The compiled hook, built once per process; None where no C compiler is, or it refuses the file."""
+    try:
+        return shared_library(SOURCE)
+    except ToolError:
         return None
-    with tempfile.TemporaryDirectory(prefix="tinygen-hook-") as folder:
-        target = Path(folder) / "block_counter.so"
-        command = [compiler, "-O2", "-fPIC", "-shared", str(SOURCE), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, check=False)
-        # The file may go once it is loaded: the mapping stays.
-        return ctypes.CDLL(str(target)) if done.returncode == 0 else None
 
 
 class NativeHook:
@@ -67,12 +61,7 @@ class NativeHook:
         self._ranges = tuple(ranges)  # the structures hold only the addresses of the bytes
         self._table = (Range * len(ranges))(*(Range(code, base, len(code)) for base, code in ranges))
         self._counter = Counter(ctypes.addressof(self._table), len(ranges), mark, 0, 0, 0)
-        self._handle = ctypes.c_ulong()
-        callback = ctypes.cast(native.tg_count_block, ctypes.c_void_p)
-        # UC_HOOK_BLOCK over all addresses: begin 1 > end 0.
-        arguments = (core._uch, ctypes.byref(self._handle), 8, callback, ctypes.byref(self._counter), 1, 0)
-        status = self._native.uc_hook_add(*arguments)
-        assert status == 0, f"uc_hook_add gave {status}"
+        self._handle = add_hook(core, HOOK_BLOCK, native.tg_count_block, self._counter)
 
     def count(self) -> int:
         """Instructions since the hook was installed, the block at `mark` counted once."""
