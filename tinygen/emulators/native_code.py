@@ -1,4 +1,4 @@
-"""C that is compiled on the spot, and its functions as Unicorn hooks: one in Python costs about 2 us, these a few ns."""
+"""C that is compiled on the spot, and its functions as Unicorn hooks: one in Python costs 2 us, these a few ns."""
 
 from __future__ import annotations
 
