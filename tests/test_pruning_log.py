@@ -17,9 +17,10 @@ from tests.support import pruning_runs as runs
 from tinygen import project
 from tinygen.boards import load_board
 from tinygen.errors import OutputError, UsageError
-from tinygen.pruning import checkpoints, folders, journal, log, registry
+from tinygen.pruning import checkpoints, command, folders, journal, log, registry
 from tinygen.pruning import inputs as asked
 from tinygen.pruning.log import End, Inputs, Log, Source
+from tinygen.samples import Options as SampleOptions
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +226,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
         journal.resume(tmp_path, runs.inputs())
     (tmp_path / "command.json").write_text("{")
     with pytest.raises(OutputError, match=r"command\.json' cannot be read"):
-        journal.read_command(tmp_path)
+        command.read(tmp_path)
 
 
 # ---- kill -9
@@ -502,3 +503,27 @@ def test_a_durable_write_is_on_the_disk_before_it_has_its_name(
     )
     project.write_file(tmp_path / "a.json", b"1", durable=True)
     assert calls == [str(tmp_path / f".a.json-{os.getpid()}"), "replace", str(tmp_path)]
+
+
+def test_command_comes_back_with_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.keras", "prepare.py", "x.npz"):
+        Path(name).write_text("")
+    given = {
+        "model": "net.keras",
+        "representative": Path("x.npz"),
+        "board": "pico",
+        "samples": SampleOptions(preprocess="prepare.py:f"),
+        "input_shape": (("", (8, 8, 2)),),
+        "budget_sram": "60%",
+        "eval": None,
+    }
+    begun = journal.start("out", runs.inputs(), runs.BUDGETS, given)
+    begun.close()
+    monkeypatch.chdir("/")
+    assert command.read(tmp_path / "out") == {
+        **given,
+        "model": str(tmp_path / "net.keras"),
+        "representative": str(tmp_path / "x.npz"),
+        "samples": SampleOptions(preprocess=f"{tmp_path}/prepare.py:f"),
+    }

@@ -12,7 +12,6 @@ One process at a time holds the folder.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from tinygen.budgets import Budgets
 from tinygen.errors import OutputError, UsageError
 from tinygen.project import write_file
 from tinygen.pruning import checkpoints, folders, log, registry
+from tinygen.pruning import command as command_file
 from tinygen.pruning.inputs import differences
 from tinygen.pruning.log import End, Inputs, Log
 from tinygen.pruning.records import Step
@@ -32,7 +32,7 @@ SHOWN = 3
 """Lines of differences in a message."""
 
 Finish = Callable[[Log], End]
-"""Makes the project of the log's current step anew, and judges it; gets the log as it will be, but for its end."""
+"""Makes the project of pruned.keras anew, and judges it; gets the log as it will be, but for its end."""
 
 Told = Callable[[Step], None]
 
@@ -65,21 +65,25 @@ class Journal:
         return self.log.step(number)
 
     def finish(self, finish: Finish) -> End:
-        """Make the current step the result: pruned.keras, the project (by `finish`), then log and registry.
+        """Make the current step the result: pruned.keras, then the project (by `finish`), log and registry.
 
         When `finish` raises, everything is as before.
         """
         return self._conclude(self.log, finish)
 
     def _conclude(self, content: Log, finish: Finish) -> End:
+        """The log names the new result first: a project that is compiled beside it takes a copy (projects.py)."""
         assert content.current is not None, "no step to make a result of"
-        result = self.folder / folders.RESULT
+        data = checkpoint_bytes(self.folder, content.step(content.current))
+        before, result = self.log, self.folder / folders.RESULT
         former = result.read_bytes() if result.is_file() else None
-        write_file(result, checkpoint_bytes(self.folder, content.step(content.current)), durable=True)
         try:
-            end = finish(content)
+            self._put(replace(content, end=None))
+            write_file(result, data, durable=True)
+            end = finish(self.log)
         except BaseException:
-            result.unlink() if former is None else write_file(result, former, durable=True)
+            result.unlink(missing_ok=True) if former is None else write_file(result, former, durable=True)
+            self._put(before)
             raise
         self._put(replace(content, end=end))
         return end
@@ -138,7 +142,7 @@ def start(
 ) -> Journal:
     """A new run in a new or empty folder; force: in one that holds a former run, which goes.
 
-    command: prune's arguments, JSON-ready, with whole paths. Raises OutputError: the folder is not ours, holds a
+    command: prune's arguments by name. Raises OutputError: the folder is not ours, holds a
     run, or cannot be written.
     """
     folder = Path(os.path.abspath(folder))
@@ -148,9 +152,7 @@ def start(
         for name in folders.OURS:
             folders.remove(folder / name)
         folders.sweep(folder)
-        write_file(
-            folder / folders.COMMAND, (json.dumps(dict(command), indent=2) + "\n").encode(), durable=True
-        )
+        write_file(folder / folders.COMMAND, command_file.to_json(command).encode(), durable=True)
         journal = Journal(folder, held, Log(inputs, budgets), told)
         journal._put(journal.log)
     except BaseException:
@@ -225,20 +227,6 @@ def read(folder: str | Path) -> Log:
     except (OSError, UnicodeDecodeError) as problem:
         raise OutputError(f"'{path}' cannot be read: {problem}") from None
     return log.from_json(text, path)
-
-
-def read_command(folder: str | Path) -> dict[str, Any]:
-    """The options that a run was begun with, by the names of prune's parameters. Raises OutputError."""
-    path = Path(folder) / folders.COMMAND
-    try:
-        data = json.loads(path.read_text())
-        assert isinstance(data, dict)
-    except (OSError, ValueError, AssertionError) as problem:
-        raise OutputError(
-            f"'{path}' cannot be read ({type(problem).__name__})\n"
-            "  give all options again: tinygen prune MODEL ... --resume"
-        ) from None
-    return data
 
 
 def is_whole(folder: Path, step: Step) -> bool:
