@@ -111,7 +111,7 @@ def test_of_two_layers_that_tie_for_the_peak_each_counts() -> None:
 
 
 def test_free_channels_go_first() -> None:
-    free = {g: 0.0 for g in families()[2].order[:8]}
+    free = dict.fromkeys(families()[2].order[:8], 0.0)
     plan = cheapest(curves(oracle(free)), oracle(free), Budgets(weights=int(0.85 * ORIGINAL.weights)), 0.0)
     assert plan.counts.keys() == {"conv_2"} and plan.predicted == 0
 
