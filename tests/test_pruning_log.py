@@ -103,7 +103,7 @@ def test_damaged_logs_say_what_is_wrong(text: str, says: str) -> None:
 def test_a_run_leaves_log_checkpoints_registry_and_result(tmp_path: Path) -> None:
     seen: list[int] = []
     told = journal.start(
-        tmp_path / "a", runs.inputs(), runs.BUDGETS, {}, told=lambda s: seen.append(s.number)
+        tmp_path / "a", runs.inputs(), runs.BUDGETS, {}, told=lambda s, b: seen.append(s.number)
     )
     with told as made:
         for number in range(len(runs.ACTIONS)):

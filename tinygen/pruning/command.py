@@ -15,10 +15,14 @@ from tinygen.samples import Options as SampleOptions
 FILES = ("model", "representative", "eval", "board", "pin")
 """Options that may name a file; they are kept as whole paths where there is one."""
 
+NOT_KEPT = ("out", "resume", "force", "report", "on_step")
+"""Arguments that are not about what is made."""
+
 
 def to_json(options: Mapping[str, Any]) -> str:
-    """Text of the arguments of tinygen.prune, by name."""
-    return json.dumps({key: _plain(key, value) for key, value in options.items()}, indent=2) + "\n"
+    """Text of the arguments of tinygen.prune, by name; those of NOT_KEPT are left out."""
+    kept = {key: _plain(key, value) for key, value in options.items() if key not in NOT_KEPT}
+    return json.dumps(kept, indent=2) + "\n"
 
 
 def read(folder: str | Path) -> dict[str, Any]:

@@ -20,6 +20,9 @@ LOG, REGISTRY, RESULT, COMMAND, STEPS = (
 OURS = (LOG, REGISTRY, RESULT, COMMAND, STEPS)
 """What a run writes, the log first: without it the others are no run."""
 
+PROJECT = "fw"
+"""The folder of the result's project; project.py writes it."""
+
 PARTS = re.compile(r"\.(.+)-\d+")
 """What an interrupted write leaves (project.write_file)."""
 
@@ -34,7 +37,7 @@ def check_free(folder: Path, force: bool) -> None:
             f"'{folder}' holds a pruning run already\n"
             "  go on with it by --resume, begin anew with --force, or give another folder with --out"
         )
-    strangers = [name for name in present if name not in OURS and not PARTS.fullmatch(name)]
+    strangers = [name for name in present if name not in (*OURS, PROJECT) and not PARTS.fullmatch(name)]
     if strangers and LOG not in present:
         raise OutputError(
             f"'{folder}' holds '{strangers[0]}' and no pruning run: it is left alone\n"

@@ -34,10 +34,11 @@ SHOWN = 3
 Finish = Callable[[Log], End]
 """Makes the project of pruned.keras anew, and judges it; gets the log as it will be, but for its end."""
 
-Told = Callable[[Step], None]
+Told = Callable[[Step, Budgets], None]
+"""Hears of every step when it is in the log."""
 
 
-def _nobody(step: Step) -> None:
+def _nobody(step: Step, budgets: Budgets) -> None:
     """Nobody listens."""
 
 
@@ -56,8 +57,9 @@ class Journal:
 
     def append(self, step: Step) -> None:
         """One more step. When this returns, it survives kill -9 and a power failure."""
-        self._put(log.appended(self.log, step))
-        self._told(step)
+        content = log.appended(self.log, step)
+        self._put(content)
+        self._told(step, content.budgets)
 
     def back_to(self, number: int, why: str) -> Step:
         """Go on from an earlier step; the later ones stay in the log, marked as rolled back."""
@@ -227,6 +229,11 @@ def read(folder: str | Path) -> Log:
     except (OSError, UnicodeDecodeError) as problem:
         raise OutputError(f"'{path}' cannot be read: {problem}") from None
     return log.from_json(text, path)
+
+
+def has_run(folder: str | Path) -> bool:
+    """True where there is something to resume."""
+    return (Path(folder) / folders.LOG).is_file()
 
 
 def is_whole(folder: Path, step: Step) -> bool:
