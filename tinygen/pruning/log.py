@@ -173,8 +173,14 @@ def _entry(entry: Entry, kept: bool) -> dict[str, Any]:
     return {"follows": entry.follows, "rolled_back": not kept, **step}
 
 
-def from_json(text: str, source: str | Path = LOG) -> Log:
-    """The log of to_json; without the line of seconds all are 0. Raises OutputError naming `source`: what is wrong."""
+ADVICE = "prune into another folder, or start anew here with --force"
+
+
+def from_json(text: str, source: str | Path = LOG, advice: str = ADVICE) -> Log:
+    """The log of to_json; without the line of seconds all are 0.
+
+    Raises OutputError naming `source`: what is wrong, and `advice`.
+    """
     try:
         data = json.loads(text)
         if data["schema"] != SCHEMA:
@@ -183,7 +189,7 @@ def from_json(text: str, source: str | Path = LOG) -> Log:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as problem:
         raise OutputError(
             f"'{source}' is not a log that this tinygen wrote ({type(problem).__name__}: {problem})\n"
-            "  prune into another folder, or start anew here with --force"
+            f"  {advice}"
         ) from None
 
 
