@@ -43,7 +43,7 @@ def copied(model: Any) -> Any:
 
 
 def weights_of(model: Any) -> list[Array]:
-    return [np.array(w) for w in model.weights]
+    return [np.array(w.numpy()) for w in model.weights]
 
 
 def assign(model: Any, weights: Sequence[Array]) -> None:
@@ -57,7 +57,8 @@ def assign(model: Any, weights: Sequence[Array]) -> None:
 def outputs_of(model: Any, inputs: Sequence[Any], training: bool = False) -> list[Any]:
     """Outputs in the order of model.outputs, of inputs in the order of model.inputs."""
     tree = import_keras().tree
-    flat: list[Any] = tree.flatten(model(tree.pack_sequence_as(model.input, list(inputs)), training=training))
+    structure = getattr(model, "_inputs_struct", model.inputs[0])  # a Sequential takes one tensor
+    flat: list[Any] = tree.flatten(model(tree.pack_sequence_as(structure, list(inputs)), training=training))
     return flat
 
 

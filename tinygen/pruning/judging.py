@@ -71,10 +71,10 @@ def _part(samples: Samples, unit: Array, chosen: Array) -> Samples:
     """The samples of the chosen units (mask); groups are numbered anew."""
     mask = chosen[unit]
     y = samples.y
-    if y is not None:
-        y = y[mask] if len(y) == samples.count else y[chosen]
+    if y is not None and len(y) != samples.count:
+        y = y[unit]  # per sample from now on: of few groups, one cannot tell which of the two it is
     groups = None if samples.groups is None else np.unique(samples.groups[mask], return_inverse=True)[1]
-    return Samples(tuple(x[mask] for x in samples.x), y, groups, samples.grids)
+    return Samples(tuple(x[mask] for x in samples.x), None if y is None else y[mask], groups, samples.grids)
 
 
 # ---- distance from the original
