@@ -120,7 +120,7 @@ def test_a_training_that_only_hurts_gives_back_the_model_as_it_was() -> None:
 
 def test_time_that_runs_out_ends_the_training_with_the_best_so_far() -> None:
     teacher = classifier()
-    options = replace(QUICK, epochs=100_000, minutes=0.02, starts=2)
+    options = replace(QUICK, epochs=100_000, minutes=0.05, starts=1)
     trained = train(pruned(teacher), teacher, (data((12, 2)),), (data((12, 2), 40, 1),), options)
     assert "minutes are over" in trained.stopped
     assert trained.loss < trained.history[0].held_out

@@ -17,7 +17,7 @@ import numpy as np
 from tinygen.errors import DataError, UsageError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, heads
+from tinygen.pruning import augmentation, heads, reestimation
 from tinygen.pruning.augmentation import Augmentation
 from tinygen.pruning.heads import Head
 
@@ -60,6 +60,8 @@ class Options:
 
 
 DEFAULT = Options()
+MOST_REFRESHING = 1024
+"""Samples that batch statistics are measured on after an epoch: not augmented, as in use."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class _Run:
         self.teacher.trainable = False
         self.twin, own = heads.twin(student)
         assert own == kinds
+        self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
         self.held_out = _batches(held_out, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
         self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
@@ -167,6 +170,7 @@ class _Run:
         self.optimizer = _optimizer(options)
         self.optimizer.build(self.twin.trainable_variables)
         self.step, self.judge = self._compiled()
+        self.refresh = reestimation.pass_of(self.twin)
 
     def _compiled(self) -> tuple[Any, Any]:
         """Functions of a batch: one step of learning, and the loss on held-out samples; both give the loss."""
@@ -222,10 +226,12 @@ class _Run:
         return Trained(model, tuple(history), best, time.perf_counter() - start, stopped)
 
     def _affordable(self, history: Sequence[Epoch], elapsed: float) -> int:
-        """Epochs that time allows altogether."""
+        """Epochs that time allows altogether. The first one says little: it compiles."""
         if self.options.minutes is None:
             return 10**9
         left = self.options.minutes * 60 - elapsed
+        if len(history) == 2 and left > 0:
+            return 10**9
         return history[-1].number + max(0, int(left / history[-1].seconds))
 
     def _stops(self, history: Sequence[Epoch], best: int, epochs: int, shortened: bool) -> str:
@@ -249,6 +255,8 @@ class _Run:
                 augment(x[indices], self.generator) for augment, x in zip(self.augment, self.x, strict=True)
             ]
             losses.append(self.step(batch))
+        if self.clean:
+            self.refresh(self.clean)
         mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
         return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
 

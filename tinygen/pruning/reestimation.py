@@ -22,29 +22,33 @@ def reestimate(model: Any, x: Sequence[Array]) -> Any:
     normalization sees what the ones before it make of their new statistics. Of a layer that is called twice, the last
     call counts. Raises ModelError where the model cannot be copied.
     """
-    import tensorflow as tf
-
     copy = heads.copied(model)
     twin, _ = heads.twin(model)
-    normalizations = [n for n in twin._flatten_layers() if type(n).__name__ == "BatchNormalization"]
-    if not normalizations:
-        return copy
-    for normalization in normalizations:
-        normalization.momentum = 0.0  # all of the new, nothing of the old
-    batch = _fitting(model, x)
-    tf.function(lambda inputs: heads.outputs_of(twin, inputs, training=True))(batch)
-    heads.assign(copy, heads.weights_of(twin))
+    batch = prepare(twin, x)
+    if batch:
+        pass_of(twin)(batch)
+        heads.assign(copy, heads.weights_of(twin))
     return copy
 
 
-def _fitting(model: Any, x: Sequence[Array]) -> list[Array]:
-    """All samples, or as many as memory holds."""
-    shapes = [t.shape[1:] for layer in model._flatten_layers() for t in _tensors(layer)]
+def prepare(twin: Any, x: Sequence[Array], most: int = 2**31) -> list[Array]:
+    """Let each pass with training=True leave the statistics of its batch. Returns the samples for that, at most
+    `most` and what memory holds; none where nothing is normalized by batches."""
+    layers = list(twin._flatten_layers())
+    normalizations = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
+    for normalization in normalizations:
+        normalization.momentum = 0.0  # all of the new, nothing of the old
+    if not normalizations:
+        return []
+    shapes = [t.shape[1:] for layer in layers for node in layer._inbound_nodes for t in node.outputs]
     largest = max(math.prod(size or 1 for size in shape) for shape in shapes)
-    count = min(len(x[0]), max(1, MAX_BYTES // (4 * largest)))
+    count = min(len(x[0]), most, max(1, MAX_BYTES // (4 * largest)))
     chosen = np.linspace(0, len(x[0]) - 1, count).round().astype(np.int64)
     return [np.asarray(a[chosen], np.float32) for a in x]
 
 
-def _tensors(layer: Any) -> list[Any]:
-    return [tensor for node in layer._inbound_nodes for tensor in node.outputs]
+def pass_of(twin: Any) -> Any:
+    """A compiled pass of a batch [(N, *shape) per input] through a prepared twin."""
+    import tensorflow as tf
+
+    return tf.function(lambda inputs: heads.outputs_of(twin, inputs, training=True))
