@@ -216,11 +216,10 @@ class _Run:
             history.append(self._epoch(history[-1].number, epochs))
             if history[-1].held_out < history[best].held_out:
                 best, kept = history[-1].number, heads.weights_of(self.twin)
-            affordable = self._affordable(history, time.perf_counter() - start)
-            epochs, shortened = min(epochs, affordable), affordable < epochs
+            epochs = min(epochs, self._affordable(history, time.perf_counter() - start))
             left = (epochs - history[-1].number) * history[-1].seconds
             report(Progress(history[-1].number, epochs, history[best].held_out, left))
-            stopped = self._stops(history, best, epochs, shortened)
+            stopped = self._stops(history, best, epochs)
         model = heads.copied(self.student)
         heads.assign(model, kept)
         return Trained(model, tuple(history), best, time.perf_counter() - start, stopped)
@@ -234,8 +233,8 @@ class _Run:
             return 10**9
         return history[-1].number + max(0, int(left / history[-1].seconds))
 
-    def _stops(self, history: Sequence[Epoch], best: int, epochs: int, shortened: bool) -> str:
-        if shortened and history[-1].number >= epochs:
+    def _stops(self, history: Sequence[Epoch], best: int, epochs: int) -> str:
+        if epochs < self.options.epochs_for(len(self.x[0])) and history[-1].number >= epochs:
             return f"{self.options.minutes:.3g} minutes are over"
         patience = self.options.patience
         if patience is not None and history[-1].number - best >= patience:
