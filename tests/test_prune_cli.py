@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.support import pruning_runs as runs
+from tests.support.graphs import int8_graph
 from tests.test_cli import fails
 from tinygen.cli import main, pruning_text
 from tinygen.errors import DataError
@@ -22,13 +23,17 @@ from tinygen.pruning.log import End, Log
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.registry import read
 from tinygen.samples import Options as SampleOptions
+from tinygen.tflite.export import export_tflite
 
 Capture = pytest.CaptureFixture[str]
 CALLS: list[dict[str, Any]] = []
 
 
-def prune(*, out: Path, report: Any, on_step: Any, resume: bool, force: bool, **given: Any) -> Pruned:
+def prune(
+    model: Path, *, out: Path, report: Any, on_step: Any, resume: bool, force: bool, **given: Any
+) -> Pruned:
     """What the driver does, without models. `max_minutes` 1: it ends after three steps."""
+    given = {"importance": "auto", "max_minutes": None, "model": model, **given}
     if given["importance"] == "early":
         raise KeyboardInterrupt
     CALLS.append({"resume": resume, "force": force, **given})
@@ -196,3 +201,25 @@ def test_errors_say_what_to_do(tmp_path: Path, capsys: Capture) -> None:
     for arguments, expected in cases.items():
         assert expected in fails(capsys, *arguments), arguments
     assert main(command(tmp_path / "out", "--force", "--max-minutes", "1")) == 1
+
+
+def test_compile_prunes_first(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project is of the smaller model, has the original's name and the log; a second time nothing is pruned."""
+    content = export_tflite(int8_graph())
+    monkeypatch.setattr(checkpoints, "to_bytes", lambda model: content)
+    monkeypatch.setattr(runs, "content", lambda number: content)
+    out, model = tmp_path / "fw", tmp_path / "kws net.keras"
+    model.write_bytes(b"stays unread")
+    arguments = ["compile", str(model), "--out", str(out), "--budget-sram", "20480", "--board", "pico"]
+    assert main([*arguments, "--prune"]) == 0
+    assert (out / "lib" / "kws_net").is_dir() and (out / "pruning_log.json").is_file()
+    assert CALLS[0]["board"] == "pico" and CALLS[0]["budget_sram"] == 20480 and not CALLS[0]["resume"]
+    assert journal.read(tmp_path / "fw-pruned").current == 6
+    assert main([*arguments, "--prune"]) == 0 and CALLS[1]["resume"]
+    for more, says in (
+        (("--check",), "exclude each other"),
+        (("--precision", "float32"), "one --board and --precision int8"),
+        (("--board", "mps2_an386"), "one --board"),
+    ):
+        assert says in fails(capsys, *arguments, "--prune", *more)
+    assert "needs a budget" in fails(capsys, "compile", str(model), "--out", str(out), "--prune")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 from rich.text import Text
 
 from tinygen.cli import options as opt
-from tinygen.errors import RunError, UsageError
+from tinygen.errors import BudgetError, RunError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,19 +90,27 @@ def prune_command(context: click.Context, /, out: Path, rollback: int | None, as
       tinygen prune --rollback 4 --out pruned/        step 4 is good enough
     """
     from tinygen.cli import pruning_text as text
-    from tinygen.pruning.journal import has_run
 
-    try:
+    with _resumable(out):
         made = _rolled_back(context) if rollback is not None else _pruned(context)
-    except KeyboardInterrupt:
-        if not has_run(out):
-            raise
-        raise RunError(
-            f"interrupted: every finished step is kept\n  go on with: tinygen prune --resume --out {out}"
-        ) from None
     data = text.pruned_data(made)
     opt.print_json(data) if as_json else show(made)
     return 0 if data["reached"] else 1
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on, where there is something to go on with."""
+    from tinygen.pruning.journal import has_run
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not has_run(folder):
+            raise
+        raise RunError(
+            f"interrupted: every finished step is kept\n  go on with: tinygen prune --resume --out {folder}"
+        ) from None
 
 
 def _driver() -> Any:
@@ -192,3 +201,50 @@ def show(made: Any) -> None:
     opt.stdout.print(text.summary(made), highlight=False)
     for line in text.closing(made):
         opt.stdout.print(Text(line), soft_wrap=True)
+
+
+# ---- compile --prune
+
+SHARED = (
+    "representative", "eval", "metric", "max_drop", "input_shape", "samples", "board_path", "pin", "pin_code",
+    "weights", "budget_sram", "budget_flash", "budget_ms",
+)  # fmt: skip
+"""Arguments of tinygen.compile that are tinygen.prune's, too."""
+
+
+def prune_first(model: Path, out: Path, force: bool, given: Mapping[str, Any]) -> tuple[Path, str]:
+    """Prune a model beside the project folder `out`: (the smaller model, the C prefix of the original).
+
+    An interrupted or finished run there goes on. Raises BudgetError when a budget is not met, and what prune raises.
+    """
+    from tinygen.ctext import suggest_prefix
+    from tinygen.pruning.journal import has_run
+
+    if not any(given[f"budget_{name}"] for name in ("sram", "flash", "ms")):
+        raise UsageError(
+            "--prune needs a budget: --budget-sram, --budget-flash or --budget-ms\n"
+            "  tinygen prune has more of them, and amounts like 60%"
+        )
+    if given["precision"] != "int8" or len(given["board"]) != 1:
+        raise UsageError(
+            "--prune takes one --board and --precision int8\n  compile the pruned model for the others"
+        )
+    folder = out.with_name(f"{out.name}-pruned")
+    shared = {key: given[key] for key in SHARED}
+    resume = has_run(folder) and not force
+    with _resumable(folder), opt.progress(time_left=True) as report:
+        made = _driver().prune(
+            model,
+            out=folder,
+            board=given["board"][0],
+            resume=resume,
+            force=force,
+            report=report,
+            on_step=_teller(),
+            **shared,
+        )
+    if not made.log.end.reached:
+        raise BudgetError(
+            f"pruning did not meet every budget: {made.log.end.why}\n  its steps are in '{folder}'"
+        )
+    return made.model, given["name"] or suggest_prefix(model.stem)
