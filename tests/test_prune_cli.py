@@ -117,6 +117,15 @@ def test_the_table_marks_what_is_over_and_what_binds(capsys: Capture) -> None:
         assert "▸33,800" in rows["0"] and "160,000" in rows["0"] and "90.00 %" in rows["0"]
         assert "▸" not in rows["6"] and "19,400" in rows["6"] and "85.00 %" in rows["6"]
         assert "conv" in rows["2"] and "-6" in rows["2"]
+    many = replace(
+        runs.run(),
+        entries=tuple(
+            replace(e, step=replace(e.step, removed=3 * e.step.removed)) for e in runs.run().entries
+        ),
+    )
+    with console.capture() as captured:
+        console.print(pruning_text.steps_table(many, 80))
+    assert "-18 in 3 layers" in captured.get()
     slower = replace(runs.BUDGETS, ms=3.0)
     with console.capture() as captured:
         console.print(pruning_text.steps_table(replace(runs.run(), budgets=slower), 120))

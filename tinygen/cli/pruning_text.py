@@ -51,6 +51,13 @@ def went_text(step: Step, layers: int = LAYERS) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def went_short(step: Step) -> str:
+    """`conv2d -8`, or, of several layers, `-58 in 9 layers`."""
+    if len(step.removed) < LAYERS:
+        return went_text(step)
+    return f"-{sum(len(r.channels) for r in step.removed)} in {len(step.removed)} layers"
+
+
 def quality(step: Step) -> Metric | None:
     """The int8 figure where it was made, else the float one."""
     return step.after.int8 or step.after.metric
@@ -87,28 +94,29 @@ def steps_table(log: Log, width: int = WIDE) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
     table.add_column("step", no_wrap=True)
-    table.add_column("what went", no_wrap=width >= WIDE, overflow="ellipsis" if width >= WIDE else "fold")
-    for title in ("loss", _metric_title(log)):
+    table.add_column("what went", no_wrap=True, overflow="ellipsis")
+    for title in ("loss", *_metric_titles(log)):
         table.add_column(title, justify="right", no_wrap=True)
     for resource in shown:
         budget = f"\n≤ {amount_text(resource, asked[resource])}" if resource in asked else ""
         table.add_column(f"{NAMES[resource]}{budget}", justify="right", no_wrap=True)
     for step in log.line:
-        table.add_row(*_row(step, log.budgets, shown, width))
+        table.add_row(*_row(step, log, shown, width))
     return table
 
 
-def _metric_title(log: Log) -> str:
-    return next((f.kind for f in map(quality, log.line) if f is not None), "metric")
+def _metric_titles(log: Log) -> list[str]:
+    """The title of the metric's column; none where there is no metric."""
+    return list({figure.kind: None for figure in map(quality, log.line) if figure is not None})[:1]
 
 
-def _row(step: Step, budgets: Budgets, shown: Sequence[Resource], width: int) -> list[Text | str]:
+def _row(step: Step, log: Log, shown: Sequence[Resource], width: int) -> list[Text | str]:
     cost, figure = step.after.cost, quality(step)
-    over, worst = ratios(cost, budgets), binding(cost, budgets)
+    over, worst = ratios(cost, log.budgets), binding(cost, log.budgets)
+    went = went_text(step) if width >= WIDE else went_short(step)
+    figures = [figure.short if figure is not None else "–"] if _metric_titles(log) else []
     cells = [_cell(r, cost.of(r), over.get(r), r == worst) for r in shown]
-    went = went_text(step, LAYERS + (2 if width >= WIDE else 0))
-    shown_figure = figure.short if figure is not None else "–"
-    return [str(step.number), step.action, Text(went, "dim"), f"{step.after.loss:.4g}", shown_figure, *cells]
+    return [str(step.number), step.action, Text(went, "dim"), f"{step.after.loss:.4g}", *figures, *cells]
 
 
 def _cell(resource: Resource, amount: float | None, ratio: float | None, worst: bool) -> Text:
@@ -128,8 +136,9 @@ def summary(made: Pruned) -> Table:
     for verdict in verdicts(made.log):
         if verdict.after is not None:
             table.add_row(*_verdict_row(verdict))
-    if made.log.end:
-        table.add_row(*_score_row(made.log, made.log.end))
+    scores = _score_row(made.log, made.log.end) if made.log.end else []
+    if scores:
+        table.add_row(*scores)
     return table
 
 
