@@ -105,7 +105,7 @@ def steps_table(log: Log, width: int = WIDE) -> Table:
     return table
 
 
-def _metric_titles(log: Log) -> list[str]:
+def _metric_titles(log: Log) -> Sequence[str]:
     """The title of the metric's column; none where there is no metric."""
     return list({figure.kind: None for figure in map(quality, log.line) if figure is not None})[:1]
 
