@@ -397,6 +397,33 @@ def test_steps_after_a_rollback_have_new_numbers(tmp_path: Path) -> None:
     assert journal.read(tmp_path) == made.log
 
 
+def test_kill_9_in_a_rollback_leaves_one_of_both_results(tmp_path: Path) -> None:
+    """Whichever write it dies at: the log is whole, pruned.keras is a whole model, a second rollback completes it."""
+
+    def back(folder: Path, at: int) -> None:
+        made = journal.open_run(folder)
+        Killed(at).install()
+        made.rollback(1, runs.ending)
+
+    at = 0
+    while True:
+        folder = tmp_path / str(at)
+        with begin(folder, 3) as made:
+            made.finish(runs.ending)
+        status = in_a_child(lambda at=at, folder=folder: back(folder, at))  # type: ignore[misc]
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert journal.read(folder).current in (1, 2)
+        assert (folder / "pruned.keras").read_bytes() in (runs.content(1), runs.content(2))
+        with journal.open_run(folder) as made:
+            made.rollback(1, runs.ending)
+        at += 1
+    assert at >= 10
+    texts = {name: runs.files(tmp_path / name) for name in map(str, range(at + 1))}
+    assert all(files == texts["0"] for files in texts.values())
+
+
 # ---- what decides a run
 
 

@@ -1,6 +1,6 @@
 """registry.json: the models that a pruning run left, each with its file and figures, for whoever chooses among them.
 
-for point in registry.read("pruned").points: print(point.model, point.sram, point.quality)
+for point in tinygen.read_registry("pruned").points: print(point.model, point.sram, point.loss)
 """
 
 from __future__ import annotations
