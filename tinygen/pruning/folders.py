@@ -54,11 +54,13 @@ def hold(folder: Path) -> int:
         raise OutputError(f"cannot write '{folder}': {problem.strerror}\n  nothing was changed") from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(held)
         raise OutputError(
             f"'{folder}' is in use: another tinygen prunes into it\n  wait for it, or give another --out"
         ) from None
+    except OSError:
+        pass  # a file system without locks
     return held
 
 

@@ -84,8 +84,8 @@ class Journal:
             write_file(result, data, durable=True)
             end = finish(self.log)
         except BaseException:
-            result.unlink(missing_ok=True) if former is None else write_file(result, former, durable=True)
             self._put(before)
+            result.unlink(missing_ok=True) if former is None else write_file(result, former, durable=True)
             raise
         self._put(replace(content, end=end))
         return end

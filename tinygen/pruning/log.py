@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from tinygen.budgets import Budgets
 from tinygen.errors import OutputError
 from tinygen.metrics import Metric
 from tinygen.pruning.folders import LOG
-from tinygen.pruning.records import Action, Step
+from tinygen.pruning.records import Step
 from tinygen.serialization import read_dataclass
 
 SCHEMA = 1
@@ -222,13 +222,10 @@ def _checked(log: Log, data: Mapping[str, Any]) -> Log:
     seen: list[int] = []
     for entry in log.entries:
         number = entry.step.number
-        _demand(
-            isinstance(number, int) and number == len(seen), f"step {number} where {len(seen)} comes next"
-        )
+        _demand(number == len(seen), f"step {number} where {len(seen)} comes next")
         _demand(
             entry.follows in seen if seen else entry.follows is None, f"step {number} follows {entry.follows}"
         )
-        _demand(entry.step.action in get_args(Action), f"step {number} has the action {entry.step.action!r}")
         _demand(
             MODEL.fullmatch(entry.step.model) is not None,
             f"step {number} names the model {entry.step.model!r}",
