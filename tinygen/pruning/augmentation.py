@@ -90,8 +90,9 @@ def _shifted(a: Augmentation, batch: Array, generator: np.random.Generator) -> A
         most = int(size * SHIFT)
         steps = generator.integers(-most, most + 1, len(batch))
         places = np.clip(np.arange(size) + steps[:, np.newaxis], 0, size - 1)
-        places = places.reshape(len(batch), *(size if i == axis else 1 for i in range(1, batch.ndim)))
-        batch = np.take_along_axis(batch, places, axis)
+        rows = np.arange(len(batch))[:, np.newaxis]
+        moved = batch if axis == 1 else batch.swapaxes(1, 2)
+        batch = moved[rows, places] if axis == 1 else moved[rows, places].swapaxes(1, 2)
     return batch
 
 

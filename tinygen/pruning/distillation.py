@@ -193,7 +193,9 @@ class _Run:
         def judge(batch: Any, target: Any) -> Any:
             return self._loss(heads.outputs_of(self.twin, batch, training=False), target, 1.0)
 
-        return tf.function(step, reduce_retracing=True), tf.function(judge, reduce_retracing=True)
+        return tf.function(step, autograph=False, reduce_retracing=True), tf.function(
+            judge, autograph=False, reduce_retracing=True
+        )
 
     @property
     def reconstructs(self) -> bool:
