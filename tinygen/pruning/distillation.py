@@ -176,12 +176,13 @@ class _Run:
 
     @property
     def reconstructs(self) -> bool:
-        """True when the model's own task has a weight: only an autoencoder knows its target, its input."""
-        return self.options.task > 0 and self.twin.outputs[0].shape == self.twin.inputs[0].shape
+        """True where an autoencoder's own input is to teach, too: without labels, it is the truth."""
+        alike = self.twin.outputs[0].shape == self.twin.inputs[0].shape
+        return self.options.task > 0 and not self.truth and alike and self.heads[0].kind != "softmax"
 
     def _truth(self, labels: Array | None) -> list[Array]:
         """What the first output should be, (N, *shape); nothing where only the original teaches."""
-        if labels is None or self.options.task == 0 or self.reconstructs:
+        if labels is None or self.options.task == 0:
             return []
         return [heads.truth_of(self.heads[0], np.asarray(labels), self.twin.outputs[0].shape[1:])]
 
