@@ -52,17 +52,20 @@ without an FPU about 190 a multiply-accumulate), at least two million, for the c
 
 
 def manifest_of(
-    model: Path,
+    model: Path | None,
     representative: str | Path | None,
     boards: Sequence[Board],
     options: pipeline.Options,
     samples: SampleOptions,
 ) -> dict[str, Any]:
-    """What determines the generated text: hashes of everything that went in, every option, the compiler."""
+    """What determines the generated text: hashes of everything that went in, every option, the compiler.
+
+    model: None for a graph that came from no file.
+    """
     return {
         "generator": "tinygen",
         "version": __version__,
-        "model": {"file": model.name, "sha256": path_hash(model)},
+        "model": {"file": model.name, "sha256": path_hash(model)} if model else None,
         "representative": {"file": Path(representative).name, "sha256": path_hash(Path(representative))}
         if representative
         else None,
