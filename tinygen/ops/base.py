@@ -72,6 +72,11 @@ def always(b: BoundNode) -> bool:
     return True
 
 
+def same_attrs(b: BoundNode, shape: Shape) -> Any:
+    """Nothing in the attributes depends on the number of channels."""
+    return b.attrs
+
+
 def never(b: BoundNode) -> bool:
     """No node."""
     return False
@@ -151,6 +156,7 @@ class Op:
     pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
     elementwise: one input, and each output element depends on the same input element only, wherever it stands.
     channels: which channels of inputs, constants and output must go together (coupling.py); by default all must stay.
+    narrowed: (bound node, its output's shape with fewer channels) -> the attributes that the node then has.
     layouts: Keras class name -> where its layers keep the constants; classes without constants of their own, or whose
         config does not depend on the number of channels, need none.
     passes_clamp: the operator gives the same result whether a clamp (base.FUSED) stands in front of it or behind it.
@@ -182,6 +188,7 @@ class Op:
     elementwise: bool = False
     passes_clamp: bool = False
     channels: coupling.Channels = coupling.frozen
+    narrowed: Callable[[BoundNode, Shape], Any] = same_attrs
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
 
     def check(self, b: BoundNode) -> None:

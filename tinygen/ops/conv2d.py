@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,6 +109,13 @@ def channels(b: BoundNode) -> tuple[Labels, ...]:
         Labels(1, 3, inputs, reads=True),
         *written(0, outputs * groups),
     )
+
+
+def narrowed(b: BoundNode, shape: Shape) -> Attrs:
+    """Groups of one input channel go with it; larger ones all become smaller."""
+    attrs: Attrs = b.attrs
+    single = attrs.groups > 1 and b.inputs[1].shape[3] == 1
+    return replace(attrs, groups=attrs.groups * shape[-1] // b.output.shape[-1]) if single else attrs
 
 
 # ---- float evaluation
@@ -228,5 +235,6 @@ OP = Op(
     pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},
     channels=channels,
+    narrowed=narrowed,
     layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
 )

@@ -85,6 +85,11 @@ def channels(b: BoundNode) -> tuple[Labels, ...]:
     )
 
 
+def narrowed(b: BoundNode, shape: Shape) -> Attrs:
+    """The shape that is left."""
+    return Attrs(shape)
+
+
 def scaling(b: BoundNode) -> Scaling:
     """The bytes are the same, so are their scale and zero point."""
     return SAME
@@ -152,5 +157,6 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
     channels=channels,
+    narrowed=narrowed,
     layouts={"Flatten": Layout({}), "Reshape": Layout({}, keras_config)},
 )

@@ -18,6 +18,7 @@ from tinygen.errors import ModelError, UnsupportedLayerError
 from tinygen.graph import Array, Graph, Origin
 from tinygen.heavy import import_keras
 from tinygen.ops.coupling import Layout
+from tinygen.pruning.shrinking import removed
 
 Json = dict[str, Any]
 
@@ -32,7 +33,7 @@ def remove(model: Any, graph: Graph, groups: Iterable[ChannelGroup]) -> Any:
     layers = dict(_layers(model, ()))
     _check_places(layers)
     _check_model(model, graph, layers)
-    kept = _Kept(graph, _removed(graph, groups))
+    kept = _Kept(graph, removed(graph, groups))
     changes = {path: _change(path, layer, kept) for path, layer in layers.items()}
     entry = import_keras().saving.serialize_keras_object(model)
     _edit(entry, (), changes, kept)
@@ -48,25 +49,7 @@ def _nothing() -> None:
     """Most layers have no such method."""
 
 
-# ---- what goes
-
-
-def _removed(graph: Graph, groups: Iterable[ChannelGroup]) -> dict[Place, set[int]]:
-    """The indices that go, by place. Raises ModelError when one of them must stay, or all would go."""
-    removed: dict[Place, set[int]] = {}
-    for group in groups:
-        if group.frozen:
-            raise ModelError(f"channel {group.name} cannot be removed: {group.frozen}")
-        for part in (*group.activations, *group.constants):
-            removed.setdefault((part.tensor, part.axis), set()).update(part.indices)
-    for (tensor, axis), indices in removed.items():
-        size = graph.tensors[tensor].shape[axis]
-        if len(indices) == size:
-            raise ModelError(
-                f"nothing would be left of '{tensor}': all of its {size} channels were to go\n"
-                "  keep at least one of them"
-            )
-    return removed
+# ---- what stays
 
 
 @dataclass(frozen=True)
