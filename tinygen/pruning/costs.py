@@ -1,176 +1,176 @@
-"""What a float graph would take on a board: sizes from the memory planner, cycles from formulas fitted to profiles.
+"""What a candidate costs on a board, asked of the real planner and of the cycle model.
 
-`measure` builds the int8 image and follows it, in seconds; `estimate` asks planner and formulas, in milliseconds.
-Sizes do not depend on trained values, so ranges are made up (fit.assumed_int8).
+estimate() takes milliseconds: sizes are the compiler's own, cycles come from formulas (cycle_formulas.py) that
+calibrate() fits to followed images of this very model. measure() builds the image and follows it.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy.optimize import nnls
-
-from tinygen import bundle, ops, pipeline
 from tinygen.boards import Board
 from tinygen.budgets import Budgets
+from tinygen.channels import groups
 from tinygen.cycles.cores import TIMINGS
-from tinygen.emission import Library
 from tinygen.errors import BoardError
-from tinygen.fit import Fitter
-from tinygen.flash import flash_shares
-from tinygen.graph import Array, Graph
-from tinygen.placement import fixed_bytes
-from tinygen.planning import MemoryPlan
-from tinygen.profile_api import follow
+from tinygen.graph import Graph
 from tinygen.profiling import Profile
-from tinygen.program import Program, Step
-from tinygen.project import write_project
-from tinygen.pruning.records import Cost, LayerCost
-from tinygen.samples import Options as SampleOptions
-from tinygen.wishes import Wishes
+from tinygen.pruning import cycle_formulas, measuring
+from tinygen.pruning.cycle_formulas import Formulas, Point
+from tinygen.pruning.lowering import Key, Lowered, key_of, lower
+from tinygen.pruning.measuring import Measured
+from tinygen.pruning.records import Cost, LayerCost, Resource
+from tinygen.pruning.shrinking import shrunk
+from tinygen.pruning.uniform import Families
+from tinygen.wishes import NONE, Wishes
 
-INPUTS = 2
-"""A cold inference and a warm one: kernels do not depend on data, but for a few branches of the requantization."""
+VARIANTS = ((1.0, False), (0.75, False), (0.55, True), (0.35, True))
+"""(share of channels, odd number of them) of the models that formulas are fitted to."""
+LEFT_OUT = (0.65, False)
+"""The one that tells their error."""
+TOLERATED = 0.05
+"""Relative error of an inference's cycles beyond which a warning is due."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Accuracy:
+    """error: of an inference's cycles on the variant left out, relative, with its sign; None where it could not be
+    measured. layers: the same by layer. measured: images that were followed; warnings: in words."""
+
+    error: float | None
+    layers: Mapping[str, float]
+    measured: int
+    warnings: tuple[str, ...]
+
+
 class Costs:
-    """One board and its wishes. Every profile makes the formulas better, so equal runs must ask in equal order."""
+    """Costs on one board with the user's wishes for pinning. Answers are kept: equal shapes are asked once."""
 
-    board: Board
-    wishes: Wishes
-    budgets: Budgets = field(default_factory=Budgets)
-    _seen: dict[str, list[tuple[Array, float]]] = field(default_factory=dict)
-    _known: dict[tuple[object, ...], Cost] = field(default_factory=dict)
+    def __init__(self, board: Board, wishes: Wishes = NONE) -> None:
+        self.board, self.wishes = board, wishes
+        self.formulas: Formulas | None = None
+        self._lowered: dict[Key, Lowered] = {}
+        self._measured: dict[Key, Measured | None] = {}
 
     @property
-    def timed(self) -> bool:
-        """Cycles are modelled for this core."""
+    def modelled(self) -> bool:
+        """True where the core has a cycle model."""
         return self.board.cpu in TIMINGS
 
+    def within(self, budget_sram: int | None) -> Costs:
+        """The same with an SRAM budget for what is pinned: --pin auto fills up to it and no further."""
+        costs = Costs(self.board, replace(self.wishes, budget_sram=budget_sram))
+        costs.formulas = self.formulas
+        return costs
+
+    def lower(self, graph: Graph) -> Lowered:
+        """The candidate as it would be compiled."""
+        key = key_of(graph)
+        if key not in self._lowered:
+            self._lowered[key] = lower(graph, self.board, self.wishes)
+        return self._lowered[key]
+
     def estimate(self, graph: Graph) -> Cost:
-        """Of a float graph, without building it. Never raises for a model that does not fit."""
-        key = _shapes(graph)
-        if key not in self._known:
-            self._known[key] = self._cost(Fitter(graph), None)
-        return self._known[key]
+        """The cost of a float or int8 graph. cycles: None before calibrate(), and on cores without a cycle model."""
+        lowered = self.lower(graph)
+        if self.formulas is None:
+            return lowered.cost(None)
+        return lowered.cost(self.formulas.layers(lowered), self.formulas.outside)
 
     def measure(self, graph: Graph) -> Cost:
-        """Of a float graph, or an int8 one: built and profiled where it fits the board, else estimated."""
-        fitter = Fitter(graph)
-        profile = self._profile(fitter.graph)
-        if profile is None:
-            return self._cost(fitter, None)
-        program = fitter.planned(self.board)[1]
-        for step, layer in zip(program.steps, profile.layers, strict=True):
-            if layer.cost.cycles is not None and not step.kernel.alias:
-                self._seen.setdefault(step.kernel.name, []).append(
-                    (_features(step), float(layer.cost.cycles))
-                )
-        self._known.clear()
-        return self._cost(fitter, profile)
+        """The cost of the linked image, followed for a cold and a warm inference on random inputs.
 
-    # ---- sizes
-
-    def _cost(self, fitter: Fitter, profile: Profile | None) -> Cost:
-        _, program, memory = fitter.planned(self.board)
-        library = fitter.library(self.board)
-        pinned = self._pinned(library)
-        cycles = None if not self.timed else self._cycles(program, profile)
-        total = None if cycles is None else sum(cycles) + (profile.outside.cycles or 0 if profile else 0)
-        live = _live(memory, len(program.steps))
-        rows = zip(program.steps, cycles or [0.0] * len(program.steps), live, strict=True)
-        return Cost(
-            board=self.board.name,
-            arena=memory.arena_bytes,
-            pinned=pinned,
-            sram=memory.arena_bytes + pinned + fixed_bytes(self.board, library.variable_bytes),
-            flash=sum(s.needed for s in flash_shares(library, self.board, self.wishes.weights)),
-            weights=library.constant_bytes,
-            macs=sum(ops.get(s.bound.node.op).macs(s.bound) for s in program.steps),
-            cycles=total,
-            ms=None if total is None else 1000.0 * total / self.board.clock_hz,
-            measured=profile is not None,
-            layers=tuple(_layer(step, took, bytes_) for step, took, bytes_ in rows),
-        )
-
-    def _pinned(self, library: Library) -> int:
-        """Bytes of arrays that must be in SRAM: all with --pin all; with auto none has to be."""
-        if self.wishes.pin != "all":
-            return 0
-        return sum(m.traffic.footprint for m in library.movables if not m.is_code)
-
-    # ---- cycles
-
-    def _profile(self, int8: Graph) -> Profile | None:
-        """A profile of the int8 graph on the board; None where it does not fit or no cycles are modelled.
-
-        With --pin all of what does not fit, weights are where there is room: as it would run today.
+        An image that does not fit the board cannot be built: its estimate is given then (measured=False).
         """
-        if not self.timed:
-            return None
-        for wishes in (self._limited(), replace(self.wishes, pin="auto", pin_code="auto")):
-            options = pipeline.Options(wishes=wishes)
-            try:
-                compiled = pipeline.lower(int8, self.board, options)
-                manifest = bundle.manifest_of(None, None, [self.board], options, SampleOptions())
-                project = bundle.make_project([compiled], [self.board], manifest, None, options)
-            except BoardError:
-                continue
-            with tempfile.TemporaryDirectory(prefix="tinygen-cost-") as folder:
-                path = Path(folder) / "project"
-                write_project(project, path)
-                inputs = bundle.random_inputs(int8, INPUTS)
-                return follow(path, bundle.load_project(path), inputs)
+        key, lowered = key_of(graph), self.lower(graph)
+        if key not in self._measured:
+            self._measured[key] = _measured(lowered)
+        made = self._measured[key]
+        return self.estimate(graph) if made is None else _cost(lowered, made)
+
+    def calibrate(self, graph: Graph, variants: Sequence[tuple[float, bool]] = VARIANTS) -> Accuracy:
+        """Fit the formulas to the model and narrower variants of it, and tell their error on another variant."""
+        if not self.modelled:
+            return Accuracy(None, {}, 0, (f"no cycles are modelled for {self.board.cpu}",))
+        families = Families.of(groups(graph))
+        followed = [f for v in variants if (f := self._follow(graph, families, v)) is not None]
+        if not followed:
+            return Accuracy(None, {}, 0, (f"no variant fits '{self.board.name}': cycles are not estimated",))
+        points = [p for lowered, profile in followed for p in _points(lowered, profile)]
+        outside = sum(profile.outside.cycles or 0 for _, profile in followed) / len(followed)
+        self.formulas = cycle_formulas.fit(points, outside)
+        return self._accuracy(self._follow(graph, families, LEFT_OUT), len(followed))
+
+    def _follow(
+        self, graph: Graph, families: Families, variant: tuple[float, bool]
+    ) -> tuple[Lowered, Profile] | None:
+        """A variant's profile; None where it does not fit the board."""
+        narrower = shrunk(graph, families.without(*variant))
+        key, lowered = key_of(narrower), self.lower(narrower)
+        if key not in self._measured:
+            self._measured[key] = _measured(lowered)
+        made = self._measured[key]
+        return (lowered, made.profile) if made is not None and made.profile is not None else None
+
+    def _accuracy(self, left_out: tuple[Lowered, Profile] | None, measured: int) -> Accuracy:
+        assert self.formulas is not None
+        guessed = self.formulas.layers(left_out[0]) if left_out else None
+        if left_out is None or guessed is None:
+            return Accuracy(None, {}, measured, ("the formulas' error could not be measured",))
+        taken = {layer.name: float(layer.cost.cycles or 0) for layer in left_out[1].layers}
+        error = (sum(guessed.values()) + self.formulas.outside) / float(left_out[1].worst.cycles or 1) - 1.0
+        layers = {name: guessed[name] / cycles - 1.0 for name, cycles in taken.items() if cycles}
+        told = f"estimated cycles are {error:+.1%} off on a variant with {LEFT_OUT[0]:.0%} of the channels"
+        return Accuracy(error, layers, measured + 1, (told,) if abs(error) > TOLERATED else ())
+
+
+def _measured(lowered: Lowered) -> Measured | None:
+    """None where the image does not fit the board."""
+    try:
+        return measuring.measure(lowered)
+    except BoardError:
         return None
 
-    def _limited(self) -> Wishes:
-        """Pins take what the budgets leave them."""
-        return replace(self.wishes, budget_sram=self.budgets.sram, budget_flash=self.budgets.flash)
 
-    def _cycles(self, program: Program, profile: Profile | None) -> list[float]:
-        """Cycles of each layer: as profiled, or by the formula of its kernel."""
-        if profile is not None:
-            return [float(layer.cost.cycles or 0) for layer in profile.layers]
-        formulas = self._formulas()
-        return [0.0 if s.kernel.alias else _by_formula(s, formulas) for s in program.steps]
-
-    def _formulas(self) -> Mapping[str, Array]:
-        """Kernel -> coefficients of _features, none negative, from all profiles so far; relative errors count."""
-        found = {}
-        for kernel, rows in self._seen.items():
-            features = np.stack([row / took for row, took in rows if took > 0])
-            found[kernel] = nnls(features, np.ones(len(features)))[0]
-        return found
+def _points(lowered: Lowered, profile: Profile) -> list[Point]:
+    return [
+        Point(
+            layer.name,
+            layer.kernel,
+            cycle_formulas.features(step, lowered),
+            float(layer.cost.cycles or 0),
+        )
+        for step, layer in zip(lowered.program.steps, profile.layers, strict=True)
+        if not step.kernel.alias
+    ]
 
 
-def _by_formula(step: Step, formulas: Mapping[str, Array]) -> float:
-    """A kernel that no profile has seen costs what its operator's file says."""
-    if step.kernel.name not in formulas:
-        return float(step.kernel.cost(step.bound))
-    return float(_features(step) @ formulas[step.kernel.name])
+def _cost(lowered: Lowered, made: Measured) -> Cost:
+    """The estimate with what was measured in its place."""
+    cycles = _layer_cycles(made.profile) if made.profile else None
+    estimate = lowered.cost(cycles)
+    total = float(made.profile.worst.cycles or 0) if made.profile else None
+    ms = None if total is None else 1000.0 * total / lowered.board.clock_hz
+    return replace(estimate, flash=made.flash, sram=made.sram, cycles=total, ms=ms, measured=True)
 
 
-def _features(step: Step) -> Array:
-    """(3,) what a kernel's time is made of: the call, elements that come and go, multiply-accumulates."""
-    b = step.bound
-    elements = b.output.elements + b.inputs[0].elements
-    return np.array([1.0, elements, ops.get(b.node.op).macs(b)], np.float64)
+def _layer_cycles(profile: Profile) -> dict[str, float]:
+    return {layer.name: float(layer.cost.cycles or 0) for layer in profile.layers}
 
 
-def _live(memory: MemoryPlan, steps: int) -> list[int]:
-    """Bytes of the arena in use during each step."""
-    return [sum(b.size for b in memory.buffers if b.first <= t <= b.last) for t in range(steps)]
+# ---- budgets
 
 
-def _layer(step: Step, cycles: float, live: int) -> LayerCost:
-    return LayerCost(step.bound.name, ops.get(step.bound.node.op).macs(step.bound), cycles, live)
+def over(cost: Cost, budgets: Budgets) -> dict[Resource, float]:
+    """Amount / budget of every resource that exceeds its budget, the worst first."""
+    amounts = {name: (cost.of(name), allowed) for name, allowed in budgets.given()}  # type: ignore[arg-type]
+    ratios = {name: amount / allowed for name, (amount, allowed) in amounts.items() if amount is not None}
+    worst = sorted((n for n, r in ratios.items() if r > 1.0), key=lambda n: -ratios[n])
+    return {name: ratios[name] for name in worst}  # type: ignore[misc]
 
 
-def _shapes(graph: Graph) -> tuple[object, ...]:
-    """What sizes depend on."""
-    return tuple((name, t.shape) for name, t in graph.tensors.items())
+def peaks(cost: Cost) -> tuple[LayerCost, ...]:
+    """The layers at which the arena is fullest: to need less of it, all of them must shrink."""
+    most = max((layer.live for layer in cost.layers), default=0)
+    return tuple(layer for layer in cost.layers if layer.live == most)
