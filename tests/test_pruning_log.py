@@ -436,7 +436,8 @@ def test_inputs_follow_the_bytes_of_files(tmp_path: Path) -> None:
     board = load_board("pico")
     options = {
         "pin": str(tmp_path / "layers.toml"),
-        "preprocess": f"{tmp_path}/prepare.py:f",
+        "samples": SampleOptions(preprocess=f"{tmp_path}/prepare.py:f"),
+        "board_path": (tmp_path,),
         "shape": (1, 2),
     }
 
