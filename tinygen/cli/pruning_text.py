@@ -150,20 +150,23 @@ MARKS = {True: ("✓", "bold green"), False: ("✗", "bold red"), None: ("", "")
 
 def _score_rows(log: Log) -> list[list[Text | str]]:
     """On the evaluation set: what pruning cost in float, what int8 costs in all; against --max-drop. [] without one."""
-    end, rows = log.end, []
+    end = log.end
     if end is None or end.original is None:
         return []
     allowed = log.inputs.options.get("max_drop")
-    for figure, name in ((end.pruned, "float"), (end.int8, "int8")):
-        if figure is None:
-            continue
-        lost = metrics.drop(end.original, figure)
-        judged = allowed is not None and name == "int8"
-        mark = MARKS[lost <= allowed + ROUNDING if judged else None]
-        change, budget = f"{-lost:+.2f}", f"{-allowed:+g}" if judged else ""
-        title = Text(f"{figure.kind}, {name}")
-        rows.append([Text(*mark), title, end.original.short, figure.short, change, budget])
-    return rows
+    return [
+        _score_row(end.original, figure, name, limit)
+        for figure, name, limit in ((end.pruned, "float", None), (end.int8, "int8", allowed))
+        if figure is not None
+    ]
+
+
+def _score_row(original: Metric, figure: Metric, name: str, allowed: float | None) -> list[Text | str]:
+    lost = metrics.drop(original, figure)
+    mark = MARKS[None if allowed is None else lost <= allowed + ROUNDING]
+    budget = "" if allowed is None else f"{-allowed:+g}"
+    title = Text(f"{figure.kind}, {name}")
+    return [Text(*mark), title, original.short, figure.short, f"{-lost:+.2f}", budget]
 
 
 def _verdict_row(v: Verdict) -> list[Text | str]:
