@@ -8,7 +8,7 @@ position of an image is an equation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,46 @@ def refit(student: Any, teacher: Any, x: Sequence[Array], seed: int = 1) -> Any:
     copy = heads.copied(student)
     chosen = np.linspace(0, len(x[0]) - 1, min(len(x[0]), SAMPLES)).round().astype(np.int64)
     inputs = [np.asarray(a[chosen], np.float32) for a in x]
+    pairs = [(_View(layer), _View(original)) for layer, original in _pairs(copy, teacher)]
+    wanted = _answers(teacher, [original for _, original in pairs], inputs, seed)
+    for number, (view, _) in enumerate(pairs):
+        (windows,) = _collected(copy, [view], inputs, [np.random.default_rng((seed, number))], _View.read)
+        _solve(view, windows, wanted[number])
+    return copy
+
+
+def _pairs(student: Any, teacher: Any) -> Iterator[tuple[Any, Any]]:
+    """(layer, the original's of the same name), in order of execution, of those that can be solved for."""
     counterparts = {layer.name: layer for layer in teacher.layers}
-    for layer in copy.layers:
+    for layer in student.layers:
         original = counterparts.get(layer.name)
         if _fits(layer) and original is not None and type(original) is type(layer) and _fits(original):
-            _solve(_View(copy, layer), _View(teacher, original), inputs, np.random.default_rng(seed))
-    return copy
+            yield layer, original
+
+
+def _answers(teacher: Any, views: Sequence[_View], inputs: Sequence[Array], seed: int) -> list[Array]:
+    """What layers of the original compute before their activations, (rows, outputs) each: one pass for all."""
+    generators = [np.random.default_rng((seed, number)) for number in range(len(views))]
+    return _collected(teacher, views, inputs, generators, lambda view, w: view.answers(view.read(w)))
+
+
+def _collected(
+    model: Any,
+    views: Sequence[_View],
+    x: Sequence[Array],
+    generators: Sequence[np.random.Generator],
+    use: Callable[[_View, Array], Array],
+) -> list[Array]:
+    """`use` of the windows (rows, taps, inputs) that layers read at random places of their outputs, the same for equal
+    seeds."""
+    part = import_keras().Model(model.inputs, [view.layer.input for view in views])
+    found: list[list[Array]] = [[] for _ in views]
+    for i in range(0, len(x[0]), BATCH) if views else ():
+        read = heads.outputs_of(part, [a[i : i + BATCH] for a in x])
+        for view, generator, values, rows in zip(views, generators, read, found, strict=True):
+            windows = view.windows(np.asarray(values), max(1, ROWS // len(x[0])), generator)
+            rows.append(use(view, windows))
+    return [np.concatenate(rows) for rows in found]
 
 
 def _fits(layer: Any) -> bool:
@@ -57,9 +91,8 @@ def _fits(layer: Any) -> bool:
 
 @dataclass(frozen=True)
 class _View:
-    """A layer inside its model."""
+    """A layer that is read and changed."""
 
-    model: Any
     layer: Any
 
     @property
@@ -76,21 +109,15 @@ class _View:
     def bias(self) -> Array | float:
         return np.asarray(self.layer.bias.numpy(), np.float64) if self.layer.use_bias else 0.0
 
-    def windows(self, x: Sequence[Array], seed: np.random.Generator) -> Array:
-        """(rows, taps, inputs): what the layer reads at random places of its output, the same for equal seeds."""
-        part = import_keras().Model(self.model.inputs, self.layer.input)
-        read = []
-        for i in range(0, len(x[0]), BATCH):
-            (values,) = heads.outputs_of(part, [a[i : i + BATCH] for a in x])
-            read.append(self._gathered(np.asarray(values), max(1, ROWS // len(x[0])), seed))
-        return np.concatenate(read).astype(np.float64)
+    def read(self, windows: Array) -> Array:
+        return windows.astype(np.float64)
 
-    def _gathered(self, values: Array, count: int, seed: np.random.Generator) -> Array:
-        """`count` windows per sample of values (N, *positions, inputs)."""
+    def windows(self, values: Array, count: int, generator: np.random.Generator) -> Array:
+        """(rows, taps, inputs): `count` windows per sample of the layer's input, values (N, *positions, inputs)."""
         axes = values.shape[1:-1]
         outputs = self.layer.output.shape[1:-1]
         taken = min(count, math.prod(outputs))
-        places = np.stack([seed.permutation(math.prod(outputs))[:taken] for _ in values])
+        places = np.stack([generator.permutation(math.prod(outputs))[:taken] for _ in values])
         where = np.unravel_index(places, outputs) if outputs else ()
         windowed = type(self.layer).__name__ in WINDOWED
         rows = np.arange(len(values))[:, np.newaxis]
@@ -128,11 +155,8 @@ class _View:
             self.layer.bias.assign(np.asarray(bias, np.float32))
 
 
-def _solve(ours: _View, theirs: _View, x: Sequence[Array], generator: np.random.Generator) -> None:
-    """Change a layer's weights so that its answers come near to the original's."""
-    seed = int(generator.integers(2**31))
-    windows = ours.windows(x, np.random.default_rng(seed))
-    wanted = theirs.answers(theirs.windows(x, np.random.default_rng(seed)))
+def _solve(ours: _View, windows: Array, wanted: Array) -> None:
+    """Change a layer's weights so that its answers to windows come near to the original's, wanted (rows, outputs)."""
     have = ours.answers(windows)
     counterpart, known = _matched(have, wanted)
     missing = np.where(known, wanted[:, counterpart] - have, 0.0)
