@@ -157,11 +157,12 @@ class _Run:
 
         temperature = self.options.temperature
         weights = self.twin.trainable_variables
+        anew = self.options.statistics == "batch"
 
         def step(batch: Any, truth: Any) -> Any:
             target = heads.outputs_of(self.teacher, batch, training=False)
             with tf.GradientTape() as tape:
-                outputs = heads.outputs_of(self.twin, batch, training=True)
+                outputs = heads.outputs_of(self.twin, batch, training=anew)
                 value = self._loss(outputs, target, truth, batch, temperature)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
@@ -244,7 +245,7 @@ class _Run:
             share = (done + i / len(batches)) / epochs
             self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
             losses.append(self.step(*self._batch(indices)))
-        if self.clean:
+        if self.clean and self.options.statistics == "batch":
             self.refresh(self.clean)
         mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
         return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
