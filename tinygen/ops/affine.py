@@ -20,6 +20,7 @@ from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Kept, Layout, same_channels
 from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
+from tinygen.ops.tensors import Tensors, clamp
 
 if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
@@ -140,6 +141,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """x * scale + offset."""
     x, scale, offset = arrays
     return clamp_real(x * scale + offset, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """x * scale + offset."""
+    x, scale, offset = xs
+    return clamp(x * scale + offset, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -276,6 +283,7 @@ OP = Op(
     inputs=("input", "scale", "offset"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

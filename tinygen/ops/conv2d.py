@@ -15,6 +15,7 @@ from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, passed_channels, written
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
+from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
 from tinygen.ops.windows import (
     VALID,
     Padding,
@@ -133,6 +134,17 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
 
 
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The convolution: one per group."""
+    tf = tensorflow()
+    x, weights, bias = xs
+    kernel = dilated(tf.transpose(weights, (1, 2, 3, 0)), b.attrs.dilation)
+    inputs = tf.split(padded(x, b.attrs.padding), b.attrs.groups, axis=3)
+    kernels = tf.split(kernel, b.attrs.groups, axis=3)
+    parts = [tf.nn.conv2d(x, k, b.attrs.stride, "VALID") for x, k in zip(inputs, kernels, strict=True)]
+    return clamp(tf.concat(parts, axis=3) + bias, b.attrs.activation)
+
+
 # ---- int8 definition
 
 
@@ -212,6 +224,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

@@ -21,6 +21,7 @@ from tinygen.ops.requant import (
     per_output_channel,
     requant_of,
 )
+from tinygen.ops.tensors import Tensors, clamp, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -76,6 +77,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The matrix product in floating point."""
     x, weights, bias = arrays
     return clamp_real(x @ weights.T + bias, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The matrix product over the last axis."""
+    x, weights, bias = xs
+    return clamp(tensorflow().einsum("...k,nk->...n", x, weights) + bias, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -186,6 +193,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

@@ -15,6 +15,7 @@ from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import Labels, Layout, counted_outputs, passed_channels
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
+from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
 from tinygen.ops.windows import (
     VALID,
     Padding,
@@ -136,6 +137,19 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
 
 
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The convolution; TensorFlow knows equal strides only, so others are taken from all windows."""
+    tf = tensorflow()
+    x, weights, bias = xs
+    channels = b.inputs[0].shape[2]
+    filters = tf.reshape(weights, (*b.inputs[1].shape[:2], channels, -1))
+    (down, right), equal = b.attrs.stride, b.attrs.stride[0] == b.attrs.stride[1]
+    strides = (1, down, right, 1) if equal else (1, 1, 1, 1)
+    kernel = dilated(filters, b.attrs.dilation)
+    sums = tf.nn.depthwise_conv2d(padded(x, b.attrs.padding), kernel, strides, "VALID")
+    return clamp((sums if equal else sums[:, ::down, ::right]) + bias, b.attrs.activation)
+
+
 # ---- int8 definition
 
 
@@ -218,6 +232,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(2),
     params=params,
