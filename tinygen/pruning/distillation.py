@@ -160,7 +160,7 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.held_out = _batches(held_out, options.batch)
+        self.held_out = batches_of(held_out, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
         self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
         self.generator = np.random.default_rng(options.seed)
@@ -251,7 +251,7 @@ class _Run:
         losses = []
         for i, indices in enumerate(batches):
             share = (done + i / len(batches)) / epochs
-            self.optimizer.learning_rate.assign(self.options.rate * _schedule(share, self.options.warmup))
+            self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
             batch = [
                 augment(x[indices], self.generator) for augment, x in zip(self.augment, self.x, strict=True)
             ]
@@ -275,14 +275,14 @@ def _optimizer(options: Options) -> Any:
     return optimizers.AdamW(options.rate, weight_decay=options.decay)
 
 
-def _schedule(share: float, warmup: float) -> float:
+def schedule(share: float, warmup: float) -> float:
     """Learning rate relative to its largest, at a share (0 .. 1) of all steps."""
     if share < warmup:
         return 0.05 + 0.95 * share / warmup
     return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
-def _batches(arrays: Sequence[Array], size: int) -> list[list[Array]]:
+def batches_of(arrays: Sequence[Array], size: int) -> list[list[Array]]:
     count = len(arrays[0])
     return [[np.asarray(a[i : i + size], np.float32) for a in arrays] for i in range(0, count, size)]
 
