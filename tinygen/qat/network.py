@@ -1,38 +1,46 @@
-"""A float graph as a differentiable TensorFlow function, its activations rounded to int8 or not."""
+"""A float graph as a differentiable TensorFlow function, and what its outputs are to a loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tinygen import ops
 from tinygen.graph import Array, BoundNode, Graph
 from tinygen.pruning.heads import Kind
-from tinygen.scales import SELECTING
-
-Round = Callable[[str, Any], Any]
-"""(activation, its values) -> the values as its readers see them."""
+from tinygen.qat.rounding import Gauge, Int8
+from tinygen.rewriting import remove_dead_nodes
 
 
-def unrounded(name: str, values: Any) -> Any:
-    """Floating point."""
-    return values
-
-
-def run(
-    graph: Graph, inputs: Sequence[Any], constants: Mapping[str, Any], round: Round = unrounded
-) -> dict[str, Any]:
-    """Every activation (N, *shape) as its readers see it. inputs: tensors, one per graph input; constants: by name.
-
-    What operators in SELECTING give out lies on the grid of their inputs, and is not rounded again.
-    """
-    live = {name: round(name, x) for name, x in zip(graph.inputs, inputs, strict=True)}
+def real(graph: Graph, inputs: Sequence[Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Every activation (N, *shape), in floating point. inputs: tensors, one per graph input; constants: by name."""
+    live = dict(zip(graph.inputs, inputs, strict=True))
     for b in graph.bound():
-        xs = [constants[t.name] if t.is_constant else live[t.name] for t in b.inputs]
-        values = ops.get(b.node.op).differentiable(b, xs)
-        live[b.output.name] = values if b.node.op in SELECTING else round(b.output.name, values)
+        live[b.output.name] = ops.get(b.node.op).differentiable(b, _given(b, live, constants))
     return live
+
+
+def int8(
+    graph: Graph,
+    inputs: Sequence[Any],
+    constants: Mapping[str, Any],
+    arithmetic: Int8,
+    gauge: Gauge,
+    factors: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(every activation as its readers see it, the same before it was rounded), real numbers."""
+    seen, live = {}, {}
+    for name, x in zip(graph.inputs, inputs, strict=True):
+        live[name], seen[name] = arithmetic.input(name, x, gauge)
+    for b in graph.bound():
+        xs = _given(b, live, constants)
+        live[b.output.name], seen[b.output.name] = arithmetic.node(b.name, xs, gauge, factors)
+    return live, seen
+
+
+def _given(b: BoundNode, live: Mapping[str, Any], constants: Mapping[str, Any]) -> list[Any]:
+    return [constants[t.name] if t.is_constant else live[t.name] for t in b.inputs]
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,13 @@ def _output(graph: Graph, name: str) -> Output:
     if node.op == "activation" and b.attrs.function == "sigmoid":
         return Output("sigmoid", b.inputs[0].name)
     return Output("linear", name)
+
+
+def trunk(graph: Graph) -> Graph:
+    """The graph up to what its losses see."""
+    ends = tuple(dict.fromkeys(output.tensor for output in outputs_of(graph)))
+    shorter = graph.evolve(outputs=ends)
+    return remove_dead_nodes(shorter) or shorter
 
 
 def constants_of(graph: Graph) -> dict[str, Array]:

@@ -6,7 +6,7 @@ exact grid of an input, a softmax) or follow from others (rescale) never learns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -69,6 +69,6 @@ class Ranges:
         return tuple(exposed(self.graph, g) or g.members[-1:] for g in self.free)
 
 
-def moved(limits: Array, lows: Sequence[float], highs: Sequence[float]) -> Array:
-    """Limits a step nearer to what a batch showed."""
-    return np.asarray(MOMENTUM * limits + (1 - MOMENTUM) * np.array([lows, highs], np.float64))
+def moved(limits: Array, seen: Array) -> Array:
+    """Limits (2, free groups) a step nearer to what a batch showed."""
+    return np.asarray(MOMENTUM * limits + (1 - MOMENTUM) * seen.astype(np.float64))

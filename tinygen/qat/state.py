@@ -20,10 +20,15 @@ from tinygen.pruning.augmentation import Augmentation
 from tinygen.pruning.distillation import Epoch, batches_of, schedule
 from tinygen.qat import network
 from tinygen.qat.ranges import Ranges, moved
-from tinygen.qat.rounding import fake_quantize, quantized_constants, with_constants
+from tinygen.qat.rounding import Int8, constants_of, with_constants
+from tinygen.quantization import to_int8
 
 if TYPE_CHECKING:
     from tinygen.qat.training import Options
+
+
+Numbers = tuple[dict[str, Any], dict[str, Any], Any, Any]
+"""Tensors that a step takes: constants, scales of linear weights (network.int8), scales and zero points per group."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Loop:
     ) -> None:
         self.ranges, self.teacher, self.options = ranges, teacher, options
         self.graph = ranges.graph
+        self.arithmetic = Int8(self.graph)
         self.outputs, self.targets = network.outputs_of(self.graph), network.outputs_of(teacher)
         self._check_outputs()
         self.x = [np.ascontiguousarray(a, np.float32) for a in x]
@@ -96,52 +102,51 @@ class Loop:
     # ---- TensorFlow
 
     def _compiled(self) -> tuple[Any, Any, Any]:
-        """step(batch, constants, scales, zero_points) -> loss, gradients, lows, highs; judge -> loss; answer."""
+        """step(batch, numbers) -> loss, slopes by constants and scales, limits; judge -> loss; answer -> logits."""
         tf = tensorflow()
         temperature = self.options.temperature
 
-        def step(batch: Any, constants: Any, scales: Any, zero_points: Any) -> Any:
+        def step(batch: Any, now: Any) -> Any:
             answers = self._answers(batch)
+            learning = [[now[0][name] for name in self.names], now[2]]
             with tf.GradientTape() as tape:
-                tape.watch([constants, scales])
-                state, seen = self._run(batch, constants, scales, zero_points)
+                tape.watch(learning)
+                state, seen = self._run(batch, now)
                 value = self._loss(state, answers, temperature)
-            slopes = tape.gradient(value, [*constants, scales], unconnected_gradients="zero")
-            lows, highs = self._limits(seen)
-            return value, slopes, lows, highs
+            slopes = tape.gradient(value, learning, unconnected_gradients="zero")
+            return value, slopes, self._limits(seen)
 
-        def judge(batch: Any, answers: Any, constants: Any, scales: Any, zero_points: Any) -> Any:
-            return self._loss(self._run(batch, constants, scales, zero_points)[0], answers, 1.0)
+        def judge(batch: Any, answers: Any, now: Any) -> Any:
+            return self._loss(self._run(batch, now)[0], answers, 1.0)
 
         wrap = tf.function(reduce_retracing=True, autograph=False)
         return wrap(step), wrap(judge), wrap(self._answers)
 
     def _answers(self, batch: Any) -> list[Any]:
-        state = network.run(self.teacher, batch, self.fixed)
+        state = network.real(network.trunk(self.teacher), batch, self.fixed)
         return [output.of(state) for output in self.targets]
 
-    def _run(self, batch: Any, constants: Any, scales: Any, zero_points: Any) -> tuple[Any, Any]:
+    def _run(self, batch: Any, now: Any) -> tuple[Any, Any]:
         """Activations as their readers see them, and as they are before rounding."""
-        seen: dict[str, Any] = {}
+        constants, factors, scales, zero_points = now
 
-        def rounded(name: str, values: Any) -> Any:
-            seen[name] = values
-            place = self.place[name]
-            return fake_quantize(values, scales[place], zero_points[place])
+        def gauge(name: str) -> tuple[Any, Any]:
+            return scales[self.place[name]], zero_points[self.place[name]]
 
-        named = dict(zip(self.names, constants, strict=True))
-        state = network.run(self.graph, batch, named, rounded)
-        return state, {**state, **seen}
+        return network.int8(network.trunk(self.graph), batch, constants, self.arithmetic, gauge, factors)
 
-    def _limits(self, seen: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Least and greatest value of every free group."""
+    def _limits(self, seen: Mapping[str, Any]) -> Any:
+        """(2, free groups): least and greatest value of every free group; nothing when ranges do not move."""
         tf = tensorflow()
         if not self.ranges.free or self.options.ranges != "moving":
-            return tf.zeros(0), tf.zeros(0)
-        watched = self.ranges.watched
-        lows = [tf.reduce_min([tf.reduce_min(seen[n]) for n in names]) for names in watched]
-        highs = [tf.reduce_max([tf.reduce_max(seen[n]) for n in names]) for names in watched]
-        return tf.stack(lows), tf.stack(highs)
+            return tf.zeros((2, 0))
+        start = self.ranges.limits.astype(np.float32)
+        shown = [[seen[n] for n in names if n in seen] for names in self.ranges.watched]
+        lows, highs = (
+            [pick([pick(x) for x in xs]) if xs else end[i] for i, xs in enumerate(shown)]
+            for pick, end in zip((tf.reduce_min, tf.reduce_max), start, strict=True)
+        )
+        return tf.stack([lows, highs])
 
     def _loss(self, state: Mapping[str, Any], answers: Sequence[Any], temperature: float) -> Any:
         triples = zip(self.heads, self.outputs, answers, strict=True)
@@ -169,20 +174,23 @@ class Loop:
             return self.ranges.of_limits(self.limits)
         return dict(self.ranges.start)
 
-    def rounded(self) -> tuple[list[Any], Any, Any]:
-        """Constants as the int8 graph would hold them; scales and zero points, one per group."""
+    def rounded(self) -> Numbers:
+        """What the int8 graph of now holds: constants, scales of weights, scales and zero points of the groups."""
         tf, now = tensorflow(), self.state()
-        constants = quantized_constants(now.graph, now.qparams)
+        quantized = to_int8(now.graph, now.qparams)
+        self.arithmetic.use(quantized)
+        values, factors = (
+            {name: tf.constant(a) for name, a in part.items()} for part in constants_of(now.graph, quantized)
+        )
         qs = [now.qparams[group.name] for group in self.ranges.tied]
         scales = tf.constant([q.scale[0] for q in qs], tf.float32)
-        zero_points = tf.constant([q.zero_point[0] for q in qs], tf.float32)
-        return [tf.constant(constants[name]) for name in self.names], scales, zero_points
+        return values, factors, scales, tf.constant([q.zero_point[0] for q in qs], tf.float32)
 
     def judged(self) -> float:
         """Mean loss on the held-out samples."""
         now = self.rounded()
         pairs = zip(self.held_out, self.answers, strict=True)
-        losses = [float(self.judge(batch, answers, *now)) for batch, answers in pairs]
+        losses = [float(self.judge(batch, answers, now)) for batch, answers in pairs]
         return float(np.average(losses, weights=[len(batch[0]) for batch in self.held_out]))
 
     # ---- learning
@@ -192,7 +200,7 @@ class Loop:
         begun, options = time.perf_counter(), self.options
         order = self.generator.permutation(self.count)
         parts = [order[i : i + options.batch] for i in range(0, len(order), options.batch)]
-        losses = []
+        losses: list[float] = []
         for i, part in enumerate(parts):
             self._learn(part, (done + i / len(parts)) / epochs, losses)
         mean = float(np.average(losses, weights=[len(part) for part in parts]))
@@ -203,19 +211,17 @@ class Loop:
         pairs = zip(self.augment, self.x, strict=True)
         batch = [augment(x[part], self.generator) for augment, x in pairs]
         now = self.rounded()
-        loss, slopes, lows, highs = self.step(batch, *now)
+        loss, (slopes, by_scale), limits = self.step(batch, now)
         losses.append(float(loss))
         relative = schedule(share, self.options.warmup)
-        scaled = [slope * self.units[name] for slope, name in zip(slopes[:-1], self.names, strict=True)]
+        scaled = [slope * self.units[name] for slope, name in zip(slopes, self.names, strict=True)]
         self.optimizers[0].learning_rate.assign(self.options.rate * relative)
         self.optimizers[0].apply(scaled, self.weights)
         if self.options.ranges == "learned" and self.ranges.free:
             self.optimizers[1].learning_rate.assign(self.options.range_rate * relative)
-            self.optimizers[1].apply(
-                [self._octave_slopes(slopes[-1].numpy(), now[1].numpy())], [self.octaves]
-            )
+            self.optimizers[1].apply([self._octave_slopes(by_scale.numpy(), now[2].numpy())], [self.octaves])
         elif self.options.ranges == "moving":
-            self.limits = moved(self.limits, lows.numpy(), highs.numpy())
+            self.limits = moved(self.limits, limits.numpy())
 
     def _octave_slopes(self, slopes: Array, scales: Array) -> Any:
         """Slopes by octave of the free groups from those by scale of all."""
