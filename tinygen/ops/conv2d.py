@@ -12,7 +12,15 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
-from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, passed_channels, written
+from tinygen.ops.coupling import (
+    Kept,
+    Labels,
+    Layout,
+    mixed_channels,
+    passed_channels,
+    written,
+    written_linear,
+)
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
@@ -77,7 +85,9 @@ def keras_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
 
 
 KERAS_LAYOUT = Layout(
-    {"kernel": {-2: ("weights", 3), -1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, keras_config
+    {"kernel": {-2: ("weights", 3), -1: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    keras_config,
+    written_linear(lambda layer, weights: weights.transpose(1, 2, 3, 0)),
 )
 
 

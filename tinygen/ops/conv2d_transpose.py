@@ -16,7 +16,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
-from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import (
     Requant,
@@ -101,8 +101,18 @@ def _keras_offset(layer: Any, shape: Shape, kernel: Shape, stride: Pair, output:
     return tf_offset(layer.padding, shape, kernel, stride, output)
 
 
+def write_kernel(layer: Any, weights: Array) -> Array:
+    """Without the rows and columns that dilation has put between."""
+    from tinygen.ops.keras_common import pair
+
+    down, right = pair(layer.dilation_rate)
+    return weights[:, ::down, ::right].transpose(1, 2, 0, 3)
+
+
 KERAS_LAYOUT = Layout(
-    {"kernel": {-1: ("weights", 3), -2: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("filters")
+    {"kernel": {-1: ("weights", 3), -2: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    counted_outputs("filters"),
+    written_linear(write_kernel),
 )
 
 

@@ -12,7 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
-from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.requant import (
     Requant,
     bounded_accumulator,
@@ -58,7 +58,9 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 
 KERAS_LAYOUT = Layout(
-    {"kernel": {0: ("weights", 1), 1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("units")
+    {"kernel": {0: ("weights", 1), 1: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    counted_outputs("units"),
+    written_linear(lambda layer, weights: weights.T),
 )
 
 

@@ -13,7 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, free, no_macs
 from tinygen.ops.binary import Broadcast
-from tinygen.ops.coupling import Layout, same_channels
+from tinygen.ops.coupling import Layout, Writing, same_channels
 from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
@@ -175,5 +175,7 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"PRELU": from_tflite},
     channels=same_channels,
-    layouts={"PReLU": Layout({"alpha": {-1: ("alpha", -1)}})},
+    layouts={
+        "PReLU": Layout({"alpha": {-1: ("alpha", -1)}}, writing=Writing(lambda layer, constants: constants))
+    },
 )
