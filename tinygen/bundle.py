@@ -113,12 +113,14 @@ def make_project(
     samples: Samples | None,
     options: pipeline.Options,
     scores: tuple[Metric | None, Metric | None] = (None, None),
+    beside: Mapping[str, str] | None = None,
 ) -> Project:
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. Raises BoardError when the boards
-    would need different libraries; with --ci (ci.py), which builds and measures images, what building raises.
+    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. beside: files that are kept with
+    it and no part of the image (pruning/projects.py). Raises BoardError when the boards would need different
+    libraries; with --ci (ci.py), which builds and measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]
@@ -143,7 +145,7 @@ def make_project(
     if options.ci is not None:
         tests = ci.files(files, contents)
         files["README.md"] += ci.readme(contents)
-    kept = {GRAPH_FILE: text, **error_file(first, samples)}
+    kept = {GRAPH_FILE: text, **error_file(first, samples), **(beside or {})}
     return project.with_manifest(manifest, {**files, **kept}, run_id, users, tests)
 
 

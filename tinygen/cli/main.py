@@ -15,6 +15,7 @@ from tinygen.errors import TinygenError, did_you_mean
 COMMANDS: Mapping[str, str] = {
     "compile": "tinygen.cli.compiling",
     "fit": "tinygen.cli.fitting",
+    "prune": "tinygen.cli.pruning",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
     "bench": "tinygen.cli.benching",

@@ -17,7 +17,8 @@ from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import augmentation, heads
 from tinygen.pruning.augmentation import Augmentation
-from tinygen.pruning.distillation import Epoch, batches_of, schedule
+from tinygen.pruning.distillation import Epoch, batches_of
+from tinygen.pruning.recipe import schedule
 from tinygen.qat import network
 from tinygen.qat.ranges import Ranges, moved
 from tinygen.qat.rounding import Int8, constants_of, with_constants
