@@ -137,6 +137,12 @@ class _Run:
             )
         return resolve(given, self.costs.measure(self.graph))
 
+    def within(self, budgets: Budgets) -> Costs:
+        """Costs with pins that keep to the budgets, their formulas fitted to this model."""
+        costs = self.costs.within(budgets.sram)
+        self.notes = (*self.notes, *costs.calibrate(self.graph).warnings)
+        return costs
+
     def setting(self, held: Journal) -> Setting:
         """What all steps share. Raises DataError where held-out samples cannot judge the allowed drop."""
         fit, held_out = judging.split(self.samples)
@@ -151,7 +157,7 @@ class _Run:
         return Setting(
             self.teacher,
             held.log.budgets,
-            self.costs,
+            self.within(held.log.budgets),
             fit,
             judge,
             self.arguments["importance"],

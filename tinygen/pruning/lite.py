@@ -177,3 +177,18 @@ class Costs:
 
     def measure(s, graph):
         return s.estimate_of(graph)
+
+
+def dead(graph, found, st):
+    zero = []
+    for i, x in enumerate(found):
+        if not x.removable:
+            continue
+        ok = True
+        for b, _s in readers(graph, x):
+            _m, _v, lo, hi = st[b.inputs[0].name]
+            ch = [k for p in x.activations if p.tensor == b.inputs[0].name for k in p.indices]
+            ok &= all(lo[k] == 0 == hi[k] for k in ch)
+        if ok:
+            zero.append(i)
+    return zero

@@ -17,8 +17,10 @@ from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
 from tinygen.pruning.lite import Masks
 from tinygen.pruning.records import Action, Cost, Figures, Removal, Step
+from tinygen.pruning.refitting import refit
 from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
+from tinygen.pruning.surgery import remove
 from tinygen.samples import Samples
 
 STEP = 0.35
@@ -85,8 +87,23 @@ def _original(setting: Setting, line: Sequence[Step], model: Any) -> Made:
 
 
 def _fold(setting: Setting, line: Sequence[Step], model: Any) -> Made:
-    """Channels that have one value in every sample go: the next bias takes their part."""
-    return Made(model, "no channel has the same value in every sample")
+    """Channels that are 0 in every sample go: nothing is lost."""
+    graph = load_keras_model(model)
+    found = groups(graph)
+    dead = importance.dead(graph, found, importance.statistics(model, graph, setting.fit))
+    if not dead:
+        return Made(model, "no channel is 0 in every sample")
+    counts: dict[str, list[int]] = {}
+    for group in (found[i] for i in dead):
+        counts.setdefault(group.activations[0].tensor, []).extend(group.activations[0].indices)
+    sizes = {name: graph.tensors[name].shape[-1] for name in counts}
+    removed = tuple(
+        Removal(name, tuple(sorted(c)), sizes[name] - len(c), "exact", "0 in every sample")
+        for name, c in counts.items()
+    )
+    return Made(
+        remove(model, graph, [found[i] for i in dead]), f"{len(dead)} channels are 0 in every sample", removed
+    )
 
 
 def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
@@ -102,20 +119,23 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     plans = list(search.plans(curves, oracle, budgets, target))
     if not plans:
         raise BudgetError(_exhausted(setting, line[-1].after.cost))
-    tried = [(plan, _candidate(setting, ranked, model, plan, i, len(plans))) for i, plan in enumerate(plans)]
-    plan, trained = min(tried, key=lambda entry: entry[1].loss)
-    others = ", ".join(f"{p.how}: {t.loss:.4g}" for p, t in tried if p is not plan)
+    tried = [_candidate(setting, ranked, model, plan) for plan in plans]
+    best = min(tried, key=lambda candidate: candidate.loss)
+    options = replace(setting.training, steps=max(1, int(SHORT * setting.training.steps)))
+    trained = _train(setting, best.model, options, "short fine-tuning")
+    others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
-    why = f"{binding} binds; {plan.how}, ranked by {ranked.method}: loss {trained.loss:.4g} after a short fine-tuning"
-    return Made(trained.model, why + (f" ({others})" if others else ""), _removals(ranked, plan))
+    why = f"{binding} binds; {best.plan.how}, ranked by {ranked.method}: loss {best.loss:.4g} refitted"
+    return Made(
+        trained.model,
+        f"{why}{others}, {trained.loss:.4g} after a short fine-tuning",
+        _removals(ranked, best.plan),
+    )
 
 
 def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The original teaches what is left of it."""
-    options = replace(setting.training, minutes=setting.minutes_left())
-    trained = distillation.train(
-        model, setting.teacher, setting.fit.x, setting.judge.samples.x, options, _teller(setting, "fine-tune")
-    )
+    trained = _train(setting, model, setting.training, "fine-tune")
     epochs = len(trained.history) - 1
     why = f"epoch {trained.best} of {epochs}: loss {trained.history[0].held_out:.4g} -> {trained.loss:.4g}"
     return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else ""))
@@ -127,6 +147,13 @@ _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {
     "prune": _prune,
     "fine-tune": _fine_tune,
 }
+
+
+def _train(setting: Setting, model: Any, options: distillation.Options, stage: str) -> distillation.Trained:
+    """Distillation from the original, as long as time allows."""
+    x, held_out = setting.fit.x, setting.judge.samples.x
+    options = replace(options, minutes=setting.minutes_left())
+    return distillation.train(model, setting.teacher, x, held_out, options, _teller(setting, stage))
 
 
 # ---- figures
@@ -146,6 +173,15 @@ def answers(model: Any, x: Sequence[Array]) -> tuple[Array, ...]:
 
 
 # ---- parts of a pruning step
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A plan's model, refitted, and its held-out loss."""
+
+    plan: Plan
+    model: Any
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -201,17 +237,12 @@ def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
     return next(t for t in search.targets(search.excess(first, setting.budgets), STEP) if t < 0.9 * now)
 
 
-def _candidate(
-    setting: Setting, ranked: _Ranked, model: Any, plan: Plan, number: int, count: int
-) -> distillation.Trained:
-    """A plan as a model, after a short fine-tuning."""
-    smaller = importance.fold(model, ranked.graph, ranked.pick(plan.groups), ranked.statistics)
-    options = replace(
-        setting.training, steps=max(1, int(SHORT * setting.training.steps)), minutes=setting.minutes_left()
-    )
-    stage = f"candidate {number + 1} of {count}"
-    x, held_out = setting.fit.x, setting.judge.samples.x
-    return distillation.train(smaller, setting.teacher, x, held_out, options, _teller(setting, stage))
+def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Candidate:
+    """A plan as a model: channels removed, what reads and feeds them refitted to the original by least squares."""
+    smaller = remove(model, ranked.graph, ranked.pick(plan.groups))
+    fitted = refit(smaller, setting.teacher, setting.fit.x)
+    loss = setting.judge.distance(answers(fitted, setting.judge.samples.x)).mean
+    return _Candidate(plan, fitted, loss)
 
 
 def _removals(ranked: _Ranked, plan: Plan) -> tuple[Removal, ...]:
