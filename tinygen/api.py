@@ -32,6 +32,7 @@ from tinygen.profile_api import check_budget_ms, check_time
 from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
+from tinygen.pruning.projects import files_beside
 from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
@@ -173,12 +174,13 @@ def compile(
     scoring.check_drop(before, after, max_drop)
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
-    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after))
+    kept, noted = files_beside(Path(model))
+    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after), kept)
     if time is not None:
         check_time(made, [b.name for b in targets], time, report)
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
-    return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
+    return Build(first, made, project, targets[0], placements, (*loaded.notes, *noted, *told), before, after)
 
 
 def fit(

@@ -41,6 +41,11 @@ class Metric:
         figures = (f"{figure:.{digits}g}" for figure in (self.value, self.low, self.high))
         return "{} ({} .. {}, n = {:,})".format(*figures, self.count)
 
+    @property
+    def short(self) -> str:
+        """The figure alone."""
+        return f"{100 * self.value:.2f} %" if self.kind == "accuracy" else f"{self.value:.4g}"
+
 
 def drop(float_metric: Metric, int8_metric: Metric) -> float:
     """What int8 loses, as --max-drop counts: points (of 100) of accuracy or AUC, percent more mse."""

@@ -17,6 +17,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from tinygen.errors import UsageError
@@ -134,22 +135,29 @@ def budget_options(command: Command) -> Command:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end."""
-    columns = (
+def progress(time_left: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end.
+
+    time_left: for long work whose stages come again; bars say when they will be full, and full ones go.
+    """
+    columns = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
+    ]
+    if time_left:
+        columns += [TimeRemainingColumn(), TextColumn("left")]
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            elif time_left and done < bars.tasks[tasks[stage]].completed:
+                bars.reset(tasks[stage], total=total)
+            bars.update(tasks[stage], completed=done, total=total, visible=not time_left or done < total)
 
         yield report
 
