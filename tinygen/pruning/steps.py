@@ -137,7 +137,7 @@ def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The original teaches what is left of it."""
     trained = _train(setting, model, setting.training, "fine-tune")
     epochs = len(trained.history) - 1
-    why = f"epoch {trained.best} of {epochs}: loss {trained.history[0].held_out:.4g} -> {trained.loss:.4g}"
+    why = f"epoch {trained.best} of {epochs}: loss {trained.given:.4g} -> {trained.loss:.4g}"
     return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else ""))
 
 
