@@ -15,7 +15,7 @@ from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
 from tinygen.pruning import heads
-from tinygen.pruning.augmentation import WAYS, Augmentation, chosen
+from tinygen.pruning.augmentation import WAYS, Augmentation, chosen, mixed
 from tinygen.pruning.distillation import Options, Progress, train
 from tinygen.pruning.reestimation import reestimate
 from tinygen.pruning.surgery import remove
@@ -208,20 +208,49 @@ def test_reestimated_statistics_are_those_of_the_whole_set() -> None:
 def test_every_augmentation_changes_a_batch_in_its_own_way_and_its_seed_repeats_it(way: Any) -> None:
     batch = data((16, 16, 3), 32)
     change = Augmentation((way,), batch.std(axis=0))
-    one, two = (change(batch, np.random.default_rng(1)) for _ in range(2))
+
+    def changed() -> Array:
+        generator = np.random.default_rng(1)
+        return mixed([batch], generator)[0] if way == "mixup" else change(batch, generator)
+
+    one, two = changed(), changed()
     assert one.dtype == np.float32 and one.shape == batch.shape
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, batch)
     if way in ("flip", "shift"):
         assert set(np.unique(one)) <= set(np.unique(batch))
-    if way == "mixup":
-        np.testing.assert_allclose(one.max(), batch.max(), rtol=0.5)
+
+
+def test_mixing_treats_all_inputs_and_labels_of_a_sample_alike() -> None:
+    one_hot = np.eye(8, dtype=np.float32)
+    a, b, weights = mixed([data((3,), 8), data((2, 2), 8), one_hot], np.random.default_rng(2))
+    np.testing.assert_allclose(weights @ data((3,), 8), a, rtol=1e-5)
+    np.testing.assert_allclose(np.tensordot(weights, data((2, 2), 8), 1), b, rtol=1e-5)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_labels_teach_what_the_original_does_not_know() -> None:
+    """The original answers at random; labels say which feature is greatest."""
+    keras = import_keras()
+    keras.utils.set_random_seed(9)
+    make = [
+        keras.Input((3,)),
+        keras.layers.Dense(32, activation="relu"),
+        keras.layers.Dense(3, activation="softmax"),
+    ]
+    teacher = keras.Sequential(make)
+    x, held = data((3,), 400), data((3,), 200, 1)
+    labels = x.argmax(axis=1)
+    options = Options(epochs=60, rate=2e-2, augment=(), task=1.0)
+    with_labels = train(teacher, teacher, (x,), (held,), options, labels=(labels, held.argmax(axis=1)))
+    before, after = (np.asarray(m(held)).argmax(axis=1) for m in (teacher, with_labels.model))
+    assert np.mean(before == held.argmax(axis=1)) < 0.6
+    assert np.mean(after == held.argmax(axis=1)) > 0.9
 
 
 def test_automatic_augmentation_follows_the_shape() -> None:
-    assert "flip" in chosen("auto", (32, 32, 3))
-    assert "flip" not in chosen("auto", (49, 10, 1))
-    assert "shift" in chosen("auto", (128, 3)) and "shift" not in chosen("auto", (640,))
+    assert chosen("auto", (32, 32, 3)) == ("flip", "shift")
+    assert chosen("auto", (49, 10, 1)) == chosen("auto", (128, 3)) == chosen("auto", (640,)) == ()
 
 
 def test_refusals_name_what_is_wrong() -> None:

@@ -202,12 +202,8 @@ class Fitter:
 
 def peak(program: Program, memory: MemoryPlan) -> str:
     """Name of the layer during which most bytes of the arena are in use."""
-
-    def live(time: int) -> int:
-        return sum(b.size for b in memory.buffers if b.first <= time <= b.last)
-
     steps = range(len(program.steps))
-    return program.steps[max(steps, key=live)].bound.name if program.steps else ""
+    return program.steps[max(steps, key=memory.live)].bound.name if program.steps else ""
 
 
 def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Shares:

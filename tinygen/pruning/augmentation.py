@@ -16,6 +16,7 @@ from tinygen.graph import Array
 
 Way = Literal["mixup", "noise", "flip", "shift", "scale"]
 WAYS: tuple[Way, ...] = get_args(Way)
+MIXUP: Way = "mixup"
 SHIFT = 1 / 8
 """Largest shift, as a share of the axis."""
 NOISE = 0.1
@@ -26,18 +27,28 @@ SCALE = 0.2
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ways to change a batch, in the order of WAYS. spread: standard deviation per element of one input (*shape)."""
+    """Ways to change a batch, in the order of WAYS. spread: standard deviation per element of one input (*shape).
+
+    Mixing is left to `mixed`: it concerns all inputs and the labels.
+    """
 
     ways: tuple[Way, ...]
     spread: Array
-    mixing: float = 1.0
 
     def __call__(self, batch: Array, generator: np.random.Generator) -> Array:
         """A changed copy of a batch (N, *shape)."""
         for way in WAYS:
-            if way in self.ways:
+            if way in self.ways and way != MIXUP:
                 batch = _CHANGES[way](self, batch, generator)
         return np.ascontiguousarray(batch, np.float32)
+
+
+def mixed(arrays: Sequence[Array], generator: np.random.Generator) -> list[Array]:
+    """Weighted means of the samples and others of the same batch; alike for all arrays (N, ...). Weights 0 .. 1."""
+    count = len(arrays[0])
+    partner, share = generator.permutation(count), generator.random(count, np.float32)
+    shares = [share.reshape(count, *(1,) * (a.ndim - 1)) for a in arrays]
+    return [a * s + a[partner] * (1 - s) for a, s in zip(arrays, shares, strict=True)]
 
 
 def chosen(names: Sequence[str] | Literal["auto"], shape: tuple[int, ...]) -> tuple[Way, ...]:
@@ -54,20 +65,13 @@ def chosen(names: Sequence[str] | Literal["auto"], shape: tuple[int, ...]) -> tu
 
 
 def automatic(shape: tuple[int, ...]) -> tuple[Way, ...]:
-    """What helps by measurement (docs/pruning.md): images, other maps, series, vectors."""
-    if is_image(shape):
-        return ("mixup", "flip", "shift")
-    return ("mixup", "shift") if len(shape) in (2, 3) else ("mixup",)
+    """What helps by measurement: images are mirrored and shifted, anything else stays as it is."""
+    return ("flip", "shift") if is_image(shape) else ()
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
     """True for (H, W, 3): one channel may be a spectrogram, whose mirror image is none."""
     return len(shape) == 3 and shape[-1] == 3
-
-
-def _mixed(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
-    share = generator.beta(a.mixing, a.mixing, (len(batch), *(1,) * (batch.ndim - 1))).astype(np.float32)
-    return batch * share + batch[generator.permutation(len(batch))] * (1 - share)
 
 
 def _noisy(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
@@ -90,8 +94,9 @@ def _shifted(a: Augmentation, batch: Array, generator: np.random.Generator) -> A
         most = int(size * SHIFT)
         steps = generator.integers(-most, most + 1, len(batch))
         places = np.clip(np.arange(size) + steps[:, np.newaxis], 0, size - 1)
-        places = places.reshape(len(batch), *(size if i == axis else 1 for i in range(1, batch.ndim)))
-        batch = np.take_along_axis(batch, places, axis)
+        rows = np.arange(len(batch))[:, np.newaxis]
+        moved = batch if axis == 1 else batch.swapaxes(1, 2)
+        batch = moved[rows, places] if axis == 1 else moved[rows, places].swapaxes(1, 2)
     return batch
 
 
@@ -101,7 +106,6 @@ def _scaled(a: Augmentation, batch: Array, generator: np.random.Generator) -> Ar
 
 
 _CHANGES: dict[Way, Callable[[Augmentation, Array, np.random.Generator], Array]] = {
-    "mixup": _mixed,
     "noise": _noisy,
     "flip": _flipped,
     "shift": _shifted,

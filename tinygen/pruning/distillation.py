@@ -10,56 +10,23 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from tinygen.errors import DataError, UsageError
+from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
 from tinygen.pruning import augmentation, heads, reestimation
-from tinygen.pruning.augmentation import Augmentation
+from tinygen.pruning.augmentation import MIXUP, Augmentation
 from tinygen.pruning.heads import Head
+from tinygen.pruning.recipe import DEFAULT, Options, optimizer_of, schedule
+
+__all__ = ["DEFAULT", "Epoch", "Options", "Progress", "Trained", "train"]
 
 Report = Callable[["Progress"], None]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a pruned model learns.
-
-    epochs: None takes as many as make `steps` steps. rate: the largest learning rate, of AdamW, reached after `warmup`
-    (share of all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. reconstruction:
-    weight (0 .. 1) of an autoencoder's own loss. patience: epochs without a better one until it stops, None: never.
-    """
-
-    epochs: int | None = None
-    steps: int = 3000
-    batch: int = 64
-    rate: float = 2e-3
-    warmup: float = 0.1
-    decay: float = 1e-4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    temperature: float = 2.0
-    augment: Sequence[str] | Literal["auto"] = "auto"
-    reconstruction: float = 0.0
-    patience: int | None = None
-    starts: int = 1
-    minutes: float | None = None
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "rate", "temperature", "patience", "starts", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} of the fine-tuning is {value}\n  it must be greater than 0")
-
-    def epochs_for(self, count: int) -> int:
-        """Epochs over `count` samples."""
-        return self.epochs or max(1, math.ceil(self.steps / math.ceil(count / self.batch)))
-
-
-DEFAULT = Options()
 MOST_REFRESHING = 1024
 """Samples that batch statistics are measured on after an epoch: not augmented, as in use."""
 
@@ -116,12 +83,14 @@ def train(
     held_out: Sequence[Array],
     options: Options = DEFAULT,
     report: Report = _silent,
+    labels: tuple[Array, Array] | None = None,
 ) -> Trained:
     """A copy of `student` that learned to answer as `teacher` does; both stay as they are.
 
-    x, held_out: float32 (N, *shape) per input. Never worse than `student` on `held_out`: epoch 0 competes, too.
-    Deterministic for a seed, unless `minutes` end it. Raises DataError where samples do not fit, ModelError
-    where the model cannot be copied.
+    x, held_out: float32 (N, *shape) per input. labels: of both, for the first output, where options.task > 0: class
+    indices, or numbers shaped like the output. The result is never worse than `student` on `held_out`. Deterministic
+    for a seed, unless `minutes` end it. Raises DataError where samples do not fit, ModelError where Keras cannot
+    copy the model.
     """
     _check(teacher, x, held_out)
     start = time.perf_counter()
@@ -132,7 +101,8 @@ def train(
             break
         share = None if left is None else max(left, 1e-3) / (options.starts - number)
         import_keras().utils.set_random_seed(options.seed + number)
-        run = _Run(student, teacher, x, held_out, replace(options, minutes=share, seed=options.seed + number))
+        own = replace(options, minutes=share, seed=options.seed + number)
+        run = _Run(student, teacher, x, held_out, own, labels)
         runs.append(run.fit(report))
     best = min(runs, key=lambda trained: trained.loss)
     return replace(best, seconds=time.perf_counter() - start)
@@ -151,7 +121,13 @@ class _Run:
     """One start: the compiled steps and the state of a training."""
 
     def __init__(
-        self, student: Any, teacher: Any, x: Sequence[Array], held_out: Sequence[Array], options: Options
+        self,
+        student: Any,
+        teacher: Any,
+        x: Sequence[Array],
+        held_out: Sequence[Array],
+        options: Options,
+        labels: tuple[Array, Array] | None,
     ) -> None:
         self.student, self.options = student, options
         self.x = [np.ascontiguousarray(a, np.float32) for a in x]
@@ -160,14 +136,17 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.held_out = _batches(held_out, options.batch)
+        self.held_out = batches_of(held_out, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
         self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
+        self.truth = self._truth(labels[0] if labels else None)
+        own_truth = self._truth(labels[1] if labels else None)
+        self.held_truth = batches_of(own_truth, options.batch) if own_truth else [[]] * len(self.held_out)
         self.generator = np.random.default_rng(options.seed)
         self.augment = [
             Augmentation(augmentation.chosen(options.augment, a.shape[1:]), a.std(axis=0)) for a in self.x
         ]
-        self.optimizer = _optimizer(options)
+        self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
@@ -178,31 +157,46 @@ class _Run:
 
         temperature = self.options.temperature
         weights = self.twin.trainable_variables
+        anew = self.options.statistics == "batch"
 
-        def step(batch: Any) -> Any:
+        def step(batch: Any, truth: Any) -> Any:
             target = heads.outputs_of(self.teacher, batch, training=False)
             with tf.GradientTape() as tape:
-                outputs = heads.outputs_of(self.twin, batch, training=True)
-                value = self._loss(outputs, target, temperature)
-                if self.reconstructs:
-                    own = heads.loss(self.heads[0], outputs[0], batch[0])
-                    value = (1 - self.options.reconstruction) * value + self.options.reconstruction * own
+                outputs = heads.outputs_of(self.twin, batch, training=anew)
+                value = self._loss(outputs, target, truth, batch, temperature)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
 
-        def judge(batch: Any, target: Any) -> Any:
-            return self._loss(heads.outputs_of(self.twin, batch, training=False), target, 1.0)
+        def judge(batch: Any, target: Any, truth: Any) -> Any:
+            outputs = heads.outputs_of(self.twin, batch, training=False)
+            return self._loss(outputs, target, truth, batch, 1.0)
 
-        return tf.function(step, reduce_retracing=True), tf.function(judge, reduce_retracing=True)
+        return tf.function(step, autograph=False, reduce_retracing=True), tf.function(
+            judge, autograph=False, reduce_retracing=True
+        )
 
     @property
     def reconstructs(self) -> bool:
-        """True when the model's own task has a weight: only an autoencoder knows its target, its input."""
-        return self.options.reconstruction > 0 and self.twin.outputs[0].shape == self.twin.inputs[0].shape
+        """True where an autoencoder's own input is to teach, too: without labels, it is the truth."""
+        alike = self.twin.outputs[0].shape == self.twin.inputs[0].shape
+        return self.options.task > 0 and not self.truth and alike and self.heads[0].kind != "softmax"
 
-    def _loss(self, outputs: Sequence[Any], targets: Sequence[Any], temperature: float) -> Any:
+    def _truth(self, labels: Array | None) -> list[Array]:
+        """What the first output should be, (N, *shape); nothing where only the original teaches."""
+        if labels is None or self.options.task == 0:
+            return []
+        return [heads.truth_of(self.heads[0], np.asarray(labels), self.twin.outputs[0].shape[1:])]
+
+    def _loss(
+        self, outputs: Sequence[Any], targets: Sequence[Any], truth: Any, batch: Any, temperature: float
+    ) -> Any:
+        """Distance from the original's answers, mixed with the task's own loss where that has a weight."""
         losses = zip(self.heads, outputs, targets, strict=True)
-        return sum(heads.loss(head, output, target, temperature) for head, output, target in losses)
+        distance = sum(heads.loss(head, output, target, temperature) for head, output, target in losses)
+        if not truth and not self.reconstructs:
+            return distance
+        own = heads.task_loss(self.heads[0], outputs[0], truth[0] if truth else batch[0])
+        return (1 - self.options.task) * distance + self.options.task * own
 
     def fit(self, report: Report) -> Trained:
         """Train until the last epoch, patience's or time's end."""
@@ -249,38 +243,31 @@ class _Run:
         losses = []
         for i, indices in enumerate(batches):
             share = (done + i / len(batches)) / epochs
-            self.optimizer.learning_rate.assign(self.options.rate * _schedule(share, self.options.warmup))
-            batch = [
-                augment(x[indices], self.generator) for augment, x in zip(self.augment, self.x, strict=True)
-            ]
-            losses.append(self.step(batch))
-        if self.clean:
+            self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
+            losses.append(self.step(*self._batch(indices)))
+        if self.clean and self.options.statistics == "batch":
             self.refresh(self.clean)
         mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
         return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
 
+    def _batch(self, indices: Array) -> tuple[list[Array], list[Array]]:
+        """(augmented inputs, truth) of some samples."""
+        pairs = zip(self.augment, self.x, strict=True)
+        batch = [augment(x[indices], self.generator) for augment, x in pairs]
+        truth = [t[indices] for t in self.truth]
+        if any(MIXUP in augment.ways for augment in self.augment):
+            both = augmentation.mixed([*batch, *truth], self.generator)
+            batch, truth = both[: len(batch)], both[len(batch) :]
+        return batch, truth
+
     def loss(self) -> float:
         """Mean distance on the held-out samples."""
-        pairs = zip(self.held_out, self.targets, strict=True)
-        values = [float(self.judge(batch, target)) for batch, target in pairs]
+        parts = zip(self.held_out, self.targets, self.held_truth, strict=True)
+        values = [float(self.judge(*part)) for part in parts]
         return float(np.average(values, weights=[len(batch[0]) for batch in self.held_out]))
 
 
-def _optimizer(options: Options) -> Any:
-    optimizers = import_keras().optimizers
-    if options.optimizer == "sgd":
-        return optimizers.SGD(options.rate, momentum=0.9, nesterov=True, weight_decay=options.decay)
-    return optimizers.AdamW(options.rate, weight_decay=options.decay)
-
-
-def _schedule(share: float, warmup: float) -> float:
-    """Learning rate relative to its largest, at a share (0 .. 1) of all steps."""
-    if share < warmup:
-        return 0.05 + 0.95 * share / warmup
-    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
-
-
-def _batches(arrays: Sequence[Array], size: int) -> list[list[Array]]:
+def batches_of(arrays: Sequence[Array], size: int) -> list[list[Array]]:
     count = len(arrays[0])
     return [[np.asarray(a[i : i + size], np.float32) for a in arrays] for i in range(0, count, size)]
 

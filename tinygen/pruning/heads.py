@@ -131,3 +131,22 @@ def loss(head: Head, logits: Any, target: Any, temperature: float = 1.0) -> Any:
         ours = tf.nn.sigmoid_cross_entropy_with_logits(probability, logits / temperature)
         divergence = ours - tf.nn.sigmoid_cross_entropy_with_logits(probability, soft)
     return tf.reduce_mean(divergence) * temperature**2
+
+
+def task_loss(head: Head, logits: Any, truth: Any) -> Any:
+    """Mean loss of a batch against the truth: probabilities (N, classes), or numbers shaped like the output."""
+    import tensorflow as tf
+
+    if head.kind == "linear":
+        return tf.reduce_mean(tf.square(logits - truth)) / head.variance
+    if head.kind == "softmax":
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(truth, logits))
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(truth, logits))
+
+
+def truth_of(head: Head, labels: Array, shape: Sequence[int]) -> Array:
+    """What task_loss takes, float32 (N, *shape), of labels: class indices, or numbers (N, *shape)."""
+    if head.kind == "softmax" and labels.size == len(labels):
+        classes = np.arange(shape[-1])
+        return np.asarray(labels.reshape(-1, 1) == classes, np.float32)
+    return np.asarray(labels, np.float32).reshape(len(labels), *shape)

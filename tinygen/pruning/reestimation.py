@@ -51,4 +51,4 @@ def pass_of(twin: Any) -> Any:
     """A compiled pass of a batch [(N, *shape) per input] through a prepared twin."""
     import tensorflow as tf
 
-    return tf.function(lambda inputs: heads.outputs_of(twin, inputs, training=True))
+    return tf.function(lambda inputs: heads.outputs_of(twin, inputs, training=True), autograph=False)

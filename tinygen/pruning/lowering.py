@@ -1,0 +1,96 @@
+"""A candidate as the compiler would make it for a board: its program, arena, library and places. Values are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from tinygen import ops, pipeline, sram
+from tinygen.boards import Board
+from tinygen.code_size import encoding_of
+from tinygen.emission import Library, emit_library
+from tinygen.errors import BoardError
+from tinygen.firmware import needs_of
+from tinygen.fit import Fitter
+from tinygen.flash import flash_shares
+from tinygen.graph import Graph
+from tinygen.placement import Movable, Needs, Placement, place
+from tinygen.planning import MemoryPlan, plan
+from tinygen.program import Program, select
+from tinygen.pruning.records import Cost, LayerCost
+from tinygen.wishes import Wishes
+
+NAME = "model"
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """placement: None where the image does not fit the board."""
+
+    board: Board
+    wishes: Wishes
+    graph: Graph
+    program: Program
+    plan: MemoryPlan
+    library: Library
+    needs: Needs
+    placement: Placement | None
+
+    @cached_property
+    def pinned(self) -> tuple[Movable, ...]:
+        """What lies in writable memory besides the arena."""
+        return sram.pinned(self.needs, self.board, self.wishes, self.placement)
+
+    @property
+    def flash(self) -> int:
+        """Estimated bytes of the code region."""
+        return flash_shares(self.library, self.board, self.wishes.weights)[0].needed
+
+    def cost(self, cycles: Mapping[str, float] | None, outside: float = 0.0) -> Cost:
+        """The cost with these cycles per layer and outside of them; None where cycles are unknown."""
+        layers = tuple(
+            LayerCost(
+                s.bound.name,
+                ops.get(s.bound.node.op).macs(s.bound),
+                cycles[s.bound.name] if cycles else 0.0,
+                self.plan.live(time),
+            )
+            for time, s in enumerate(self.program.steps)
+        )
+        total = None if cycles is None else sum(cycles.values()) + outside
+        return Cost(
+            board=self.board.name,
+            arena=self.needs.arena,
+            pinned=sum(m.traffic.footprint for m in self.pinned),
+            sram=sram.sram_bytes(self.needs, self.board, self.pinned),
+            flash=self.flash,
+            weights=self.library.constant_bytes,
+            macs=sum(layer.macs for layer in layers),
+            cycles=total,
+            ms=None if total is None else 1000.0 * total / self.board.clock_hz,
+            measured=False,
+            layers=layers,
+        )
+
+
+def lower(graph: Graph, board: Board, wishes: Wishes) -> Lowered:
+    """As pipeline.lower, but for float graphs, too, and whether or not the result fits the board."""
+    final = Fitter(graph).graph
+    program = select(final, board)
+    memory = plan(program)
+    library = emit_library(program, memory, NAME, encoding=encoding_of(board.cpu))
+    needs = needs_of([library])
+    try:
+        placement = place(needs, board, wishes)
+    except BoardError:
+        placement = None
+    return Lowered(board, wishes, final, program, memory, library, needs, placement)
+
+
+def key_of(graph: Graph) -> Key:
+    """What sizes and cycles depend on: operators, attributes and shapes, not values."""
+    shapes = tuple((name, t.shape, t.dtype) for name, t in graph.tensors.items())
+    nodes = tuple((n.op, n.name, n.inputs, n.output, repr(n.attrs)) for n in graph.nodes)
+    return shapes, nodes, graph.inputs, graph.outputs, pipeline.is_quantized(graph)
