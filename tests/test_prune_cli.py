@@ -199,6 +199,7 @@ def test_errors_say_what_to_do(tmp_path: Path, capsys: Capture) -> None:
     assert main(command(tmp_path / "out")) == 0
     cases = {
         ("prune", "--out", out): "MODEL is missing",
+        ("prune", "net.keras", "--budget-sram", "80X", "--out", out): "--budget-sram is '80X'",
         ("prune", "net.keras", "--budget-sram", "1K"): "--out",
         ("prune", "--rollback", "1", "--seed", "3", "--out", out): "--rollback takes no --seed",
         ("prune", "net.keras", "--rollback", "1", "--out", out): "--rollback takes no MODEL",
