@@ -29,10 +29,19 @@ ALONE = ("out", "rollback", "as_json")
 """What may be given with --rollback."""
 
 
+def _readable(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The amount as it was given, if it is one: a mistake is said before anything is loaded."""
+    from tinygen.budgets import amount
+
+    if text is not None:
+        amount(str(parameter.name).removeprefix("budget_"), text, 1.0)
+    return text
+
+
 def budget_texts(command: Command) -> Command:
     """A budget per resource, absolute or relative to the original."""
     for name, text in reversed(BUDGETS.items()):
-        command = click.option(f"--budget-{name}", metavar="AMOUNT", help=text)(command)
+        command = click.option(f"--budget-{name}", metavar="AMOUNT", callback=_readable, help=text)(command)
     return command
 
 
