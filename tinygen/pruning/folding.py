@@ -31,7 +31,7 @@ class Shares:
     """What a reader's bias gains when channels go. bias: its name.
 
     gain: (read indices, outputs) mean contribution; uneven: (read indices,) largest difference between what a pixel
-    sees and the gain, for a constant channel, relative to the largest gain or output.
+    sees and the gain, for a constant channel, relative to the largest output.
     """
 
     reader: Reader
@@ -49,7 +49,7 @@ def _shares(reader: Reader, found: Statistics) -> Shares:
     """Gradients by the weights tell how much of each channel an output sees on average at each tap."""
     b = reader.b
     seen = _seen(reader, found[b.inputs[0].name].image)
-    mean = _seen(reader, np.broadcast_to(found[b.inputs[0].name].mean, b.inputs[0].shape), valid=True)
+    mean = _everywhere(reader, found[b.inputs[0].name].mean)
     output = ops.get(b.node.op).output_axis
     assert output is not None
     weights = np.asarray(b.inputs[1].data, np.float64)
@@ -60,14 +60,9 @@ def _shares(reader: Reader, found: Statistics) -> Shares:
     return Shares(reader, b.inputs[2].name, gain, ragged / size)
 
 
-def _seen(reader: Reader, image: Array, valid: bool = False) -> Array:
-    """Like the weights: the mean over output positions of what each of them multiplies.
-
-    valid: as if every position saw all taps: the largest instead of the mean.
-    """
+def _seen(reader: Reader, image: Array) -> Array:
+    """Like the weights: the mean over output positions of what each of them multiplies."""
     tf, b = tensorflow(), reader.b
-    if valid:
-        return _everywhere(reader, image)
     weights, bias = (tf.constant(t.data) for t in b.inputs[1:3])
     node = replace(b, node=replace(b.node, attrs=replace(b.attrs, activation="none")))
     with tf.GradientTape() as tape:
@@ -78,10 +73,9 @@ def _seen(reader: Reader, image: Array, valid: bool = False) -> Array:
     return np.asarray(tape.gradient(total, weights), np.float64)
 
 
-def _everywhere(reader: Reader, image: Array) -> Array:
+def _everywhere(reader: Reader, means: Array) -> Array:
     """Like the weights: the channel means that they multiply where nothing is padded."""
     b = reader.b
-    means = np.asarray(image, np.float64).reshape(-1, b.inputs[0].shape[-1])[0]
     weights = b.inputs[1]
     depth, outputs = weights.shape[reader.axis], ops.get(b.node.op).output_axis
     assert outputs is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen import ops
 from tinygen.channels import ChannelGroup
 from tinygen.errors import UsageError
 from tinygen.graph import Array, Graph
@@ -93,7 +94,7 @@ def magnitude(e: Evidence) -> Array:
 
 
 def bn(e: Evidence) -> Array:
-    """|gamma| of the batch normalizations of a group, relative to the layer's mean; `magnitude` where there are none."""
+    """|gamma| of the batch normalizations of a group, relative to the layer's mean; `magnitude` without one."""
     gammas = {}
     for path, layer in layers_of(e.model, ()):
         if type(layer).__name__ == "BatchNormalization" and layer.scale:
@@ -148,7 +149,7 @@ def _effects(e: Evidence, graph: Graph, xs: Any, noise: Any) -> Any:
                 own = tf.reshape(own, (-1, *(1,) * (len(b.inputs[0].shape) - 1), b.inputs[0].shape[-1]))
                 mean = tf.constant(e.statistics[b.inputs[0].name].mean, tf.float32)
                 given[0] = mean + (given[0] - mean) * own
-            live[b.output.name] = network.ops.get(b.node.op).differentiable(b, given)
+            live[b.output.name] = ops.get(b.node.op).differentiable(b, given)
         outputs = zip(network.outputs_of(e.graph), e.graph.outputs, noise, strict=True)
         mix = tf.add_n([_mixed(e, o, name, live, n) for o, name, n in outputs])
     return tape.gradient(mix, keep)
@@ -160,7 +161,7 @@ def _mixed(e: Evidence, output: network.Output, name: str, live: Mapping[str, An
     logits = output.of(live)
     if output.kind == "linear":
         variance = max(float(e.statistics[name].variance.mean()), 1e-12)
-        size = (2 / (variance * np.prod(logits.shape[1:]))) ** 0.5
+        size = float((2 / (variance * np.prod(logits.shape[1:]))) ** 0.5)
         direction = tf.where(noise < 0.5, -size, size)
     elif output.kind == "sigmoid":
         p = tf.sigmoid(logits)
