@@ -27,7 +27,7 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Lowered:
-    """placement: None where the image does not fit the board."""
+    """wishes: of the user. placement: None where the image does not fit the board, whatever is pinned."""
 
     board: Board
     wishes: Wishes
@@ -39,9 +39,16 @@ class Lowered:
     placement: Placement | None
 
     @cached_property
-    def pinned(self) -> tuple[Movable, ...]:
-        """What lies in writable memory besides the arena."""
-        return sram.pinned(self.needs, self.board, self.wishes, self.placement)
+    def demanded(self) -> tuple[Movable, ...]:
+        """What must lie in writable memory besides the arena; what --pin auto adds is given back where it is needed."""
+        return sram.demanded(self.needs, self.board, self.wishes)
+
+    @property
+    def extra(self) -> int:
+        """Bytes of what is pinned though it need not be."""
+        must = {m.symbol for m in self.demanded}
+        pins = self.placement.pins if self.placement else ()
+        return sum(p.movable.traffic.footprint for p in pins if p.movable.symbol not in must)
 
     @property
     def flash(self) -> int:
@@ -63,8 +70,8 @@ class Lowered:
         return Cost(
             board=self.board.name,
             arena=self.needs.arena,
-            pinned=sum(m.traffic.footprint for m in self.pinned),
-            sram=sram.sram_bytes(self.needs, self.board, self.pinned),
+            pinned=sum(m.traffic.footprint for m in self.demanded),
+            sram=sram.sram_bytes(self.needs, self.board, self.demanded),
             flash=self.flash,
             weights=self.library.constant_bytes,
             macs=sum(layer.macs for layer in layers),
@@ -76,17 +83,26 @@ class Lowered:
 
 
 def lower(graph: Graph, board: Board, wishes: Wishes) -> Lowered:
-    """As pipeline.lower, but for float graphs, too, and whether or not the result fits the board."""
+    """As pipeline.lower, but for float graphs, too, and whether or not the result fits the board.
+
+    Where what must be pinned does not fit, it is placed as it could run today: with --pin auto.
+    """
     final = Fitter(graph).graph
     program = select(final, board)
     memory = plan(program)
     library = emit_library(program, memory, NAME, encoding=encoding_of(board.cpu))
     needs = needs_of([library])
-    try:
-        placement = place(needs, board, wishes)
-    except BoardError:
-        placement = None
+    placement = _placed(needs, board, wishes)
+    if placement is None:
+        placement = _placed(needs, board, Wishes(weights=wishes.weights))
     return Lowered(board, wishes, final, program, memory, library, needs, placement)
+
+
+def _placed(needs: Needs, board: Board, wishes: Wishes) -> Placement | None:
+    try:
+        return place(needs, board, wishes)
+    except BoardError:
+        return None
 
 
 def key_of(graph: Graph) -> Key:
