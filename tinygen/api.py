@@ -11,12 +11,12 @@ from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen import ci as continuous
 from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
+from tinygen.budgets import Budgets
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
-from tinygen.fit import Budgets as Room
 from tinygen.fit import Fit, Fitter, Sized
 from tinygen.flash import limited
 from tinygen.frontend import Loaded
@@ -210,7 +210,7 @@ def fit(
     loaded = load(model, input_shape)
     check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
     fitter = Fitter(loaded.graph, precision=precision)
-    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash), weights) for b in targets)
+    answers = tuple(fitter.fit(b, Budgets(budget_sram, budget_flash), weights) for b in targets)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 

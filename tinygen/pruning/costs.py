@@ -14,6 +14,7 @@ from tinygen.budgets import Budgets
 from tinygen.channels import groups
 from tinygen.cycles.cores import TIMINGS
 from tinygen.errors import BoardError
+from tinygen.fit import Fitter
 from tinygen.graph import Graph
 from tinygen.profiling import Profile
 from tinygen.pruning import cycle_formulas, measuring
@@ -49,14 +50,15 @@ class Costs:
     """Costs on one board with the user's wishes for pinning; budgets: what pinning has to leave room for.
 
     Every image that is followed makes the formulas better, so equal runs must ask in equal order. Equal shapes are
-    asked once.
+    asked once; fitters may be shared by the costs of several boards.
     """
 
     board: Board
     wishes: Wishes = NONE
     budgets: Budgets = field(default_factory=Budgets)
-    _lowered: dict[Key, Lowered] = field(default_factory=dict, repr=False)
-    _measured: dict[Key, Measured | None] = field(default_factory=dict, repr=False)
+    fitters: dict[Key, Fitter] = field(default_factory=dict, repr=False)
+    _lowered: dict[tuple[Key, Budgets], Lowered] = field(default_factory=dict, repr=False)
+    _measured: dict[tuple[Key, Budgets], Measured | None] = field(default_factory=dict, repr=False)
     _formulas: Formulas | None = field(default=None, repr=False)
 
     @property
@@ -69,7 +71,9 @@ class Costs:
         key = (key_of(graph), self.budgets)
         if key not in self._lowered:
             wishes = replace(self.wishes, budget_sram=self.budgets.sram, budget_flash=self.budgets.flash)
-            self._lowered[key] = lower(graph, self.board, wishes)
+            if key[0] not in self.fitters:
+                self.fitters[key[0]] = Fitter(graph)
+            self._lowered[key] = lower(self.fitters[key[0]], self.board, wishes)
         return self._lowered[key]
 
     def estimate(self, graph: Graph) -> Cost:

@@ -8,26 +8,25 @@ from functools import cached_property
 
 from tinygen import ops, pipeline, sram
 from tinygen.boards import Board
-from tinygen.code_size import encoding_of
-from tinygen.emission import Library, emit_library
+from tinygen.emission import Library
 from tinygen.errors import BoardError
 from tinygen.firmware import needs_of
 from tinygen.fit import Fitter
-from tinygen.flash import flash_shares
+from tinygen.flash import Shares, flash_shares
 from tinygen.graph import Graph
 from tinygen.placement import Movable, Needs, Placement, place
-from tinygen.planning import MemoryPlan, plan
-from tinygen.program import Program, select
+from tinygen.planning import MemoryPlan
+from tinygen.program import Program
 from tinygen.pruning.records import Cost, LayerCost
 from tinygen.wishes import Wishes
 
-NAME = "model"
 Key = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """wishes: of the user. placement: None where the image does not fit the board, whatever is pinned."""
+    """wishes: of the user. placement: None where the image does not fit the board, whatever is pinned; as_wished: it
+    is one that has everything where the user wants it."""
 
     board: Board
     wishes: Wishes
@@ -37,6 +36,7 @@ class Lowered:
     library: Library
     needs: Needs
     placement: Placement | None
+    as_wished: bool
 
     @cached_property
     def demanded(self) -> tuple[Movable, ...]:
@@ -53,7 +53,16 @@ class Lowered:
     @property
     def flash(self) -> int:
         """Estimated bytes of the code region."""
-        return flash_shares(self.library, self.board, self.wishes.weights)[0].needed
+        return self._read_only[0].needed
+
+    @property
+    def fits(self) -> bool:
+        """True when it fits the board's memories as the user wants it placed."""
+        return self.as_wished and not any(shares.over for shares in self._read_only)
+
+    @cached_property
+    def _read_only(self) -> tuple[Shares, ...]:
+        return flash_shares(self.library, self.board, self.wishes.weights)
 
     def cost(self, cycles: Mapping[str, float] | None, outside: float = 0.0) -> Cost:
         """The cost with these cycles per layer and outside of them; None where cycles are unknown."""
@@ -82,20 +91,19 @@ class Lowered:
         )
 
 
-def lower(graph: Graph, board: Board, wishes: Wishes) -> Lowered:
-    """As pipeline.lower, but for float graphs, too, and whether or not the result fits the board.
+def lower(fitter: Fitter, board: Board, wishes: Wishes) -> Lowered:
+    """As pipeline.lower, but whether or not the result fits the board.
 
     Where what must be pinned does not fit, it is placed as it could run today: with --pin auto.
     """
-    final = Fitter(graph).graph
-    program = select(final, board)
-    memory = plan(program)
-    library = emit_library(program, memory, NAME, encoding=encoding_of(board.cpu))
+    _, program, memory = fitter.planned(board)
+    library = fitter.library(board)
     needs = needs_of([library])
-    placement = _placed(needs, board, wishes)
-    if placement is None:
-        placement = _placed(needs, board, Wishes(weights=wishes.weights))
-    return Lowered(board, wishes, final, program, memory, library, needs, placement)
+    wished = _placed(needs, board, wishes)
+    placement = wished or _placed(needs, board, Wishes(weights=wishes.weights))
+    return Lowered(
+        board, wishes, fitter.graph, program, memory, library, needs, placement, wished is not None
+    )
 
 
 def _placed(needs: Needs, board: Board, wishes: Wishes) -> Placement | None:
