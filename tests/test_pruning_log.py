@@ -436,7 +436,8 @@ def test_inputs_follow_the_bytes_of_files(tmp_path: Path) -> None:
     board = load_board("pico")
     options = {
         "pin": str(tmp_path / "layers.toml"),
-        "preprocess": f"{tmp_path}/prepare.py:f",
+        "samples": SampleOptions(preprocess=f"{tmp_path}/prepare.py:f"),
+        "board_path": (tmp_path,),
         "shape": (1, 2),
     }
 
@@ -444,7 +445,8 @@ def test_inputs_follow_the_bytes_of_files(tmp_path: Path) -> None:
         return asked.inputs_of({"model": tmp_path / "net.keras", "eval": None}, board, 3, options)
 
     first = made()
-    assert first.options == {"pin": "layers.toml", "preprocess": "prepare.py:f", "shape": [1, 2]}
+    said = {"pin": "layers.toml", "preprocess": "prepare.py:f", "shape": [1, 2]}
+    assert first.options == {**said, "input_scale": None, "input_offset": None}
     assert first.sources["eval"] is None and str(tmp_path) not in log.to_json(Log(first, runs.BUDGETS))
     assert asked.differences(made(), first) == ()
     for name, spoken in (

@@ -20,6 +20,7 @@ __all__ = [
     "export",
     "load",
     "profile",
+    "qat",
     "read_registry",
     "report",
     "run",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tinygen.api import bench, compile, export, load, profile, report, run
     from tinygen.errors import TinygenError
     from tinygen.pruning.registry import read as read_registry
+    from tinygen.qat_api import qat
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +43,10 @@ def __getattr__(name: str) -> Any:
         from tinygen.pruning.registry import read
 
         return read
+    if name == "qat":
+        from tinygen.qat_api import qat
+
+        return qat
     if name in __all__:
         from tinygen import api
 

@@ -67,6 +67,7 @@ def quantize(
         len(_judge_samples(graph, calibration, DECISION_MACS)[0]),
         cost,
         real,
+        draft.graph,
     )
 
 

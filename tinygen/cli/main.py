@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "compile": "tinygen.cli.compiling",
     "fit": "tinygen.cli.fitting",
     "prune": "tinygen.cli.pruning",
+    "qat": "tinygen.cli.training",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
     "bench": "tinygen.cli.benching",

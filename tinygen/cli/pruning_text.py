@@ -9,9 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tinygen import metrics
 from tinygen.budgets import Budgets
 from tinygen.metrics import Metric
-from tinygen.pruning.log import End, Log
+from tinygen.pruning.log import Log
 from tinygen.pruning.outcome import Pruned, Verdict, drop, verdicts
 from tinygen.pruning.records import Resource, Step
 from tinygen.pruning.search import binding, ratios
@@ -136,9 +137,8 @@ def summary(made: Pruned) -> Table:
     for verdict in verdicts(made.log):
         if verdict.after is not None:
             table.add_row(*_verdict_row(verdict))
-    scores = _score_row(made.log, made.log.end) if made.log.end else []
-    if scores:
-        table.add_row(*scores)
+    for row in _score_rows(made.log):
+        table.add_row(*row)
     return table
 
 
@@ -148,15 +148,25 @@ ROUNDING = 1e-9
 MARKS = {True: ("✓", "bold green"), False: ("✗", "bold red"), None: ("", "")}
 
 
-def _score_row(log: Log, end: End) -> list[Text | str]:
-    """On the evaluation set, the original in float, the result as int8; [] without one."""
-    figure, lost, allowed = end.int8 or end.pruned, drop(end), log.inputs.options.get("max_drop")
-    if not end.original or not figure:
+def _score_rows(log: Log) -> list[list[Text | str]]:
+    """On the evaluation set: what pruning cost in float, what int8 costs in all; against --max-drop. [] without one."""
+    end = log.end
+    if end is None or end.original is None:
         return []
-    met = None if lost is None or allowed is None else lost <= allowed + ROUNDING
-    change = "" if lost is None else f"{-lost:+.2f}"
+    allowed = log.inputs.options.get("max_drop")
+    return [
+        _score_row(end.original, figure, name, limit)
+        for figure, name, limit in ((end.pruned, "float", None), (end.int8, "int8", allowed))
+        if figure is not None
+    ]
+
+
+def _score_row(original: Metric, figure: Metric, name: str, allowed: float | None) -> list[Text | str]:
+    lost = metrics.drop(original, figure)
+    mark = MARKS[None if allowed is None else lost <= allowed + ROUNDING]
     budget = "" if allowed is None else f"{-allowed:+g}"
-    return [Text(*MARKS[met]), Text(figure.kind), end.original.short, figure.short, change, budget]
+    title = Text(f"{figure.kind}, {name}")
+    return [Text(*mark), title, original.short, figure.short, f"{-lost:+.2f}", budget]
 
 
 def _verdict_row(v: Verdict) -> list[Text | str]:

@@ -132,6 +132,7 @@ class Op:
     inputs: roles of the inputs in order, e.g. ("input", "weights", "bias"); ("inputs*",) for any number.
     infer: (attrs, input shapes) -> output shape; shapes without batch.
     real: float evaluation: (bound node, arrays: activations (N, *shape), constants unbatched) -> (N, *output shape).
+    differentiable: the same on TensorFlow tensors, for gradients (tensors.py).
     scaling: rule on the output's QParams. May look at attrs and shapes.
     quantize: (float bound node, QParams of each activation input, QParams of the output) -> the int8/int32 tensors
         that replace the node's constant inputs, in order. For operators without constants: returns ().
@@ -168,6 +169,7 @@ class Op:
     inputs: tuple[str, ...]
     infer: Callable[[Any, tuple[Shape, ...]], Shape]
     real: Callable[[BoundNode, Sequence[Array]], Array]
+    differentiable: Callable[[BoundNode, Sequence[Any]], Any]
     scaling: Callable[[BoundNode], Scaling]
     quantize: Callable[[BoundNode, tuple[QParams, ...], QParams], tuple[Tensor, ...]]
     params: Callable[[BoundNode], Any]

@@ -13,6 +13,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Kept, Labels, Layout
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -100,6 +101,11 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     return arrays[0].reshape(len(arrays[0]), *b.output.shape)
 
 
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The same numbers."""
+    return tensorflow().reshape(xs[0], (-1, *b.output.shape))
+
+
 def params(b: BoundNode) -> None:
     """No code, no numbers."""
 
@@ -145,6 +151,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

@@ -65,10 +65,8 @@ def chosen(names: Sequence[str] | Literal["auto"], shape: tuple[int, ...]) -> tu
 
 
 def automatic(shape: tuple[int, ...]) -> tuple[Way, ...]:
-    """What helps by measurement (docs/pruning.md): images, other maps, series, vectors."""
-    if is_image(shape):
-        return ("mixup", "flip", "shift")
-    return ("mixup", "shift") if len(shape) in (2, 3) else ("mixup",)
+    """What helps by measurement: images are mirrored and shifted, anything else stays as it is."""
+    return ("flip", "shift") if is_image(shape) else ()
 
 
 def is_image(shape: tuple[int, ...]) -> bool:

@@ -136,12 +136,12 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.held_out = _batches(held_out, options.batch)
+        self.held_out = batches_of(held_out, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
         self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
         self.truth = self._truth(labels[0] if labels else None)
         own_truth = self._truth(labels[1] if labels else None)
-        self.held_truth = _batches(own_truth, options.batch) if own_truth else [[]] * len(self.held_out)
+        self.held_truth = batches_of(own_truth, options.batch) if own_truth else [[]] * len(self.held_out)
         self.generator = np.random.default_rng(options.seed)
         self.augment = [
             Augmentation(augmentation.chosen(options.augment, a.shape[1:]), a.std(axis=0)) for a in self.x
@@ -157,11 +157,12 @@ class _Run:
 
         temperature = self.options.temperature
         weights = self.twin.trainable_variables
+        anew = self.options.statistics == "batch"
 
         def step(batch: Any, truth: Any) -> Any:
             target = heads.outputs_of(self.teacher, batch, training=False)
             with tf.GradientTape() as tape:
-                outputs = heads.outputs_of(self.twin, batch, training=True)
+                outputs = heads.outputs_of(self.twin, batch, training=anew)
                 value = self._loss(outputs, target, truth, batch, temperature)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
@@ -244,7 +245,7 @@ class _Run:
             share = (done + i / len(batches)) / epochs
             self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
             losses.append(self.step(*self._batch(indices)))
-        if self.clean:
+        if self.clean and self.options.statistics == "batch":
             self.refresh(self.clean)
         mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
         return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
@@ -266,7 +267,7 @@ class _Run:
         return float(np.average(values, weights=[len(batch[0]) for batch in self.held_out]))
 
 
-def _batches(arrays: Sequence[Array], size: int) -> list[list[Array]]:
+def batches_of(arrays: Sequence[Array], size: int) -> list[list[Array]]:
     count = len(arrays[0])
     return [[np.asarray(a[i : i + size], np.float32) for a in arrays] for i in range(0, count, size)]
 

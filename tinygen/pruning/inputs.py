@@ -13,10 +13,14 @@ from tinygen import __version__, building
 from tinygen.boards import Board
 from tinygen.bundle import path_hash, text_hash
 from tinygen.pruning.log import Inputs, Source
+from tinygen.samples import Options as SampleOptions
 
 PACKAGES = ("keras", "tensorflow", "numpy")
 FREE = ("max_minutes",)
 """Options that may change when a run is resumed: they decide how far it goes, not what a step does."""
+
+PLACES = ("board_path",)
+"""Options that only say where something is; its bytes count."""
 
 CODE, WISHES = ".py", ".toml"
 
@@ -35,13 +39,26 @@ def inputs_of(
     }
     sources["board"] = Source(board.name, text_hash(board.text))
     plain: dict[str, Any] = {}
-    for key, value in sorted(options.items()):
+    for key, value in sorted(_flat(options).items()):
         path, rest = _file(value)
         plain[key] = f"{path.name}{rest}" if path else value
         if path:
             sources[key] = Source(path.name, path_hash(path))
     ready = json.loads(json.dumps(plain, default=str))  # as it will be read back: lists, texts
     return Inputs(sources, seed, ready, tools())
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the command line has them: those of samples one by one, none that only names a place."""
+    flat = {key: value for key, value in options.items() if key not in PLACES}
+    samples = flat.pop("samples", None)
+    if isinstance(samples, SampleOptions):
+        flat |= {
+            "input_scale": samples.scale,
+            "input_offset": samples.offset,
+            "preprocess": samples.preprocess,
+        }
+    return flat
 
 
 def tools() -> dict[str, str]:

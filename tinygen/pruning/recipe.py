@@ -18,8 +18,9 @@ class Options:
     epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
-    distance from the original. patience: epochs without a better one until it stops, None: never. starts: trainings
-    with seeds from `seed` on, the best stays. minutes: of all starts together.
+    distance from the original. statistics: those of batch normalizations are measured anew, or kept as they are.
+    patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
+    best stays. minutes: of all starts together.
     """
 
     epochs: int | None = None
@@ -32,6 +33,7 @@ class Options:
     temperature: float = 2.0
     augment: Sequence[str] | Literal["auto"] = "auto"
     task: float = 0.0
+    statistics: Literal["batch", "kept"] = "batch"
     patience: int | None = None
     starts: int = 1
     minutes: float | None = None

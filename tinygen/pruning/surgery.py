@@ -30,7 +30,7 @@ def remove(model: Any, graph: Graph, groups: Iterable[ChannelGroup]) -> Any:
     computes what `model` would if all weights that read the removed channels were 0. Raises ModelError where a group
     must stay, nothing would be left of a tensor, or a layer cannot be made smaller.
     """
-    layers = dict(_layers(model, ()))
+    layers = dict(layers_of(model, ()))
     _check_places(layers)
     _check_model(model, graph, layers)
     kept = _Kept(graph, removed(graph, groups))
@@ -38,7 +38,7 @@ def remove(model: Any, graph: Graph, groups: Iterable[ChannelGroup]) -> Any:
     entry = import_keras().saving.serialize_keras_object(model)
     _edit(entry, (), changes, kept)
     smaller = import_keras().saving.deserialize_keras_object(entry)
-    for path, layer in _layers(smaller, ()):
+    for path, layer in layers_of(smaller, ()):
         for variable, values in zip(layer.weights, changes[path].weights, strict=True):
             variable.assign(values)
         getattr(layer, "finalize_state", _nothing)()  # Normalization computes with copies of its variables
@@ -83,7 +83,7 @@ class _Change:
     config: Mapping[str, Any]
 
 
-def _layers(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
+def layers_of(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
     """All layers with their paths, as Graph.origins has them; a model or wrapper gives those inside it."""
     if type(model).__name__ == "TimeDistributed":
         inside = [model.layer]
@@ -93,7 +93,7 @@ def _layers(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
         yield path, model
         return
     for layer in {id(layer): layer for layer in inside}.values():
-        yield from _layers(layer, (*path, str(layer.name)))
+        yield from layers_of(layer, (*path, str(layer.name)))
 
 
 def _check_model(model: Any, graph: Graph, layers: Mapping[Origin, Any]) -> None:
