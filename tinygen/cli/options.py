@@ -134,6 +134,27 @@ def budget_options(command: Command) -> Command:
     return command
 
 
+BUDGETS = {
+    "sram": "Bytes of SRAM: arena, pinned weights, stack, variables. 80K, 1.5M, or 60% of the original's.",
+    "flash": "Bytes of flash.",
+    "weights": "Bytes of the int8 model's constants.",
+    "macs": "Multiply-accumulates of an inference, e.g. 2.6M.",
+    "cycles": "Modelled cycles of an inference.",
+    "ms": "Modelled milliseconds of an inference.",
+}
+
+
+def budget_texts(*names: str) -> Callable[[Command], Command]:
+    """A budget per resource, absolute or relative to the original."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = click.option(f"--budget-{name}", metavar="AMOUNT", help=BUDGETS[name])(command)
+        return command
+
+    return add
+
+
 @contextmanager
 def progress(time_left: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end.

@@ -17,23 +17,8 @@ from tinygen.errors import BudgetError, RunError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-BUDGETS = {
-    "sram": "Bytes of SRAM: arena, pinned weights, stack, variables. 80K, 1.5M, or 60% of the original's.",
-    "flash": "Bytes of flash.",
-    "weights": "Bytes of the int8 model's constants.",
-    "macs": "Multiply-accumulates of an inference, e.g. 2.6M.",
-    "cycles": "Modelled cycles of an inference.",
-    "ms": "Modelled milliseconds of an inference.",
-}
 ALONE = ("out", "rollback", "as_json")
 """What may be given with --rollback."""
-
-
-def budget_texts(command: Command) -> Command:
-    """A budget per resource, absolute or relative to the original."""
-    for name, text in reversed(BUDGETS.items()):
-        command = click.option(f"--budget-{name}", metavar="AMOUNT", help=text)(command)
-    return command
 
 
 @click.command("prune")
@@ -49,7 +34,7 @@ def budget_texts(command: Command) -> Command:
 @opt.scaling_options
 @opt.board_option
 @opt.board_path_option
-@budget_texts
+@opt.budget_texts(*opt.BUDGETS)
 @click.option(
     "--pin", default="auto", show_default=True, help="Weights in fast memory: see 'tinygen compile'."
 )

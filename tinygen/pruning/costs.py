@@ -66,6 +66,11 @@ class Costs:
         """True where the core has a cycle model."""
         return self.board.cpu in TIMINGS
 
+    @property
+    def followed(self) -> bool:
+        """True when an image was followed: cycles are more than the operators' rough figures then."""
+        return any(m and m.profile for m in self._measured.values())
+
     def lower(self, graph: Graph) -> Lowered:
         """The candidate as it would be compiled."""
         key = (key_of(graph), self.budgets)

@@ -5,23 +5,28 @@ A search keeps more where it matters and less elsewhere: this is the yardstick, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tinygen import pipeline
 from tinygen.boards import Board
-from tinygen.budgets import Budgets
+from tinygen.budgets import Budgets, amount, resolve
 from tinygen.channels import groups
-from tinygen.errors import BudgetError
-from tinygen.fit import Fit
-from tinygen.flash import limited
+from tinygen.errors import BudgetError, UsageError
+from tinygen.fit import Fit, Fitter
 from tinygen.graph import Graph
 from tinygen.pruning.costs import Costs, over, peaks
+from tinygen.pruning.lowering import key_of
 from tinygen.pruning.records import Cost, Resource
 from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.uniform import Families
+from tinygen.wishes import Wishes
+
+Text = str | int | float | None
 
 FOLLOWED = 0.5
 """Share of channels of the variant whose image tells how long kernels take: a quarter of the work, soon followed."""
+_TIME = ("ms", "cycles")
 UNITS: dict[Resource, str] = {
     "sram": "bytes of SRAM",
     "flash": "bytes of flash",
@@ -72,6 +77,8 @@ def reach(graph: Graph, costs: Costs, budgets: Budgets) -> Reach:
 
     left = _largest(at, families.largest)
     _, cost = at(left or 0)
+    if not costs.followed:
+        cost = replace(cost, cycles=None, ms=None)
     kept = None if left is None else left / max(families.largest, 1)
     return Reach(kept, max(left or 0, 1), cost, over(cost, budgets))
 
@@ -106,26 +113,52 @@ def _amount(cost: Cost, name: Resource) -> str:
 # ---- for `tinygen fit`
 
 
-def answered(fit: Fit, graph: Graph, costs: Costs, budgets: Budgets) -> Fit:
-    """A board's answer with all budgets, and what pruning could reach where it does not fit."""
-    if costs.timed and (budgets.ms is not None or budgets.cycles is not None):
-        costs.measure(graph)
-    cost = costs.estimate(graph)
-    too_much = [name for name in over(cost, budgets) if name not in ("sram", "flash")]
-    reasons = (*fit.reasons, *(_reason(name, cost, budgets) for name in too_much))
-    unknown = [name for name, _ in budgets.given() if name in ("ms", "cycles") and not costs.timed]
-    reasons += tuple(
-        f"--budget-{n} cannot be checked: no cycles are modelled for {costs.board.cpu}" for n in unknown
-    )
-    found = reach(graph, costs, budgets) if reasons and not unknown else None
-    return replace(fit, reasons=reasons, reach=found)
+def answers(
+    fitter: Fitter, graph: Graph, boards: Sequence[Board], texts: Mapping[str, Text], weights: str | None
+) -> tuple[Fit, ...]:
+    """Every board's answer; where a float model does not fit, with what pruning could reach.
+
+    fitter: of the graph. texts: resource -> budget, percents of what the model takes.
+    """
+    if fitter.graph.precision == "float32":
+        budgets = _float32_budgets(texts)
+        return tuple(fitter.fit(board, budgets, weights) for board in boards)
+    fitters = {key_of(graph): fitter}
+    return tuple(_answer(graph, Costs(b, Wishes(weights=weights), fitters=fitters), texts) for b in boards)
+
+
+def _answer(graph: Graph, costs: Costs, texts: Mapping[str, Text]) -> Fit:
+    budgets = costs.budgets = _budgets(texts, graph, costs)
+    fit = costs.fitters[key_of(graph)].fit(costs.board, budgets, costs.wishes.weights)
+    timed = any(name in _TIME for name, _ in budgets.given())
+    if timed and not costs.timed:
+        why = f"a budget of time cannot be checked: no cycles are modelled for {costs.board.cpu}"
+        return replace(fit, reasons=(*fit.reasons, why))
+    cost = costs.measure(graph) if timed else costs.estimate(graph)
+    others = [name for name in over(cost, budgets) if name not in ("sram", "flash")]
+    reasons = (*fit.reasons, *(_reason(name, cost, budgets) for name in others))
+    can = reasons and not pipeline.is_quantized(graph)
+    return replace(fit, reasons=reasons, reach=reach(graph, costs, budgets) if can else None)
+
+
+def _budgets(texts: Mapping[str, Text], graph: Graph, costs: Costs) -> Budgets:
+    """The texts as amounts on this board; the model is followed only where a percentage of its time is asked."""
+    if costs.timed and any("%" in str(texts.get(name)) for name in _TIME):
+        return resolve(texts, costs.measure(graph))
+    return resolve(texts, replace(costs.estimate(graph), cycles=None, ms=None))
+
+
+def _float32_budgets(texts: Mapping[str, Text]) -> Budgets:
+    """Bytes of SRAM and flash alone; costs are those of int8 models."""
+    for name, text in texts.items():
+        if text is not None and (name not in ("sram", "flash") or "%" in str(text)):
+            raise UsageError(
+                f"--budget-{name} {text} is for int8 models\n"
+                "  with --precision float32 give --budget-sram or --budget-flash in bytes"
+            )
+    return Budgets(**{n: int(amount(n, text, None)) for n, text in texts.items() if text is not None})
 
 
 def _reason(name: Resource, cost: Cost, budgets: Budgets) -> str:
     allowed = getattr(budgets, name)
     return f"--budget-{name} allows {allowed:,.10g} {UNITS[name]}, it takes {_amount(cost, name)}"
-
-
-def costs_of(board: Board, budgets: Budgets, like: Costs | None) -> Costs:
-    """Costs on a board; shares what is the same on all boards with `like`."""
-    return Costs(limited(board, budgets.flash), budgets=budgets, fitters=like.fitters if like else {})
