@@ -17,8 +17,8 @@ from tests.support.reports import (
     small_data,
     small_model,
 )
-from tinygen.advice import Budgets
 from tinygen.boards import load_board
+from tinygen.budgets import Budgets
 from tinygen.graph import Graph, GraphBuilder, QParams
 from tinygen.ops import add, concat, reshape
 from tinygen.report import (

@@ -16,8 +16,8 @@ import pytest
 from tests.support.browser import Browser, chromium
 from tests.support.reports import HOSTILE, small_data, small_model, small_samples
 from tinygen import api, bundle, pipeline
-from tinygen.advice import Budgets
 from tinygen.boards import load_board
+from tinygen.budgets import Budgets
 from tinygen.project import write_project
 from tinygen.report import comparison, layer_time, memory, page, pruned, room, rounding, traffic
 from tinygen.report.data import Data

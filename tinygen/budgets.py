@@ -41,12 +41,20 @@ class Budgets:
                 yield field.name, value
 
 
+NO_BUDGETS = Budgets()
+"""Whatever the board has."""
+
+
 def amount(name: str, text: str | float, whole: float | None) -> float:
-    """What '80K', '1.6M', '60%' or a number means for a resource of which the original takes `whole`. Raises UsageError."""
+    """What '80K', '1.6M', '60%' or a number means for a resource of which the original takes `whole`.
+
+    Raises UsageError.
+    """
     found = AMOUNT.fullmatch(str(text))
     if not found or not float(found[1]) > 0:
         raise UsageError(
-            f"--budget-{name} is '{text}'\n  give a number greater than 0: 81920, 80K, 1.5M, or 60% of what the original takes"
+            f"--budget-{name} is '{text}'\n"
+            "  give a number greater than 0: 81920, 80K, 1.5M, or 60% of what the original takes"
         )
     number, unit = float(found[1]), found[2].upper()
     if unit == "%":

@@ -1,7 +1,8 @@
 """How much writable memory an image takes: the one definition behind --budget-sram, `fit`, `prune` and `profile`.
 
 Arena, what is pinned, both stacks and the firmware's variables; not the inputs of the test. Before linking this is
-sram_bytes(), afterwards building.Firmware.ram_bytes counts the same in the image.
+sram_bytes(), afterwards building.Firmware.ram_bytes counts the same in the image. A budget is met where what must be
+there fits: what --pin auto adds only fills what is left.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinygen.boards import Board
-from tinygen.placement import Movable, Needs, Placement, fixed_bytes
+from tinygen.placement import Movable, Needs, fixed_bytes
 from tinygen.wishes import Wishes
 
 
@@ -26,8 +27,3 @@ def demanded(needs: Needs, board: Board, wishes: Wishes) -> tuple[Movable, ...]:
         return wishes.pin_code if movable.is_code else wishes.layers.get(movable.layer, wishes.pin)
 
     return tuple(m for m in needs.movables if wish(m) in {"all", *regions})
-
-
-def pinned(needs: Needs, board: Board, wishes: Wishes, placement: Placement | None) -> tuple[Movable, ...]:
-    """What lies in writable memory besides the arena. placement None: nothing fits, only demands are left."""
-    return demanded(needs, board, wishes) if placement is None else tuple(p.movable for p in placement.pins)

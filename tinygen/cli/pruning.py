@@ -17,32 +17,8 @@ from tinygen.errors import BudgetError, RunError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-BUDGETS = {
-    "sram": "Bytes of SRAM: arena, pinned weights, stack, variables. 80K, 1.5M, or 60% of the original's.",
-    "flash": "Bytes of flash.",
-    "weights": "Bytes of the int8 model's constants.",
-    "macs": "Multiply-accumulates of an inference, e.g. 2.6M.",
-    "cycles": "Modelled cycles of an inference.",
-    "ms": "Modelled milliseconds of an inference.",
-}
 ALONE = ("out", "rollback", "as_json")
 """What may be given with --rollback."""
-
-
-def _readable(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """The amount as it was given, if it is one: a mistake is said before anything is loaded."""
-    from tinygen.budgets import amount
-
-    if text is not None:
-        amount(str(parameter.name).removeprefix("budget_"), text, 1.0)
-    return text
-
-
-def budget_texts(command: Command) -> Command:
-    """A budget per resource, absolute or relative to the original."""
-    for name, text in reversed(BUDGETS.items()):
-        command = click.option(f"--budget-{name}", metavar="AMOUNT", callback=_readable, help=text)(command)
-    return command
 
 
 @click.command("prune")
@@ -58,7 +34,7 @@ def budget_texts(command: Command) -> Command:
 @opt.scaling_options
 @opt.board_option
 @opt.board_path_option
-@budget_texts
+@opt.budget_texts(*opt.BUDGETS)
 @click.option(
     "--pin", default="auto", show_default=True, help="Weights in fast memory: see 'tinygen compile'."
 )

@@ -7,13 +7,14 @@ calibrate() fits to followed images of this very model. measure() builds the ima
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tinygen.boards import Board
 from tinygen.budgets import Budgets
 from tinygen.channels import groups
 from tinygen.cycles.cores import TIMINGS
 from tinygen.errors import BoardError
+from tinygen.fit import Fitter
 from tinygen.graph import Graph
 from tinygen.profiling import Profile
 from tinygen.pruning import cycle_formulas, measuring
@@ -44,93 +45,105 @@ class Accuracy:
     warnings: tuple[str, ...]
 
 
+@dataclass
 class Costs:
-    """Costs on one board with the user's wishes for pinning. Answers are kept: equal shapes are asked once."""
+    """Costs on one board with the user's wishes for pinning; budgets: what pinning has to leave room for.
 
-    def __init__(self, board: Board, wishes: Wishes = NONE) -> None:
-        self.board, self.wishes = board, wishes
-        self.formulas: Formulas | None = None
-        self._lowered: dict[Key, Lowered] = {}
-        self._measured: dict[Key, Measured | None] = {}
+    Every image that is followed makes the formulas better, so equal runs must ask in equal order. Equal shapes are
+    asked once; fitters may be shared by the costs of several boards.
+    """
+
+    board: Board
+    wishes: Wishes = NONE
+    budgets: Budgets = field(default_factory=Budgets)
+    fitters: dict[Key, Fitter] = field(default_factory=dict, repr=False)
+    _lowered: dict[tuple[Key, Budgets], Lowered] = field(default_factory=dict, repr=False)
+    _measured: dict[tuple[Key, Budgets], Measured | None] = field(default_factory=dict, repr=False)
+    _formulas: Formulas | None = field(default=None, repr=False)
 
     @property
-    def modelled(self) -> bool:
+    def timed(self) -> bool:
         """True where the core has a cycle model."""
         return self.board.cpu in TIMINGS
 
-    def within(self, budget_sram: int | None) -> Costs:
-        """The same with an SRAM budget for what is pinned: --pin auto fills up to it and no further."""
-        costs = Costs(self.board, replace(self.wishes, budget_sram=budget_sram))
-        costs.formulas = self.formulas
-        return costs
+    @property
+    def followed(self) -> bool:
+        """True when an image was followed: cycles are more than the operators' rough figures then."""
+        return any(m and m.profile for m in self._measured.values())
 
     def lower(self, graph: Graph) -> Lowered:
         """The candidate as it would be compiled."""
-        key = key_of(graph)
+        key = (key_of(graph), self.budgets)
         if key not in self._lowered:
-            self._lowered[key] = lower(graph, self.board, self.wishes)
+            wishes = replace(self.wishes, budget_sram=self.budgets.sram, budget_flash=self.budgets.flash)
+            if key[0] not in self.fitters:
+                self.fitters[key[0]] = Fitter(graph)
+            self._lowered[key] = lower(self.fitters[key[0]], self.board, wishes)
         return self._lowered[key]
 
     def estimate(self, graph: Graph) -> Cost:
-        """The cost of a float or int8 graph. cycles: None before calibrate(), and on cores without a cycle model."""
+        """The cost of a float or int8 graph, in milliseconds; never raises for one that does not fit.
+
+        Before calibrate() or measure() cycles are what the operators' files say: good to a factor of 2.
+        """
         lowered = self.lower(graph)
-        if self.formulas is None:
+        if not self.timed:
             return lowered.cost(None)
-        return lowered.cost(self.formulas.layers(lowered), self.formulas.outside)
+        formulas = self.formulas
+        return lowered.cost(formulas.layers(lowered), formulas.outside)
 
     def measure(self, graph: Graph) -> Cost:
         """The cost of the linked image, followed for a cold and a warm inference on random inputs.
 
         An image that does not fit the board cannot be built: its estimate is given then (measured=False).
         """
-        key, lowered = key_of(graph), self.lower(graph)
-        if key not in self._measured:
-            self._measured[key] = _measured(lowered)
-        made = self._measured[key]
-        return self.estimate(graph) if made is None else _cost(lowered, made)
+        made = self._follow(graph)
+        return self.estimate(graph) if made is None else _cost(self.lower(graph), made)
+
+    @property
+    def formulas(self) -> Formulas:
+        """Fitted to all that was followed so far."""
+        if self._formulas is None:
+            seen = [(self._lowered[key], m.profile) for key, m in self._measured.items() if m and m.profile]
+            points = [point for lowered, profile in seen for point in _points(lowered, profile)]
+            outside = [float(profile.outside.cycles or 0) for _, profile in seen]
+            self._formulas = cycle_formulas.fit(points, sum(outside) / max(len(outside), 1))
+        return self._formulas
 
     def calibrate(self, graph: Graph, variants: Sequence[tuple[float, bool]] = VARIANTS) -> Accuracy:
         """Fit the formulas to the model and narrower variants of it, and tell their error on another variant."""
-        if not self.modelled:
+        if not self.timed:
             return Accuracy(None, {}, 0, (f"no cycles are modelled for {self.board.cpu}",))
         families = Families.of(groups(graph))
-        followed = [f for v in variants if (f := self._follow(graph, families, v)) is not None]
-        if not followed:
-            return Accuracy(None, {}, 0, (f"no variant fits '{self.board.name}': cycles are not estimated",))
-        points = [p for lowered, profile in followed for p in _points(lowered, profile)]
-        outside = sum(profile.outside.cycles or 0 for _, profile in followed) / len(followed)
-        self.formulas = cycle_formulas.fit(points, outside)
-        return self._accuracy(self._follow(graph, families, LEFT_OUT), len(followed))
+        made = [self._follow(shrunk(graph, families.without(*v))) for v in variants]
+        count = sum(m is not None for m in made)
+        if not count:
+            return Accuracy(
+                None, {}, 0, (f"no variant fits '{self.board.name}': cycles are rough estimates",)
+            )
+        return self._accuracy(shrunk(graph, families.without(*LEFT_OUT)), count)
 
-    def _follow(
-        self, graph: Graph, families: Families, variant: tuple[float, bool]
-    ) -> tuple[Lowered, Profile] | None:
-        """A variant's profile; None where it does not fit the board."""
-        narrower = shrunk(graph, families.without(*variant))
-        key, lowered = key_of(narrower), self.lower(narrower)
-        if key not in self._measured:
-            self._measured[key] = _measured(lowered)
-        made = self._measured[key]
-        return (lowered, made.profile) if made is not None and made.profile is not None else None
-
-    def _accuracy(self, left_out: tuple[Lowered, Profile] | None, measured: int) -> Accuracy:
-        assert self.formulas is not None
-        guessed = self.formulas.layers(left_out[0]) if left_out else None
-        if left_out is None or guessed is None:
-            return Accuracy(None, {}, measured, ("the formulas' error could not be measured",))
-        taken = {layer.name: float(layer.cost.cycles or 0) for layer in left_out[1].layers}
-        error = (sum(guessed.values()) + self.formulas.outside) / float(left_out[1].worst.cycles or 1) - 1.0
-        layers = {name: guessed[name] / cycles - 1.0 for name, cycles in taken.items() if cycles}
+    def _accuracy(self, graph: Graph, count: int) -> Accuracy:
+        guess = self.estimate(graph)
+        real = self.measure(graph)
+        if not (real.measured and guess.cycles and real.cycles):
+            return Accuracy(None, {}, count, ("the formulas' error could not be measured",))
+        error = guess.cycles / real.cycles - 1.0
+        pairs = zip(guess.layers, real.layers, strict=True)
+        layers = {g.name: g.cycles / r.cycles - 1.0 for g, r in pairs if r.cycles}
         told = f"estimated cycles are {error:+.1%} off on a variant with {LEFT_OUT[0]:.0%} of the channels"
-        return Accuracy(error, layers, measured + 1, (told,) if abs(error) > TOLERATED else ())
+        return Accuracy(error, layers, count + 1, (told,) if abs(error) > TOLERATED else ())
 
-
-def _measured(lowered: Lowered) -> Measured | None:
-    """None where the image does not fit the board."""
-    try:
-        return measuring.measure(lowered)
-    except BoardError:
-        return None
+    def _follow(self, graph: Graph) -> Measured | None:
+        """What was measured of the image; None where it does not fit the board."""
+        key, lowered = (key_of(graph), self.budgets), self.lower(graph)
+        if key not in self._measured:
+            try:
+                self._measured[key] = measuring.measure(lowered)
+            except BoardError:
+                self._measured[key] = None
+            self._formulas = None
+        return self._measured[key]
 
 
 def _points(lowered: Lowered, profile: Profile) -> list[Point]:
@@ -148,15 +161,18 @@ def _points(lowered: Lowered, profile: Profile) -> list[Point]:
 
 def _cost(lowered: Lowered, made: Measured) -> Cost:
     """The estimate with what was measured in its place."""
-    cycles = _layer_cycles(made.profile) if made.profile else None
-    estimate = lowered.cost(cycles)
-    total = float(made.profile.worst.cycles or 0) if made.profile else None
+    profile = made.profile
+    cycles = {layer.name: float(layer.cost.cycles or 0) for layer in profile.layers} if profile else None
+    total = float(profile.worst.cycles or 0) if profile else None
     ms = None if total is None else 1000.0 * total / lowered.board.clock_hz
-    return replace(estimate, flash=made.flash, sram=made.sram, cycles=total, ms=ms, measured=True)
-
-
-def _layer_cycles(profile: Profile) -> dict[str, float]:
-    return {layer.name: float(layer.cost.cycles or 0) for layer in profile.layers}
+    return replace(
+        lowered.cost(cycles),
+        flash=made.flash,
+        sram=made.sram - lowered.extra,
+        cycles=total,
+        ms=ms,
+        measured=True,
+    )
 
 
 # ---- budgets

@@ -41,22 +41,16 @@ class Formulas:
     factors: Mapping[str, float]
     outside: float
 
-    def layers(self, lowered: Lowered) -> dict[str, float] | None:
-        """Cycles of every layer; None when a kernel has no formula."""
-        found = {}
-        for step in lowered.program.steps:
-            cycles = self._of(step, lowered)
-            if cycles is None:
-                return None
-            found[step.bound.name] = cycles
-        return found
+    def layers(self, lowered: Lowered) -> dict[str, float]:
+        """Cycles of every layer. A kernel that was not followed yet takes what its operator's file says."""
+        return {step.bound.name: self._of(step, lowered) for step in lowered.program.steps}
 
-    def _of(self, step: Step, lowered: Lowered) -> float | None:
+    def _of(self, step: Step, lowered: Lowered) -> float:
         if step.kernel.alias:
             return 0.0
         coefficients = self.coefficients.get(step.kernel.name)
         if coefficients is None:
-            return None
+            return float(step.kernel.cost(step.bound))
         return float(features(step, lowered) @ coefficients) * self.factors.get(step.bound.name, 1.0)
 
 
@@ -84,19 +78,11 @@ def _depth(step: Step) -> int:
 
 def _waits(step: Step, lowered: Lowered) -> float:
     """Cycles that the core waits for the arrays of a layer where they are."""
+    board = lowered.board
     pinned = {p.movable.symbol: p.region for p in lowered.placement.pins} if lowered.placement else {}
-    home = lowered.wishes.weights or lowered.board.code.name
-    wanted = set() if lowered.placement else {m.symbol for m in lowered.pinned}
-    own = [m for m in lowered.needs.movables if m.layer == step.bound.name and not m.is_code]
-    fast = lowered.board.layout.data
-    return sum(
-        waiting(
-            lowered.board,
-            lowered.board.region(pinned.get(m.symbol, fast if m.symbol in wanted else home)),
-            m.traffic,
-        )
-        for m in own
-    )
+    home = lowered.wishes.weights or board.code.name
+    own = (m for m in lowered.needs.movables if m.layer == step.bound.name and not m.is_code)
+    return sum(waiting(board, board.region(pinned.get(m.symbol, home)), m.traffic) for m in own)
 
 
 def fit(points: Sequence[Point], outside: float) -> Formulas:

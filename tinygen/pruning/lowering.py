@@ -8,26 +8,25 @@ from functools import cached_property
 
 from tinygen import ops, pipeline, sram
 from tinygen.boards import Board
-from tinygen.code_size import encoding_of
-from tinygen.emission import Library, emit_library
+from tinygen.emission import Library
 from tinygen.errors import BoardError
 from tinygen.firmware import needs_of
 from tinygen.fit import Fitter
-from tinygen.flash import flash_shares
+from tinygen.flash import Shares, flash_shares
 from tinygen.graph import Graph
 from tinygen.placement import Movable, Needs, Placement, place
-from tinygen.planning import MemoryPlan, plan
-from tinygen.program import Program, select
+from tinygen.planning import MemoryPlan
+from tinygen.program import Program
 from tinygen.pruning.records import Cost, LayerCost
 from tinygen.wishes import Wishes
 
-NAME = "model"
 Key = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """placement: None where the image does not fit the board."""
+    """wishes: of the user. placement: None where the image does not fit the board, whatever is pinned; as_wished: it
+    is one that has everything where the user wants it."""
 
     board: Board
     wishes: Wishes
@@ -37,16 +36,33 @@ class Lowered:
     library: Library
     needs: Needs
     placement: Placement | None
+    as_wished: bool
 
     @cached_property
-    def pinned(self) -> tuple[Movable, ...]:
-        """What lies in writable memory besides the arena."""
-        return sram.pinned(self.needs, self.board, self.wishes, self.placement)
+    def demanded(self) -> tuple[Movable, ...]:
+        """What must lie in writable memory besides the arena; what --pin auto adds is given back where it is needed."""
+        return sram.demanded(self.needs, self.board, self.wishes)
+
+    @property
+    def extra(self) -> int:
+        """Bytes of what is pinned though it need not be."""
+        must = {m.symbol for m in self.demanded}
+        pins = self.placement.pins if self.placement else ()
+        return sum(p.movable.traffic.footprint for p in pins if p.movable.symbol not in must)
 
     @property
     def flash(self) -> int:
         """Estimated bytes of the code region."""
-        return flash_shares(self.library, self.board, self.wishes.weights)[0].needed
+        return self._read_only[0].needed
+
+    @property
+    def fits(self) -> bool:
+        """True when it fits the board's memories as the user wants it placed."""
+        return self.as_wished and not any(shares.over for shares in self._read_only)
+
+    @cached_property
+    def _read_only(self) -> tuple[Shares, ...]:
+        return flash_shares(self.library, self.board, self.wishes.weights)
 
     def cost(self, cycles: Mapping[str, float] | None, outside: float = 0.0) -> Cost:
         """The cost with these cycles per layer and outside of them; None where cycles are unknown."""
@@ -63,8 +79,8 @@ class Lowered:
         return Cost(
             board=self.board.name,
             arena=self.needs.arena,
-            pinned=sum(m.traffic.footprint for m in self.pinned),
-            sram=sram.sram_bytes(self.needs, self.board, self.pinned),
+            pinned=sum(m.traffic.footprint for m in self.demanded),
+            sram=sram.sram_bytes(self.needs, self.board, self.demanded),
             flash=self.flash,
             weights=self.library.constant_bytes,
             macs=sum(layer.macs for layer in layers),
@@ -75,18 +91,26 @@ class Lowered:
         )
 
 
-def lower(graph: Graph, board: Board, wishes: Wishes) -> Lowered:
-    """As pipeline.lower, but for float graphs, too, and whether or not the result fits the board."""
-    final = Fitter(graph).graph
-    program = select(final, board)
-    memory = plan(program)
-    library = emit_library(program, memory, NAME, encoding=encoding_of(board.cpu))
+def lower(fitter: Fitter, board: Board, wishes: Wishes) -> Lowered:
+    """As pipeline.lower, but whether or not the result fits the board.
+
+    Where what must be pinned does not fit, it is placed as it could run today: with --pin auto.
+    """
+    _, program, memory = fitter.planned(board)
+    library = fitter.library(board)
     needs = needs_of([library])
+    wished = _placed(needs, board, wishes)
+    placement = wished or _placed(needs, board, Wishes(weights=wishes.weights))
+    return Lowered(
+        board, wishes, fitter.graph, program, memory, library, needs, placement, wished is not None
+    )
+
+
+def _placed(needs: Needs, board: Board, wishes: Wishes) -> Placement | None:
     try:
-        placement = place(needs, board, wishes)
+        return place(needs, board, wishes)
     except BoardError:
-        placement = None
-    return Lowered(board, wishes, final, program, memory, library, needs, placement)
+        return None
 
 
 def key_of(graph: Graph) -> Key:

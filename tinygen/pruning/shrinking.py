@@ -71,7 +71,7 @@ def _narrowed(b: BoundNode, tensors: Mapping[str, Tensor]) -> Node:
     made = _inferred(node, tuple(t.shape for t in inputs))
     if made != output.shape:
         raise ModelError(
-            f"'{b.name}' ({b.node.op}) would give the shape {made}, not {output.shape}: its channels cannot be removed\n"
+            f"'{b.name}' ({b.node.op}) would give the shape {made}, not {output.shape}\n"
             "  leave its channels as they are"
         )
     operator.check(BoundNode(node, inputs, output))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinygen.advice import Budgets
 from tinygen.boards import Board
+from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.graph import Graph
 from tinygen.pruning.log import Log
 from tinygen.quantization_error import QuantizationError
@@ -19,9 +19,6 @@ ALIAS = "alias"
 
 OUTSIDE = "outside of layers"
 """What the inference spends between its kernels."""
-
-
-NO_BUDGETS = Budgets()
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinygen import bundle, inspection, profile_api, profile_json, quantization_error
-from tinygen.advice import Budgets
+from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.errors import DataError, ModelError, UsageError
 from tinygen.pipeline import Report, silent
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.pruning.folders import LOG
 from tinygen.pruning.log import Log, from_json
-from tinygen.report.data import NO_BUDGETS, Data, Json
+from tinygen.report.data import Data, Json
 
 LADDER_FILE = "ladder.json"
 Profiled = str | Path | Literal["run", "none"]
