@@ -45,8 +45,8 @@ class Options:
     epochs: int | None = None
     steps: int = 1500
     batch: int = 64
-    rate: float = 2e-3
-    range_rate: float = 2e-3
+    rate: float = 5e-4
+    range_rate: float = 5e-4
     warmup: float = 0.1
     ranges: Way = "learned"
     temperature: float = 2.0
