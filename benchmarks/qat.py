@@ -22,7 +22,7 @@ from tinygen import evaluate
 from tinygen.frontend.keras import open_keras
 from tinygen.graph import Array, Graph
 from tinygen.metrics import Metric, drop, judge, predictions
-from tinygen.qat.training import Options, Trained, train
+from tinygen.quantized_training.training import Options, Trained, train
 from tinygen.samples import Samples, quantize_inputs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "qat.md"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
 from tinygen.project import Project, write_project
 from tinygen.pruning.distillation import Progress
-from tinygen.qat.training import DEFAULT, Options, Trained, train
+from tinygen.quantized_training.training import DEFAULT, Options, Trained, train
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
@@ -151,7 +152,8 @@ def _files(trained: Trained) -> dict[str, bytes]:
     """The int8 .tflite file and, where there is one, the Keras file."""
     files = {TFLITE: export_tflite(trained.graph)}
     if trained.model is not None:
-        with tempfile.TemporaryDirectory(prefix="tinygen-") as folder:
+        with tempfile.TemporaryDirectory(prefix="tinygen-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's own
             path = Path(folder) / KERAS
             trained.model.save(path)
             files[KERAS] = path.read_bytes()

@@ -17,10 +17,10 @@ from tinygen.graph import Array, Graph
 from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import heads
-from tinygen.qat import network, training
-from tinygen.qat.ranges import Ranges, moved
-from tinygen.qat.state import Loop
-from tinygen.qat.training import Options, Trained, train
+from tinygen.quantized_training import network, training
+from tinygen.quantized_training.ranges import Ranges, moved
+from tinygen.quantized_training.state import Loop
+from tinygen.quantized_training.training import Options, Trained, train
 from tinygen.samples import Samples, quantize_inputs
 
 pytestmark = pytest.mark.tensorflow
