@@ -100,12 +100,14 @@ def qat(
 
 
 def _opened(path: str | Path, input_shape: Sequence[Any]) -> tuple[Any, Any]:
-    """(Keras model, its graph and notes). Raises ModelError for a .tflite file."""
+    """(Keras model, its graph and notes). Raises ModelError for a .tflite file and for none."""
     if Path(path).suffix == ".tflite":
         raise ModelError(
             f"'{path}' is int8 already: quantization-aware training needs the float model it was made from\n"
             "  give the .keras or .h5 file"
         )
+    if not Path(path).is_file():
+        raise ModelError(f"'{path}' does not exist\n  give a .keras or .h5 file")
     return open_keras(path, input_shapes(input_shape))
 
 
