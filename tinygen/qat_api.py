@@ -14,6 +14,7 @@ from tinygen.boards import Board, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Decision, RangeDecision, RewriteDecision
 from tinygen.errors import ModelError
+from tinygen.frontend import first_bytes
 from tinygen.frontend.keras import open_keras
 from tinygen.given import input_shapes, labelled
 from tinygen.given import representative as representative_samples
@@ -106,8 +107,7 @@ def _opened(path: str | Path, input_shape: Sequence[Any]) -> tuple[Any, Any]:
             f"'{path}' is int8 already: quantization-aware training needs the float model it was made from\n"
             "  give the .keras or .h5 file"
         )
-    if not Path(path).is_file():
-        raise ModelError(f"'{path}' does not exist\n  give a .keras or .h5 file")
+    first_bytes(Path(path))
     return open_keras(path, input_shapes(input_shape))
 
 
