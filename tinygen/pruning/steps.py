@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from tinygen.budgets import Budgets
 from tinygen.channels import ChannelGroup, groups
 from tinygen.errors import BudgetError
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array, Graph
-from tinygen.pruning import distillation, search
-from tinygen.pruning import lite as importance
+from tinygen.pruning import distillation, folding, importance, search
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
-from tinygen.pruning.lite import Masks
+from tinygen.pruning.masks import Masks
+from tinygen.pruning.readers import families
 from tinygen.pruning.records import Action, Cost, Figures, Removal, Step
 from tinygen.pruning.refitting import refit
 from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
+from tinygen.pruning.statistics import statistics
 from tinygen.pruning.surgery import remove
 from tinygen.samples import Samples
 
@@ -87,30 +88,31 @@ def _original(setting: Setting, line: Sequence[Step], model: Any) -> Made:
 
 
 def _fold(setting: Setting, line: Sequence[Step], model: Any) -> Made:
-    """Channels that are 0 in every sample go: nothing is lost."""
+    """Channels that have one value in every sample go: the biases behind take their part, nothing is lost."""
     graph = load_keras_model(model)
     found = groups(graph)
-    dead = importance.dead(graph, found, importance.statistics(model, graph, setting.fit))
-    if not dead:
-        return Made(model, "no channel is 0 in every sample")
-    counts: dict[str, list[int]] = {}
-    for group in (found[i] for i in dead):
-        counts.setdefault(group.activations[0].tensor, []).extend(group.activations[0].indices)
-    sizes = {name: graph.tensors[name].shape[-1] for name in counts}
+    seen = statistics(graph, setting.fit)
+    constant = folding.constant_groups(graph, found, seen)
+    if not constant:
+        return Made(model, "no channel has the same value in every sample")
+    gone = frozenset(constant)
     removed = tuple(
-        Removal(name, tuple(sorted(c)), sizes[name] - len(c), "exact", "0 in every sample")
-        for name, c in counts.items()
+        _removal(
+            name, [found[i] for i in own if i in gone], len(own), "exact", "the same value in every sample"
+        )
+        for name, own in families(graph, found).items()
+        if gone & {*own}
     )
-    return Made(
-        remove(model, graph, [found[i] for i in dead]), f"{len(dead)} channels are 0 in every sample", removed
-    )
+    smaller = folding.fold(model, graph, found, constant, seen)
+    return Made(smaller, f"{len(constant)} channels have the same value in every sample", removed)
 
 
 def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The better of the search's candidates after a short fine-tuning of each."""
     ranked = _rank(setting, model)
     oracle = Oracle(
-        lambda gone: setting.costs.estimate(shrunk(ranked.graph, ranked.pick(gone))), ranked.masks.loss
+        cost=lambda gone: setting.costs.estimate(shrunk(ranked.graph, ranked.pick(gone))),
+        loss=lambda gone: ranked.masks.loss(gone, setting.judge),
     )
     estimated = oracle.cost(frozenset())
     budgets = _comparable(setting.budgets, estimated, line[-1].after.cost)
@@ -125,7 +127,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     trained = _train(setting, best.model, options, "short fine-tuning")
     others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
-    why = f"{binding} binds; {best.plan.how}, ranked by {ranked.method}: loss {best.loss:.4g} refitted"
+    why = f"{binding} binds; {best.plan.how}, ranked by {ranked.choice.method}: loss {best.loss:.4g} refitted"
     return Made(
         trained.model,
         f"{why}{others}, {trained.loss:.4g} after a short fine-tuning",
@@ -191,9 +193,8 @@ class _Ranked:
     graph: Graph
     found: tuple[ChannelGroup, ...]
     families: tuple[Family, ...]
-    method: str
+    choice: importance.Choice
     masks: Masks
-    statistics: Any
 
     def pick(self, gone: frozenset[int]) -> list[ChannelGroup]:
         """The groups with these indices."""
@@ -204,18 +205,25 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
     """Groups by what they matter, families by the layer that makes their channels."""
     graph = load_keras_model(model)
     found = groups(graph)
-    statistics = importance.statistics(model, graph, setting.fit)
-    scores = importance.scores(graph, found, statistics)
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(found):
-        if group.removable:
-            members.setdefault(group.activations[0].tensor, []).append(index)
-    families = tuple(
-        Family(name, tuple(sorted(indices, key=lambda i: float(scores[i]))))
-        for name, indices in members.items()
+    seen = statistics(graph, setting.fit)
+    masks = Masks(graph, found, seen)
+    choice = importance.choose(
+        setting.importance,
+        model,
+        graph,
+        found,
+        setting.fit,
+        seen,
+        masks,
+        setting.judge,
+        setting.training.seed,
     )
-    masks = Masks(graph, found, statistics, setting.judge)
-    return _Ranked(graph, found, families, "activation", masks, statistics)
+    own = families(graph, found)
+    ordered = tuple(
+        Family(name, tuple(sorted(members, key=lambda i: float(choice.scores[i]))))
+        for name, members in own.items()
+    )
+    return _Ranked(graph, found, ordered, choice, masks)
 
 
 def _comparable(budgets: Budgets, estimated: Cost, measured: Cost) -> Budgets:
@@ -246,15 +254,26 @@ def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Ca
 
 
 def _removals(ranked: _Ranked, plan: Plan) -> tuple[Removal, ...]:
-    """What goes, layer by layer, channels by their index in the layer's output."""
-    removed = []
-    for family in ranked.families:
-        gone = [i for i in family.order if i in plan.groups]
-        if gone:
-            channels = sorted(c for i in gone for c in ranked.found[i].activations[0].indices)
-            left = len(family.order) - len(gone)
-            removed.append(Removal(family.name, tuple(channels), left, "mean", f"least by {ranked.method}"))
-    return tuple(removed)
+    """What goes, layer by layer."""
+    return tuple(
+        _removal(
+            family.name,
+            [ranked.found[i] for i in family.order if i in plan.groups],
+            len(family.order),
+            "refitted",
+            f"least by {ranked.choice.method}",
+        )
+        for family in ranked.families
+        if plan.groups & {*family.order}
+    )
+
+
+def _removal(
+    layer: str, gone: Sequence[ChannelGroup], count: int, folded: Literal["exact", "refitted"], why: str
+) -> Removal:
+    """Channels by their index in the first tensor of their group."""
+    channels = sorted(index for group in gone for index in group.activations[0].indices)
+    return Removal(layer, tuple(channels), count - len(gone), folded, why)
 
 
 def _exhausted(setting: Setting, cost: Cost) -> str:
