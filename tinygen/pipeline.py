@@ -16,7 +16,7 @@ from tinygen import spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
-from tinygen.decisions import Decision
+from tinygen.decisions import Decision, QuantizationReport
 from tinygen.emission import Arena, Library, emit_library
 from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
@@ -99,11 +99,22 @@ def compile_graph(
     if not is_quantized(graph):
         assert samples is not None, "a float graph needs samples"
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
-        calibration = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
-        quantized = quantize(fused, calibration, options.calibration, lambda d, t: report("quantize", d, t))
+        quantized = quantized_by(fused, samples, options.calibration, report)
         graph, real, decisions = quantized.graph, quantized.real, quantized.decisions
-    graph = spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
-    return replace(lower(graph, board, options, fused, decisions), real=real)
+    return replace(lower(final(graph), board, options, fused, decisions), real=real)
+
+
+def quantized_by(
+    fused: Graph, samples: Samples, calibration: str, report: Report = silent
+) -> QuantizationReport:
+    """The int8 graph of a fused float graph, from the representative samples."""
+    seen = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
+    return quantize(fused, seen, calibration, lambda done, total: report("quantize", done, total))
+
+
+def final(graph: Graph) -> Graph:
+    """The int8 graph that a project holds: simplified, in the order of execution."""
+    return spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
 
 
 def float_program(graph: Graph) -> Graph:

@@ -19,6 +19,7 @@ from tinygen.given import representative as representative_samples
 from tinygen.graph import Graph
 from tinygen.metrics import Metric
 from tinygen.pipeline import Report, silent
+from tinygen.project import write_file
 from tinygen.pruning import command, distillation, folders, inputs, journal, judging, reach, search, steps
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.journal import Journal
@@ -28,6 +29,7 @@ from tinygen.pruning.records import Step
 from tinygen.pruning.steps import Setting
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
+from tinygen.tflite.export import export_tflite
 from tinygen.wishes import read_wishes
 
 AS_STORED = SampleOptions()
@@ -65,6 +67,7 @@ def prune(
     weights: str | None = None,
     importance: str = "auto",
     qat: bool = False,
+    epochs: int | None = None,
     seed: int = 0,
     max_minutes: float | None = None,
     input_shape: Sequence[Any] = (),
@@ -80,6 +83,9 @@ def prune(
     checkpoint of each step. Budgets: a number, "80K", or "60%" of what the original takes. representative: samples to
     train on and, a part held out, to choose by. eval: labelled samples that judge the result, once; max_drop: points
     (of 100; percent for mse) that int8 may lose there against the original.
+
+    epochs: of the fine-tuning at the end; None takes as many as make recipe.Options.steps. max_minutes: stop with the
+    best so far; runs that it cuts short are not deterministic, all others are for a seed on one machine.
 
     Raises UsageError, DataError, ModelError, and BudgetError where no smaller model meets the budgets.
     """
@@ -150,12 +156,15 @@ class _Run:
         if self.arguments["max_drop"] is not None:
             said = judging.check_size(judge, self.arguments["max_drop"], self.samples.count)
             self.notes = (*self.notes, said) if said else self.notes
-        training = replace(distillation.DEFAULT, seed=self.arguments["seed"] + 1)
+        training = replace(
+            distillation.DEFAULT, epochs=self.arguments["epochs"], seed=self.arguments["seed"] + 1
+        )
         clock = _Clock(self.arguments["max_minutes"], held.log.seconds, time.perf_counter())
         return Setting(
             self.teacher,
             held.log.budgets,
             self._fitted_costs(held.log.budgets),
+            self.samples,
             fit,
             judge,
             self.arguments["importance"],
@@ -179,9 +188,11 @@ class _Run:
             start = time.perf_counter()
             made = steps.take(action, setting, held.log.line, model)
             model = made.model
-            after = steps.figures(setting, model)
+            after = steps.figures(setting, made)
             before = held.log.line[-1].after if held.log.line else after
             name, sha256 = held.save(model)
+            if made.int8 is not None:
+                write_file(self._int8(name), export_tflite(made.int8), durable=True)
             seconds = time.perf_counter() - start
             number = held.log.next_number
             held.append(Step(number, action, made.why, made.removed, before, after, name, sha256, seconds))
@@ -193,7 +204,7 @@ class _Run:
         out, given = self.out, self.arguments
         passed = ("representative", "board", "board_path", "eval", "metric", "pin", "pin_code", "weights")
         build = api.compile(
-            out / folders.RESULT,
+            self._source(log.line[-1]),
             out=out / folders.PROJECT,
             name=suggest_prefix(self.path.stem),
             samples=given["samples"],
@@ -212,6 +223,14 @@ class _Run:
                     f"{why}, but {lost:.2f} are lost on the evaluation set, --max-drop allows {given['max_drop']:g}",
                 )
         return End(why, reached, original, build.float_metric, build.int8_metric)
+
+    def _int8(self, name: str) -> Path:
+        """The int8 model beside a checkpoint."""
+        return (self.out / name).with_suffix(".tflite")
+
+    def _source(self, step: Step) -> Path:
+        """What the project is made from: the Keras model, or what quantization-aware training made of it."""
+        return self._int8(step.model) if step.action == "qat" else self.out / folders.RESULT
 
     def _original_metric(self) -> Metric | None:
         """Of the float original, on the evaluation set."""

@@ -47,6 +47,9 @@ ALONE = ("out", "rollback", "as_json")
 )
 @click.option("--qat", is_flag=True, help="Quantization-aware training as the last stage.")
 @click.option(
+    "--epochs", type=click.IntRange(min=1), help="Of the fine-tuning at the end [default: by the set's size]."
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same result."
 )
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop with the best so far.")

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tinygen import scoring
 from tinygen.budgets import Budgets
 from tinygen.channels import ChannelGroup, groups
 from tinygen.errors import BudgetError
 from tinygen.frontend.keras import load_keras_model
+from tinygen.fusion import fuse
 from tinygen.graph import Array, Graph
+from tinygen.pipeline import final, quantized_by
 from tinygen.pruning import distillation, folding, importance, search
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
@@ -22,7 +25,8 @@ from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.statistics import statistics
 from tinygen.pruning.surgery import remove
-from tinygen.samples import Samples
+from tinygen.quantized_training import training
+from tinygen.samples import Samples, quantize_inputs
 
 STEP = 0.35
 """What a step takes at most of log(amount / budget): about 30 % of what is too much."""
@@ -39,6 +43,7 @@ class Setting:
     teacher: Any
     budgets: Budgets
     costs: Costs
+    representative: Samples
     fit: Samples
     judge: Judge
     importance: str
@@ -51,11 +56,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Made:
-    """What an action made."""
+    """What an action made. int8: the quantized model, where it was made."""
 
     model: Any
     why: str
     removed: tuple[Removal, ...] = ()
+    int8: Graph | None = None
 
 
 def next_action(line: Sequence[Step], budgets: Budgets, qat: bool) -> Action | None:
@@ -67,12 +73,12 @@ def next_action(line: Sequence[Step], budgets: Budgets, qat: bool) -> Action | N
         return "fold"
     if search.excess(line[-1].after.cost, budgets) > 0:
         return "prune"
-    if "prune" not in actions:
-        return None
-    since = actions[len(actions) - 1 - actions[::-1].index("prune") :]
-    if "fine-tune" not in since:
+    pruned = [number for number, action in enumerate(actions) if action == "prune"]
+    since = actions[pruned[-1] :] if pruned else actions
+    if pruned and "fine-tune" not in since:
         return "fine-tune"
-    return "qat" if qat and "qat" not in since else None
+    last: Action = "qat" if qat else "int8"
+    return None if last in since else last
 
 
 def take(action: Action, setting: Setting, line: Sequence[Step], model: Any) -> Made:
@@ -123,7 +129,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
         raise BudgetError(_exhausted(setting, line[-1].after.cost))
     tried = [_candidate(setting, ranked, model, plan) for plan in plans]
     best = min(tried, key=lambda candidate: candidate.loss)
-    options = replace(setting.training, steps=max(1, int(SHORT * setting.training.steps)))
+    options = _shortened(setting.training, len(setting.fit.x[0]))
     trained = _train(setting, best.model, options, "short fine-tuning")
     others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
@@ -135,6 +141,11 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     )
 
 
+def _shortened(options: distillation.Options, count: int) -> distillation.Options:
+    """SHORT of the fine-tuning over `count` samples."""
+    return replace(options, epochs=max(1, round(SHORT * options.epochs_for(count))))
+
+
 def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The original teaches what is left of it."""
     trained = _train(setting, model, setting.training, "fine-tune")
@@ -143,11 +154,32 @@ def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else ""))
 
 
+def _int8(setting: Setting, line: Sequence[Step], model: Any) -> Made:
+    """Post-training quantization, as `tinygen compile` does it."""
+    quantized = quantized_by(fuse(load_keras_model(model)), setting.representative, "auto", setting.report)
+    return Made(model, "quantized after training", int8=final(quantized.graph))
+
+
+def _qat(setting: Setting, line: Sequence[Step], model: Any) -> Made:
+    """Weights and scales learn to answer as the original does, rounded as int8 rounds them."""
+    options = training.Options(minutes=setting.minutes_left(), seed=setting.training.seed)
+    trained = training.train(
+        model, setting.representative, options, _teller(setting, "qat"), setting.teacher, setting.report
+    )
+    first, last = trained.history[0], trained.history[trained.best]
+    why = f"epoch {trained.best} of {len(trained.history) - 1}: loss {first.held_out:.4g} -> {last.held_out:.4g}"
+    stopped = f"; {trained.stopped}" if trained.stopped else ""
+    kept = model if trained.model is None else trained.model
+    return Made(kept, why + stopped, int8=final(trained.graph))
+
+
 _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {
     "original": _original,
     "fold": _fold,
     "prune": _prune,
     "fine-tune": _fine_tune,
+    "qat": _qat,
+    "int8": _int8,
 }
 
 
@@ -161,11 +193,17 @@ def _train(setting: Setting, model: Any, options: distillation.Options, stage: s
 # ---- figures
 
 
-def figures(setting: Setting, model: Any) -> Figures:
+def figures(setting: Setting, made: Made) -> Figures:
     """Held-out loss and metric of a model, and what it takes on the board, built and profiled."""
-    outputs = answers(model, setting.judge.samples.x)
-    cost = setting.costs.measure(load_keras_model(model))
-    return Figures(cost, setting.judge.distance(outputs).mean, setting.judge.figure(outputs))
+    judge = setting.judge
+    outputs = answers(made.model, judge.samples.x)
+    loss, metric = judge.distance(outputs).mean, judge.figure(outputs)
+    if made.int8 is None:
+        return Figures(setting.costs.measure(load_keras_model(made.model)), loss, metric)
+    x = quantize_inputs(made.int8, judge.samples.x)
+    integers = scoring.reference_outputs(made.int8, x, setting.report, "int8")
+    int8 = judge.figure(scoring.dequantized(made.int8, integers))
+    return Figures(setting.costs.measure(made.int8), loss, metric, int8)
 
 
 def answers(model: Any, x: Sequence[Array]) -> tuple[Array, ...]:
