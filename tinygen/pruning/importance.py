@@ -18,7 +18,7 @@ from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families, readers
 from tinygen.pruning.statistics import BATCH, Statistics, conditions_of, spread
 from tinygen.pruning.surgery import layers_of
-from tinygen.qat import network
+from tinygen.quantized_training import network
 from tinygen.samples import Samples
 
 TRIED = 0.2

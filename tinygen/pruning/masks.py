@@ -13,7 +13,7 @@ from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import folding
 from tinygen.pruning.judging import Judge
 from tinygen.pruning.statistics import Statistics
-from tinygen.qat import network
+from tinygen.quantized_training import network
 
 BATCH = 64
 

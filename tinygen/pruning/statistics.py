@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.graph import Array, Graph
 from tinygen.ops.tensors import tensorflow
-from tinygen.qat import network
+from tinygen.quantized_training import network
 from tinygen.samples import Samples
 
 MOST_CONDITIONS = 16
