@@ -318,6 +318,15 @@ def test_pruning_without_labels_and_cycles_shows_loss_and_two_curves() -> None:
     assert [chart.key for chart in figure.charts] == ["tradeoff-sram", "tradeoff-macs", "channels"]
     assert figure.tables[0].columns[3] == "loss" and figure.tables[0].rows[2][3] == "0.12"
     assert "held-out" not in figure.says and "cycles" not in figure.says
+    alike = replace(pruning_runs.run(4), entries=tuple(
+        replace(e, step=replace(e.step, after=replace(e.step.after, metric=pruning_runs.accuracy(200))))
+        for e in pruning_runs.run(4).entries
+    ))  # fmt: skip
+    assert [row["quality"] for row in pruned.rows(alike, "macs")] == [0.0, 0.0, 0.12, 0.03], "that tells more"
+    same = replace(
+        alike, entries=tuple(replace(e, step=replace(e.step, after=e.step.before)) for e in alike.entries)
+    )
+    assert [row["label"] for row in pruned.rows(same, "macs")] == ["0, 1", "", "2", "3"]
     other = pruned.figure(small_data(board=load_board("pico")))
     assert other.says.endswith("It was pruned for another board: nucleo_l4r5zi.")
 

@@ -19,7 +19,7 @@ from tinygen.given import representative as representative_samples
 from tinygen.graph import Graph
 from tinygen.metrics import Metric
 from tinygen.pipeline import Report, silent
-from tinygen.pruning import command, distillation, folders, inputs, journal, judging, search, steps
+from tinygen.pruning import command, distillation, folders, inputs, journal, judging, reach, search, steps
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.journal import Journal
 from tinygen.pruning.log import End, Log
@@ -78,7 +78,8 @@ def prune(
 
     Written to the folder `out` (docs/prune.md): pruned.keras, its int8 project, pruning_log.json, registry.json and a
     checkpoint of each step. Budgets: a number, "80K", or "60%" of what the original takes. representative: samples to
-    train on and, a part held out, to choose by. eval: labelled samples that judge the result, once; max_drop: points (of 100; percent for mse) that int8 may lose there against the original.
+    train on and, a part held out, to choose by. eval: labelled samples that judge the result, once; max_drop: points
+    (of 100; percent for mse) that int8 may lose there against the original.
 
     Raises UsageError, DataError, ModelError, and BudgetError where no smaller model meets the budgets.
     """
@@ -135,7 +136,10 @@ class _Run:
             raise UsageError(
                 "prune needs a budget to meet\n  for example --budget-sram 80K, or --budget-macs 60%"
             )
-        return resolve(given, self.costs.measure(self.graph))
+        budgets = resolve(given, self.costs.measure(self.graph))
+        self.costs.budgets = budgets
+        reach.check(reach.reach(self.graph, self.costs, budgets))
+        return budgets
 
     def setting(self, held: Journal) -> Setting:
         """What all steps share. Raises DataError where held-out samples cannot judge the allowed drop."""
@@ -151,7 +155,7 @@ class _Run:
         return Setting(
             self.teacher,
             held.log.budgets,
-            self.costs,
+            self._fitted_costs(held.log.budgets),
             fit,
             judge,
             self.arguments["importance"],
@@ -161,6 +165,12 @@ class _Run:
             clock.for_training,
             self.report,
         )
+
+    def _fitted_costs(self, budgets: Budgets) -> Costs:
+        """Costs with pins that leave room for the budgets, formulas fitted to this model."""
+        self.costs.budgets = budgets
+        self.notes = (*self.notes, *self.costs.calibrate(self.graph).warnings)
+        return self.costs
 
     def go_on(self, held: Journal, model: Any) -> None:
         """Step by step until nothing is left to do."""

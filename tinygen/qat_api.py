@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tinygen.boards import Board, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Decision, RangeDecision, RewriteDecision
 from tinygen.errors import ModelError
+from tinygen.frontend import first_bytes
 from tinygen.frontend.keras import open_keras
 from tinygen.given import input_shapes, labelled
 from tinygen.given import representative as representative_samples
@@ -20,7 +22,7 @@ from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
 from tinygen.project import Project, write_project
 from tinygen.pruning.distillation import Progress
-from tinygen.qat.training import DEFAULT, Options, Trained, train
+from tinygen.quantized_training.training import DEFAULT, Options, Trained, train
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
@@ -99,12 +101,13 @@ def qat(
 
 
 def _opened(path: str | Path, input_shape: Sequence[Any]) -> tuple[Any, Any]:
-    """(Keras model, its graph and notes). Raises ModelError for a .tflite file."""
+    """(Keras model, its graph and notes). Raises ModelError for a .tflite file and for none."""
     if Path(path).suffix == ".tflite":
         raise ModelError(
             f"'{path}' is int8 already: quantization-aware training needs the float model it was made from\n"
             "  give the .keras or .h5 file"
         )
+    first_bytes(Path(path))
     return open_keras(path, input_shapes(input_shape))
 
 
@@ -151,7 +154,8 @@ def _files(trained: Trained) -> dict[str, bytes]:
     """The int8 .tflite file and, where there is one, the Keras file."""
     files = {TFLITE: export_tflite(trained.graph)}
     if trained.model is not None:
-        with tempfile.TemporaryDirectory(prefix="tinygen-") as folder:
+        with tempfile.TemporaryDirectory(prefix="tinygen-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's own
             path = Path(folder) / KERAS
             trained.model.save(path)
             files[KERAS] = path.read_bytes()

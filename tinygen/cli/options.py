@@ -144,12 +144,23 @@ BUDGETS = {
 }
 
 
+def _readable(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The amount as it was given, if it is one: a mistake is said before anything is loaded."""
+    from tinygen.budgets import amount
+
+    if text is not None:
+        amount(str(parameter.name).removeprefix("budget_"), text, 1.0)
+    return text
+
+
 def budget_texts(*names: str) -> Callable[[Command], Command]:
     """A budget per resource, absolute or relative to the original."""
 
     def add(command: Command) -> Command:
         for name in reversed(names):
-            command = click.option(f"--budget-{name}", metavar="AMOUNT", help=BUDGETS[name])(command)
+            command = click.option(
+                f"--budget-{name}", metavar="AMOUNT", callback=_readable, help=BUDGETS[name]
+            )(command)
         return command
 
     return add

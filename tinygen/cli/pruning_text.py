@@ -183,7 +183,7 @@ def closing(made: Pruned) -> list[str]:
     lines = [log.end.why] if log.end else []
     if log.rolled_back:
         numbers = ", ".join(str(step.number) for step in log.rolled_back)
-        lines.append(f"rolled back: steps {numbers}; any of them comes back with --rollback STEP")
+        lines.append(f"rolled back: {numbers}; --rollback STEP brings one back")
     lines += [f"model    {made.model}", f"project  {made.project}"]
     return [
         *lines,

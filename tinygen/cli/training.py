@@ -57,7 +57,7 @@ def qat_command(model: Path, out: Path, as_json: bool, **given: Any) -> None:
     """
     import tinygen
     from tinygen.errors import UsageError
-    from tinygen.qat.training import Options
+    from tinygen.quantized_training.training import Options
 
     if given["representative"] is None:
         raise UsageError(

@@ -1,7 +1,8 @@
 """What the operators' differentiable forms share: TensorFlow versions of padding, clamps and layouts.
 
 A differentiable form computes what `real` does, on TensorFlow tensors with a batch dimension, so that gradients flow
-through it: quantization-aware training (tinygen/qat/) is built on them. TensorFlow is imported when one is called.
+through it: quantization-aware training (tinygen/quantized_training/) is built on them. TensorFlow is imported when one
+is called.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, heads, reestimation
+from tinygen.pruning import augmentation, heads, reestimation, refitting
 from tinygen.pruning.augmentation import MIXUP, Augmentation
 from tinygen.pruning.heads import Head
 from tinygen.pruning.recipe import DEFAULT, Options, optimizer_of, schedule
+from tinygen.pruning.refitting import GIVEN
 
 __all__ = ["DEFAULT", "Epoch", "Options", "Progress", "Trained", "train"]
 
@@ -53,13 +54,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """model: with the weights of history[best]. seconds: of the whole training. stopped: why it ended early, or ""."""
+    """model: with the weights of history[best]; 0 is the start, of which `start` says what it is. given: held-out loss
+    of the model that was given. seconds: of the whole training. stopped: why it ended early, or ""."""
 
     model: Any
     history: tuple[Epoch, ...]
     best: int
     seconds: float
     stopped: str = ""
+    start: str = GIVEN
+    given: float = math.nan
 
     @property
     def loss(self) -> float:
@@ -95,6 +99,7 @@ def train(
     _check(teacher, x, held_out)
     start = time.perf_counter()
     runs: list[Trained] = []
+    starts = refitting.starts(student, teacher, x, options.seed if options.refit else None)
     for number in range(options.starts):
         left = None if options.minutes is None else options.minutes - (time.perf_counter() - start) / 60
         if runs and left is not None and left <= 0:
@@ -103,7 +108,7 @@ def train(
         import_keras().utils.set_random_seed(options.seed + number)
         own = replace(options, minutes=share, seed=options.seed + number)
         run = _Run(student, teacher, x, held_out, own, labels)
-        runs.append(run.fit(report))
+        runs.append(run.fit(starts, report))
     best = min(runs, key=lambda trained: trained.loss)
     return replace(best, seconds=time.perf_counter() - start)
 
@@ -198,13 +203,15 @@ class _Run:
         own = heads.task_loss(self.heads[0], outputs[0], truth[0] if truth else batch[0])
         return (1 - self.options.task) * distance + self.options.task * own
 
-    def fit(self, report: Report) -> Trained:
+    def fit(self, starts: Mapping[str, list[Array]], report: Report) -> Trained:
         """Train until the last epoch, patience's or time's end."""
         options = self.options
         epochs = options.epochs_for(len(self.x[0]))
         start = time.perf_counter()
-        history = [Epoch(0, math.nan, self.loss(), 0.0)]
-        best, kept = 0, heads.weights_of(self.twin)
+        losses = {name: self.loss_of(weights) for name, weights in starts.items()}
+        name = min(losses, key=lambda name: losses[name])
+        history = [Epoch(0, math.nan, self.loss_of(starts[name]), 0.0)]
+        best, kept = 0, starts[name]
         stopped = ""
         while history[-1].number < epochs and not stopped:
             history.append(self._epoch(history[-1].number, epochs))
@@ -216,7 +223,13 @@ class _Run:
             stopped = self._stops(history, best, epochs)
         model = heads.copied(self.student)
         heads.assign(model, kept)
-        return Trained(model, tuple(history), best, time.perf_counter() - start, stopped)
+        seconds = time.perf_counter() - start
+        return Trained(model, tuple(history), best, seconds, stopped, name, losses[GIVEN])
+
+    def loss_of(self, weights: Sequence[Array]) -> float:
+        """Held-out loss with these weights, which stay."""
+        heads.assign(self.twin, weights)
+        return self.loss()
 
     def _affordable(self, history: Sequence[Epoch], elapsed: float) -> int:
         """Epochs that time allows altogether. The first one says little: it compiles."""

@@ -33,7 +33,8 @@ class Options:
     temperature: float = 2.0
     augment: Sequence[str] | Literal["auto"] = "auto"
     task: float = 0.0
-    statistics: Literal["batch", "kept"] = "batch"
+    statistics: Literal["batch", "kept"] = "kept"
+    refit: bool = True
     patience: int | None = None
     starts: int = 1
     minutes: float | None = None

@@ -65,13 +65,16 @@ class Figures:
 
 @dataclass(frozen=True)
 class Removal:
-    """Channels that went from one layer. channels: indices in the model before the step; folded: what took the place
-    of their contribution ("exact", "mean" or "nothing")."""
+    """Channels that went from one layer. channels: indices in the model before the step.
+
+    folded: what took the place of their contribution: "exact", a constant in the biases behind; "mean", what they were
+    on average; "refitted", weights that were solved for again.
+    """
 
     layer: str
     channels: tuple[int, ...]
     left: int
-    folded: Literal["exact", "mean", "nothing"]
+    folded: Literal["exact", "mean", "refitted"]
     why: str
 
 

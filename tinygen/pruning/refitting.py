@@ -17,7 +17,10 @@ import numpy as np
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
 from tinygen.pruning import heads
+from tinygen.pruning.reestimation import reestimate
 
+GIVEN = "as given"
+"""The start that is the student's own weights."""
 ROWS = 16384
 """Equations per layer, about."""
 SAMPLES = 1024
@@ -28,6 +31,15 @@ ALIKE = 0.5
 """Least correlation of a channel with the original's that it is taken for."""
 BATCH = 64
 WINDOWED = ("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D")
+
+
+def starts(student: Any, teacher: Any, x: Sequence[Array], seed: int | None) -> dict[str, list[Array]]:
+    """Weights to fine-tune from, by what they are; only the student's own without a seed."""
+    found = {GIVEN: heads.weights_of(student)}
+    if seed is not None:
+        found["statistics measured anew"] = heads.weights_of(reestimate(student, x))
+        found["refitted by least squares"] = heads.weights_of(refit(student, teacher, x, seed))
+    return found
 
 
 def refit(student: Any, teacher: Any, x: Sequence[Array], seed: int = 1) -> Any:

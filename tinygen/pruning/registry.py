@@ -93,8 +93,12 @@ def _point(step: Step, name: str) -> Point:
 
 
 def pareto(points: tuple[Point, ...]) -> tuple[bool, ...]:
-    """Per point whether no other dominates it. Quality is the metric where all points have one, else the loss."""
-    judged = all(point.metric is not None for point in points)
+    """Per point whether no other dominates it.
+
+    Quality is the metric where all points have one and it tells them apart, else the loss.
+    """
+    figures = [point.metric for point in points]
+    judged = None not in figures and len({figure.value for figure in figures if figure}) > 1
     timed = all(point.cycles is not None for point in points)
     amounts = [(_badness(p, judged), p.sram, p.flash, p.macs, p.cycles if timed else 0) for p in points]
 

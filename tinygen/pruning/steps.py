@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from tinygen.budgets import Budgets
 from tinygen.channels import ChannelGroup, groups
 from tinygen.errors import BudgetError
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array, Graph
-from tinygen.pruning import distillation, search
-from tinygen.pruning import lite as importance
+from tinygen.pruning import distillation, folding, importance, search
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
-from tinygen.pruning.lite import Masks
+from tinygen.pruning.masks import Masks
+from tinygen.pruning.readers import families
 from tinygen.pruning.records import Action, Cost, Figures, Removal, Step
+from tinygen.pruning.refitting import refit
 from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
+from tinygen.pruning.statistics import statistics
+from tinygen.pruning.surgery import remove
 from tinygen.samples import Samples
 
 STEP = 0.35
@@ -85,15 +88,31 @@ def _original(setting: Setting, line: Sequence[Step], model: Any) -> Made:
 
 
 def _fold(setting: Setting, line: Sequence[Step], model: Any) -> Made:
-    """Channels that have one value in every sample go: the next bias takes their part."""
-    return Made(model, "no channel has the same value in every sample")
+    """Channels that have one value in every sample go: the biases behind take their part, nothing is lost."""
+    graph = load_keras_model(model)
+    found = groups(graph)
+    seen = statistics(graph, setting.fit)
+    constant = folding.constant_groups(graph, found, seen)
+    if not constant:
+        return Made(model, "no channel has the same value in every sample")
+    gone = frozenset(constant)
+    removed = tuple(
+        _removal(
+            name, [found[i] for i in own if i in gone], len(own), "exact", "the same value in every sample"
+        )
+        for name, own in families(graph, found).items()
+        if gone & {*own}
+    )
+    smaller = folding.fold(model, graph, found, constant, seen)
+    return Made(smaller, f"{len(constant)} channels have the same value in every sample", removed)
 
 
 def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The better of the search's candidates after a short fine-tuning of each."""
     ranked = _rank(setting, model)
     oracle = Oracle(
-        lambda gone: setting.costs.estimate(shrunk(ranked.graph, ranked.pick(gone))), ranked.masks.loss
+        cost=lambda gone: setting.costs.estimate(shrunk(ranked.graph, ranked.pick(gone))),
+        loss=lambda gone: ranked.masks.loss(gone, setting.judge),
     )
     estimated = oracle.cost(frozenset())
     budgets = _comparable(setting.budgets, estimated, line[-1].after.cost)
@@ -102,22 +121,25 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     plans = list(search.plans(curves, oracle, budgets, target))
     if not plans:
         raise BudgetError(_exhausted(setting, line[-1].after.cost))
-    tried = [(plan, _candidate(setting, ranked, model, plan, i, len(plans))) for i, plan in enumerate(plans)]
-    plan, trained = min(tried, key=lambda entry: entry[1].loss)
-    others = ", ".join(f"{p.how}: {t.loss:.4g}" for p, t in tried if p is not plan)
+    tried = [_candidate(setting, ranked, model, plan) for plan in plans]
+    best = min(tried, key=lambda candidate: candidate.loss)
+    options = replace(setting.training, steps=max(1, int(SHORT * setting.training.steps)))
+    trained = _train(setting, best.model, options, "short fine-tuning")
+    others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
-    why = f"{binding} binds; {plan.how}, ranked by {ranked.method}: loss {trained.loss:.4g} after a short fine-tuning"
-    return Made(trained.model, why + (f" ({others})" if others else ""), _removals(ranked, plan))
+    why = f"{binding} binds; {best.plan.how}, ranked by {ranked.choice.method}: loss {best.loss:.4g} refitted"
+    return Made(
+        trained.model,
+        f"{why}{others}, {trained.loss:.4g} after a short fine-tuning",
+        _removals(ranked, best.plan),
+    )
 
 
 def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The original teaches what is left of it."""
-    options = replace(setting.training, minutes=setting.minutes_left())
-    trained = distillation.train(
-        model, setting.teacher, setting.fit.x, setting.judge.samples.x, options, _teller(setting, "fine-tune")
-    )
+    trained = _train(setting, model, setting.training, "fine-tune")
     epochs = len(trained.history) - 1
-    why = f"epoch {trained.best} of {epochs}: loss {trained.history[0].held_out:.4g} -> {trained.loss:.4g}"
+    why = f"epoch {trained.best} of {epochs}: loss {trained.given:.4g} -> {trained.loss:.4g}"
     return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else ""))
 
 
@@ -127,6 +149,13 @@ _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {
     "prune": _prune,
     "fine-tune": _fine_tune,
 }
+
+
+def _train(setting: Setting, model: Any, options: distillation.Options, stage: str) -> distillation.Trained:
+    """Distillation from the original, as long as time allows."""
+    x, held_out = setting.fit.x, setting.judge.samples.x
+    options = replace(options, minutes=setting.minutes_left())
+    return distillation.train(model, setting.teacher, x, held_out, options, _teller(setting, stage))
 
 
 # ---- figures
@@ -149,15 +178,23 @@ def answers(model: Any, x: Sequence[Array]) -> tuple[Array, ...]:
 
 
 @dataclass(frozen=True)
+class _Candidate:
+    """A plan's model, refitted, and its held-out loss."""
+
+    plan: Plan
+    model: Any
+    loss: float
+
+
+@dataclass(frozen=True)
 class _Ranked:
     """The groups of a model in families, each in the order in which it would go."""
 
     graph: Graph
     found: tuple[ChannelGroup, ...]
     families: tuple[Family, ...]
-    method: str
+    choice: importance.Choice
     masks: Masks
-    statistics: Any
 
     def pick(self, gone: frozenset[int]) -> list[ChannelGroup]:
         """The groups with these indices."""
@@ -168,18 +205,25 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
     """Groups by what they matter, families by the layer that makes their channels."""
     graph = load_keras_model(model)
     found = groups(graph)
-    statistics = importance.statistics(model, graph, setting.fit)
-    scores = importance.scores(graph, found, statistics)
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(found):
-        if group.removable:
-            members.setdefault(group.activations[0].tensor, []).append(index)
-    families = tuple(
-        Family(name, tuple(sorted(indices, key=lambda i: float(scores[i]))))
-        for name, indices in members.items()
+    seen = statistics(graph, setting.fit)
+    masks = Masks(graph, found, seen)
+    choice = importance.choose(
+        setting.importance,
+        model,
+        graph,
+        found,
+        setting.fit,
+        seen,
+        masks,
+        setting.judge,
+        setting.training.seed,
     )
-    masks = Masks(graph, found, statistics, setting.judge)
-    return _Ranked(graph, found, families, "activation", masks, statistics)
+    own = families(graph, found)
+    ordered = tuple(
+        Family(name, tuple(sorted(members, key=lambda i: float(choice.scores[i]))))
+        for name, members in own.items()
+    )
+    return _Ranked(graph, found, ordered, choice, masks)
 
 
 def _comparable(budgets: Budgets, estimated: Cost, measured: Cost) -> Budgets:
@@ -201,29 +245,35 @@ def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
     return next(t for t in search.targets(search.excess(first, setting.budgets), STEP) if t < 0.9 * now)
 
 
-def _candidate(
-    setting: Setting, ranked: _Ranked, model: Any, plan: Plan, number: int, count: int
-) -> distillation.Trained:
-    """A plan as a model, after a short fine-tuning."""
-    smaller = importance.fold(model, ranked.graph, ranked.pick(plan.groups), ranked.statistics)
-    options = replace(
-        setting.training, steps=max(1, int(SHORT * setting.training.steps)), minutes=setting.minutes_left()
-    )
-    stage = f"candidate {number + 1} of {count}"
-    x, held_out = setting.fit.x, setting.judge.samples.x
-    return distillation.train(smaller, setting.teacher, x, held_out, options, _teller(setting, stage))
+def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Candidate:
+    """A plan as a model: channels removed, what reads and feeds them refitted to the original by least squares."""
+    smaller = remove(model, ranked.graph, ranked.pick(plan.groups))
+    fitted = refit(smaller, setting.teacher, setting.fit.x)
+    loss = setting.judge.distance(answers(fitted, setting.judge.samples.x)).mean
+    return _Candidate(plan, fitted, loss)
 
 
 def _removals(ranked: _Ranked, plan: Plan) -> tuple[Removal, ...]:
-    """What goes, layer by layer, channels by their index in the layer's output."""
-    removed = []
-    for family in ranked.families:
-        gone = [i for i in family.order if i in plan.groups]
-        if gone:
-            channels = sorted(c for i in gone for c in ranked.found[i].activations[0].indices)
-            left = len(family.order) - len(gone)
-            removed.append(Removal(family.name, tuple(channels), left, "mean", f"least by {ranked.method}"))
-    return tuple(removed)
+    """What goes, layer by layer."""
+    return tuple(
+        _removal(
+            family.name,
+            [ranked.found[i] for i in family.order if i in plan.groups],
+            len(family.order),
+            "refitted",
+            f"least by {ranked.choice.method}",
+        )
+        for family in ranked.families
+        if plan.groups & {*family.order}
+    )
+
+
+def _removal(
+    layer: str, gone: Sequence[ChannelGroup], count: int, folded: Literal["exact", "refitted"], why: str
+) -> Removal:
+    """Channels by their index in the first tensor of their group."""
+    channels = sorted(index for group in gone for index in group.activations[0].indices)
+    return Removal(layer, tuple(channels), count - len(gone), folded, why)
 
 
 def _exhausted(setting: Setting, cost: Cost) -> str:

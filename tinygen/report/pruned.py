@@ -35,8 +35,9 @@ def quality(step: Step) -> Metric | None:
 
 
 def by_metric(log: Log) -> bool:
-    """True when every step was judged by labels; else the loss stands in."""
-    return all(quality(entry.step) is not None for entry in log.entries)
+    """True when labels judged every step, and not all of them alike; else the loss stands in."""
+    found = [quality(entry.step) for entry in log.entries]
+    return None not in found and len({metric.value for metric in found if metric}) > 1
 
 
 def _measure(log: Log) -> tuple[str, float]:
@@ -71,7 +72,16 @@ def rows(log: Log, resource: Resource) -> list[dict[str, Any]]:
                 "says": f"step {step.number}, {step.action}: {shown}, {amount_text}",
             }
         )
-    return found
+    return _labelled(found)
+
+
+def _labelled(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With a label per place: steps that lie on one another share it."""
+    numbers: dict[tuple[float, float], list[int]] = {}
+    for row in found:
+        numbers.setdefault((row["amount"], row["quality"]), []).append(row["step"])
+    texts = {steps[0]: ", ".join(map(str, steps)) for steps in numbers.values()}
+    return [{**row, "label": texts.get(row["step"], "")} for row in found]
 
 
 def _state(log: Log, step: Step) -> str:
@@ -111,7 +121,7 @@ def _dots(places: alt.Chart, found: list[dict[str, Any]], title: str) -> list[al
         tooltip=tips,
         description="says:N",
     )
-    return [dots, places.mark_text(dy=-12, aria=False).encode(text="step:N")]
+    return [dots, places.mark_text(dy=-12, aria=False).encode(text="label:N")]
 
 
 def _budget(log: Log, resource: Resource) -> list[alt.Chart]:

@@ -25,9 +25,9 @@ from tinygen.pipeline import Report as StageReport
 from tinygen.pipeline import silent
 from tinygen.pruning.distillation import Epoch, Progress
 from tinygen.pruning.judging import split
-from tinygen.qat.ranges import WAYS, Ranges, Way
-from tinygen.qat.state import Loop, State
 from tinygen.quantization import quantize, to_int8
+from tinygen.quantized_training.ranges import WAYS, Ranges, Way
+from tinygen.quantized_training.state import Loop, State
 from tinygen.samples import Samples
 from tinygen.scales import groups
 
@@ -45,8 +45,8 @@ class Options:
     epochs: int | None = None
     steps: int = 1500
     batch: int = 64
-    rate: float = 2e-3
-    range_rate: float = 2e-3
+    rate: float = 5e-4
+    range_rate: float = 5e-4
     warmup: float = 0.1
     ranges: Way = "learned"
     temperature: float = 2.0
@@ -210,7 +210,7 @@ def _with_model(made: Trained, model: Any, loaded: Graph, samples: Samples, begu
     """The same with a Keras model of the trained numbers, where one was given and can hold them."""
     from dataclasses import replace
 
-    from tinygen.qat.plain import rebuilt
+    from tinygen.quantized_training.plain import rebuilt
 
     if isinstance(model, Graph):
         plain, unfit = None, "no Keras model was given"

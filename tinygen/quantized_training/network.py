@@ -9,7 +9,7 @@ from typing import Any
 from tinygen import ops
 from tinygen.graph import Array, BoundNode, Graph
 from tinygen.pruning.heads import Kind
-from tinygen.qat.rounding import Gauge, Int8
+from tinygen.quantized_training.rounding import Gauge, Int8
 from tinygen.rewriting import remove_dead_nodes
 
 

@@ -19,13 +19,13 @@ from tinygen.pruning import augmentation, heads
 from tinygen.pruning.augmentation import Augmentation
 from tinygen.pruning.distillation import Epoch, batches_of
 from tinygen.pruning.recipe import schedule
-from tinygen.qat import network
-from tinygen.qat.ranges import Ranges, moved
-from tinygen.qat.rounding import Int8, constants_of, with_constants
 from tinygen.quantization import to_int8
+from tinygen.quantized_training import network
+from tinygen.quantized_training.ranges import Ranges, moved
+from tinygen.quantized_training.rounding import Int8, constants_of, with_constants
 
 if TYPE_CHECKING:
-    from tinygen.qat.training import Options
+    from tinygen.quantized_training.training import Options
 
 
 Numbers = tuple[dict[str, Any], dict[str, Any], Any, Any]
