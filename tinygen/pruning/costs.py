@@ -17,7 +17,7 @@ from tinygen.errors import BoardError
 from tinygen.fit import Fitter
 from tinygen.graph import Graph
 from tinygen.profiling import Profile
-from tinygen.pruning import cycle_formulas, measuring
+from tinygen.pruning import cycle_formulas, measuring, multiples
 from tinygen.pruning.cycle_formulas import Formulas, Point
 from tinygen.pruning.lowering import Key, Lowered, key_of, lower
 from tinygen.pruning.measuring import Measured
@@ -26,10 +26,10 @@ from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.uniform import Families
 from tinygen.wishes import NONE, Wishes
 
-VARIANTS = ((1.0, False), (0.75, False), (0.55, True), (0.35, True))
+VARIANTS = ((1.0, False), (0.75, False), (0.55, True), (0.35, True), (0.2, False))
 """(share of channels, odd number of them) of the models that formulas are fitted to."""
-LEFT_OUT = (0.65, False)
-"""The one that tells their error."""
+LEFT_OUT = ((0.65, False), (0.45, False), (0.25, False))
+"""The first of them that fits the board tells their error."""
 TOLERATED = 0.05
 """Relative error of an inference's cycles beyond which a warning is due."""
 
@@ -110,6 +110,10 @@ class Costs:
             self._formulas = cycle_formulas.fit(points, sum(outside) / max(len(outside), 1))
         return self._formulas
 
+    def multiple(self, graph: Graph, layer: str) -> int:
+        """The number whose multiples the layer's kernel likes, by measured cycles: multiples.py."""
+        return multiples.multiple(graph, layer, self.board, self.wishes) if self.timed else 1
+
     def calibrate(self, graph: Graph, variants: Sequence[tuple[float, bool]] = VARIANTS) -> Accuracy:
         """Fit the formulas to the model and narrower variants of it, and tell their error on another variant."""
         if not self.timed:
@@ -121,18 +125,12 @@ class Costs:
             return Accuracy(
                 None, {}, 0, (f"no variant fits '{self.board.name}': cycles are rough estimates",)
             )
-        return self._accuracy(shrunk(graph, families.without(*LEFT_OUT)), count)
-
-    def _accuracy(self, graph: Graph, count: int) -> Accuracy:
-        guess = self.estimate(graph)
-        real = self.measure(graph)
-        if not (real.measured and guess.cycles and real.cycles):
-            return Accuracy(None, {}, count, ("the formulas' error could not be measured",))
-        error = guess.cycles / real.cycles - 1.0
-        pairs = zip(guess.layers, real.layers, strict=True)
-        layers = {g.name: g.cycles / r.cycles - 1.0 for g, r in pairs if r.cycles}
-        told = f"estimated cycles are {error:+.1%} off on a variant with {LEFT_OUT[0]:.0%} of the channels"
-        return Accuracy(error, layers, count + 1, (told,) if abs(error) > TOLERATED else ())
+        for variant in LEFT_OUT:
+            narrower = shrunk(graph, families.without(*variant))
+            guess, real = self.estimate(narrower), self.measure(narrower)
+            if real.measured and guess.cycles and real.cycles:
+                return _accuracy(guess, real, count, variant[0])
+        return Accuracy(None, {}, count, ("the formulas' error could not be measured",))
 
     def _follow(self, graph: Graph) -> Measured | None:
         """What was measured of the image; None where it does not fit the board."""
@@ -144,6 +142,16 @@ class Costs:
                 self._measured[key] = None
             self._formulas = None
         return self._measured[key]
+
+
+def _accuracy(guess: Cost, real: Cost, count: int, share: float) -> Accuracy:
+    """How far an estimate was from what was measured then."""
+    assert guess.cycles and real.cycles
+    error = guess.cycles / real.cycles - 1.0
+    pairs = zip(guess.layers, real.layers, strict=True)
+    layers = {g.name: g.cycles / r.cycles - 1.0 for g, r in pairs if r.cycles}
+    told = f"estimated cycles are {error:+.1%} off on a variant with {share:.0%} of the channels"
+    return Accuracy(error, layers, count + 1, (told,) if abs(error) > TOLERATED else ())
 
 
 def _points(lowered: Lowered, profile: Profile) -> list[Point]:
