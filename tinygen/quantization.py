@@ -210,7 +210,7 @@ def _correct_biases(
 
 def to_int8(graph: Graph, qparams: Mapping[str, QParams]) -> Graph:
     """The int8 graph, given the QParams of every activation: constants are quantized by their operators."""
-    tensors = {n: Tensor(n, graph.tensors[n].shape, "int8", q) for n, q in qparams.items()}
+    tensors = {n: Tensor(n, graph.tensors[n].shape, q.dtype, q) for n, q in qparams.items()}
     nodes = []
     for b in graph.bound():
         inputs = tuple(qparams[t.name] for t in b.activations)

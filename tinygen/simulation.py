@@ -22,14 +22,14 @@ State = dict[str, Array]
 
 
 def rounded(values: Array, qparams: QParams) -> Array:
-    """Values rounded and saturated to their int8 grid, as float32."""
+    """Values rounded and saturated to their integer grid, as float32."""
     scale, zero_point = np.float32(qparams.scale[0]), qparams.zero_point[0]
     q = np.rint(values / scale)
-    return np.clip(q, np.float32(-128 - zero_point), np.float32(127 - zero_point)) * scale
+    return np.clip(q, np.float32(qparams.low - zero_point), np.float32(qparams.high - zero_point)) * scale
 
 
 def rounded_constants(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, Array]:
-    """Constant name -> its values after quantization to int8 (biases, being int32, as they are)."""
+    """Constant name -> its values after quantization to int8 (biases, of 32 or 64 bits, as they are)."""
     result: dict[str, Array] = {}
     for b in graph.bound():
         constants = [t for t in b.inputs if t.data is not None]

@@ -173,7 +173,7 @@ def cost_portable(b: BoundNode) -> float:
 
 
 KERNELS = (
-    Kernel("tg_mean_s8", cost_portable),
+    Kernel("tg_mean_s8", cost_portable, template="tg_mean"),
     Kernel("tg_mean_f32", cost_portable, dtype="float32", params=params_f32),
 )
 
