@@ -41,4 +41,4 @@ def _check_node(b: BoundNode, quantized: bool) -> None:
             assert tensor.dtype == "float32" and tensor.qparams is None, f"'{tensor.name}' is not float"
     if quantized and b.node.op != "requantize":
         assert all(t.dtype == b.output.dtype for t in b.activations), f"'{b.name}' mixes int8 and int16"
-        assert operator.has(b.output.dtype), f"'{b.name}': {b.node.op} has no form in {b.output.dtype}"
+        assert operator.has(b.output.dtype, b), f"'{b.name}': {b.node.op} has no form in {b.output.dtype}"

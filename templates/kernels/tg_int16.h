@@ -29,4 +29,29 @@ static inline int32_t tg_interpolate(const int16_t *table, int32_t value)
     return table[index] + ((slope * (value & 127) + 64) >> 7);
 }
 
+/* Entry of the table of sigmoids at size / 2^bits, interpolated, with `bits` more bits; `beyond` behind its end. */
+static inline int32_t tg_sigmoid_entry(const uint16_t *table, int32_t size, int32_t bits, int32_t beyond)
+{
+    const int32_t index = size >> bits;
+    if (index >= 255) {
+        return beyond;
+    }
+    const int32_t between = size & (((int32_t)1 << bits) - 1);
+    return table[index] * ((int32_t)1 << bits) + between * ((int32_t)table[index + 1] - (int32_t)table[index]);
+}
+
+/* sigmoid, Q15, of x / 12,288. */
+static inline int16_t tg_sigmoid_s16(const uint16_t *table, int32_t x)
+{
+    const int32_t entry = tg_sigmoid_entry(table, x < 0 ? -x : x, 9, 0x7FFF << 10);
+    return (int16_t)((x >= 0 ? entry + 512 : 33554432 - entry + 511) >> 10);
+}
+
+/* tanh, Q15, of x / 12,288: 2 * sigmoid(2 * x) - 1. */
+static inline int16_t tg_tanh_s16(const uint16_t *table, int32_t x)
+{
+    const int32_t entry = tg_sigmoid_entry(table, x < 0 ? -x : x, 8, 0xFFFF << 8);
+    return (int16_t)((x >= 0 ? entry - 8388608 + 128 : 8388608 - entry + 127) >> 8);
+}
+
 #endif

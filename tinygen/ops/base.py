@@ -190,9 +190,9 @@ class Op:
     channels: coupling.Channels = coupling.frozen
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
 
-    def has(self, dtype: DType) -> bool:
-        """True when there is a kernel for activations of this type."""
-        return any(k.dtype == dtype for k in self.kernels)
+    def has(self, dtype: DType, b: BoundNode) -> bool:
+        """True when there is a kernel for the node with activations of this type."""
+        return any(k.dtype == dtype and k.supports(b, None) for k in self.kernels)
 
     def check(self, b: BoundNode) -> None:
         """Raise UnsupportedLayerError naming the first constraint that the node breaks."""

@@ -67,10 +67,10 @@ class Requant:
 
     def _scaled(self, accumulator: Array, rounding: Rounding) -> Array:
         multiplier, shift = np.array(self.multiplier, np.int64), np.array(self.shift, np.int64)
-        if self.bits == 16:
-            return multiply_wide(accumulator, multiplier, shift)
         if rounding is Rounding.SINGLE:
             return round_half_away(accumulator * np.array(self.real), INT32_MAX)
+        if self.bits == 16:
+            return multiply_wide(accumulator, multiplier, shift)
         return multiply_by_quantized_multiplier(accumulator, multiplier, shift)
 
     @property

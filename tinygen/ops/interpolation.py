@@ -1,0 +1,106 @@
+"""Functions of int16 values: tables of 513 entries to interpolate in, as TFLite's 16-bit kernels have them.
+
+docs/numerics.md, "16x8", is normative; tg_interpolate in templates/kernels/tg_int16.h is the same in C. All floats
+here are of single precision, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinygen.graph import Array
+
+STEPS = 512
+"""Intervals of a table: one for every 128 of the 65,536 inputs."""
+
+
+def interpolated(function: Callable[[Array], Array], low: float, high: float) -> Array:
+    """int16 table (513,) of a function with values in [-1, 1] over [low, high], Q15.
+
+    An entry is lowered by half of what the straight line to the next one errs by in the middle.
+    """
+    float32 = np.float32
+    step = (float32(high) - float32(low)) / float32(STEPS)
+    starts = (float32(low) + np.arange(STEPS, dtype=np.float32) * step).astype(np.float32)
+    nexts = (float32(low) + np.arange(1, STEPS + 1, dtype=np.float32) * step).astype(np.float32)
+    scale = float32(32768)
+    here = _rounded(_single(function, starts) * scale)
+    middle = _rounded(_single(function, (starts + step / float32(2)).astype(np.float32)) * scale)
+    line = _rounded((_single(function, nexts) * scale + here) / float32(2))
+    entries = here - _rounded((line - middle) / float32(2))
+    last = _rounded(_single(function, np.array([high], np.float32)) * scale)
+    return np.clip(np.concatenate([entries, last]), -32768, 32767).astype(np.int16)
+
+
+def look_up_between(table: Array, x: Array) -> Array:
+    """Interpolated entries (int64) at x in [-32768, 32767]."""
+    index = 256 + (x >> 7)
+    base = table[index].astype(np.int64)
+    slope = (table[index + 1] - table[index]).astype(np.int16).astype(np.int64)
+    return np.asarray(base + ((slope * (x & 127) + 64) >> 7))
+
+
+def _single(function: Callable[[Array], Array], x: Array) -> Array:
+    """The function in single precision."""
+    return np.asarray(function(x.astype(np.float64)).astype(np.float32))
+
+
+def _rounded(x: Array) -> Array:
+    """Nearest integers, halves away from zero, as float32."""
+    return np.asarray((np.sign(x) * np.floor(np.abs(x) + np.float32(0.5))).astype(np.float32))
+
+
+# ---- sigmoid and tanh
+
+SIGMOID_STEP = 24
+"""Entries of the sigmoid's table for a step of 1 in its argument."""
+
+ARGUMENT = 4096 * 3
+"""Integers for a step of 1 in the argument of `sigmoid`; `tanh` is the sigmoid of twice its argument."""
+
+
+def sigmoid_table() -> Array:
+    """65,536 * sigmoid(i / 24) for i = 0 ... 255, uint16; the last ones are limited to 65,535."""
+    exact = 65536.0 / (1.0 + np.exp(-np.arange(256) / SIGMOID_STEP))
+    return np.minimum(np.floor(exact + 0.5), 65535).astype(np.uint16)
+
+
+def argument_factor(scale: float) -> tuple[int, int]:
+    """(multiplier, shift): integers at `scale` -> ARGUMENT steps is a multiplication by multiplier / 2**shift.
+
+    multiplier below 2**15, rounded down; scales above 2.66 are taken for it: they saturate all inputs but 0.
+    """
+    factor, shift = min(scale * ARGUMENT, 32767.0), 0
+    while factor <= 32767 / 2 and shift <= 30:
+        factor, shift = factor * 2, shift + 1
+    return int(factor), shift
+
+
+def scaled_argument(x: Array, multiplier: int, shift: int) -> Array:
+    """int16 inputs in ARGUMENT steps, int64; halves up."""
+    half = 1 << (shift - 1) if shift else 0
+    return np.asarray((x.astype(np.int64) * multiplier + half) >> shift)
+
+
+def sigmoid(x: Array) -> Array:
+    """int16, Q15, of ARGUMENT steps: interpolated in the table, 9 bits between entries."""
+    size = np.abs(x)
+    between = np.where(size >> 9 >= 255, 0x7FFF << 10, _between(size, 9))
+    signed = np.where(x >= 0, between + (1 << 9), (1 << 25) - between + (1 << 9) - 1)
+    return (signed >> 10).astype(np.int16)
+
+
+def tanh(x: Array) -> Array:
+    """int16, Q15, of ARGUMENT steps: 2 * sigmoid(2 * x) - 1, 8 bits between entries."""
+    size = np.abs(x)
+    between = np.where(size >> 8 >= 255, 0xFFFF << 8, _between(size, 8))
+    signed = np.where(x >= 0, between - (1 << 23) + (1 << 7), (1 << 23) - between + (1 << 7) - 1)
+    return (signed >> 8).astype(np.int16)
+
+
+def _between(size: Array, bits: int) -> Array:
+    """Table entries with `bits` more bits, interpolated; sizes beyond the table give its end."""
+    table, index = sigmoid_table().astype(np.int64), np.minimum(size >> bits, 254)
+    return np.asarray((table[index] << bits) + (size & ((1 << bits) - 1)) * (table[index + 1] - table[index]))
