@@ -62,17 +62,23 @@ ARGUMENT = 4096 * 3
 
 
 def sigmoid_table() -> Array:
-    """65,536 * sigmoid(i / 24) for i = 0 ... 255, uint16; the last ones are limited to 65,535."""
-    exact = 65536.0 / (1.0 + np.exp(-np.arange(256) / SIGMOID_STEP))
-    return np.minimum(np.floor(exact + 0.5), 65535).astype(np.uint16)
+    """65,536 * sigmoid(i / 24) for i = 0 ... 255, uint16, TFLite's in every entry.
+
+    Each entry is raised by half of what the straight line to the next one lacks in the middle; the last is 65,535.
+    """
+    half_steps = 65536.0 / (1.0 + np.exp(-np.arange(2 * 256 + 1) / (2 * SIGMOID_STEP)))
+    here, middle, after = half_steps[:-1:2], half_steps[1::2], half_steps[2::2]
+    entries = np.floor(here + (middle - (here + after) / 2) / 2 + 0.5)
+    entries[-1] = 65535
+    return entries.astype(np.uint16)
 
 
 def argument_factor(scale: float) -> tuple[int, int]:
     """(multiplier, shift): integers at `scale` -> ARGUMENT steps is a multiplication by multiplier / 2**shift.
 
-    multiplier below 2**15, rounded down; scales above 2.66 are taken for it: they saturate all inputs but 0.
+    multiplier below 2**16, rounded down; scales above 5.33 are taken for it: they saturate all inputs but 0.
     """
-    factor, shift = min(scale * ARGUMENT, 32767.0), 0
+    factor, shift = min(scale * ARGUMENT, 65535.0), 0
     while factor <= 32767 / 2 and shift <= 30:
         factor, shift = factor * 2, shift + 1
     return int(factor), shift
