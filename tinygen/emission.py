@@ -241,7 +241,7 @@ def class_count(graph: Graph, labels: Sequence[str]) -> int | None:
             f"--labels names {len(labels)} classes, output '{output.name}' has {output.elements} elements\n"
             "  give one name per element, one a line"
         )
-    producer = graph.producers.get(output.name)
+    producer = graph.writer(output.name)
     is_classifier = bool(labels) or (
         producer is not None and producer.op == "softmax" and len(output.shape) == 1
     )

@@ -237,6 +237,13 @@ class Graph:
     def output_tensors(self) -> tuple[Tensor, ...]:
         return tuple(self.tensors[o] for o in self.outputs)
 
+    def writer(self, tensor: str) -> Node | None:
+        """The node that computes the tensor's values, behind requantizations; None for a graph input."""
+        node = self.producers.get(tensor)
+        while node is not None and node.op == "requantize" and node.inputs[0] in self.producers:
+            node = self.producers[node.inputs[0]]
+        return node
+
     def evolve(self, **changes: Any) -> Graph:
         """A copy with some fields replaced."""
         return replace(self, **changes)

@@ -66,7 +66,9 @@ def _qparams(q: QParams) -> dict[str, Any]:
 
 def _read_tensor(fields: dict[str, Any]) -> Tensor:
     q = fields.get("qparams")
-    qparams = QParams(**{**q, "scale": tuple(q["scale"]), "zero_point": tuple(q["zero_point"])}) if q else None
+    qparams = (
+        QParams(**{**q, "scale": tuple(q["scale"]), "zero_point": tuple(q["zero_point"])}) if q else None
+    )
     shape = tuple(fields["shape"])
     return Tensor(fields["name"], shape, fields["dtype"], qparams, _read_array(fields, shape))
 

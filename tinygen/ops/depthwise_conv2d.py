@@ -214,7 +214,13 @@ def cost_f32(b: BoundNode) -> float:
 
 KERNELS = (
     Kernel("tg_depthwise_conv2d_s8", cost_portable, constants=constants, template="tg_depthwise_conv2d"),
-    Kernel("tg_depthwise_conv2d_s16", cost_wide, constants=constants, dtype="int16", template="tg_depthwise_conv2d"),
+    Kernel(
+        "tg_depthwise_conv2d_s16",
+        cost_wide,
+        constants=constants,
+        dtype="int16",
+        template="tg_depthwise_conv2d",
+    ),
     Kernel("tg_depthwise_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
 )
 

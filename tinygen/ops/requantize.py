@@ -64,7 +64,9 @@ def params(b: BoundNode) -> Params:
     multiplier, shift = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR[x.q.bits]))
     bounds = clamp_bounds(b.attrs.activation, q)
     what = q.dtype if x.q.bits == q.bits else f"{x.q.dtype} to {q.dtype}"
-    return Params(what, TYPES[x.q.bits], b.output.elements, x.zero_point, multiplier, shift, q.zero_point[0], *bounds)
+    return Params(
+        what, TYPES[x.q.bits], b.output.elements, x.zero_point, multiplier, shift, q.zero_point[0], *bounds
+    )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -85,7 +87,9 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     tensor = writer.activation(x)
     for i, kind in enumerate(steps):
         last = i == len(steps) - 1
-        out = writer.activation(b.output) if last else writer.temp(f"{b.name}/{i}", b.output.shape, q.dtype, q)
+        out = (
+            writer.activation(b.output) if last else writer.temp(f"{b.name}/{i}", b.output.shape, q.dtype, q)
+        )
         if kind == "QUANTIZE":
             writer.add(kind, [tensor], out, "QuantizeOptions", {}, version=2)
         else:

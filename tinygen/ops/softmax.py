@@ -244,7 +244,9 @@ def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """SOFTMAX with TFLite's fixed output quantization."""
     output = op.output_qparams()
     if output not in (OUTPUT, WIDE_OUTPUT):
-        raise op.error("the output of SOFTMAX must have scale 1/256 and zero point -128 (int16: 1/32,768 and 0)")
+        raise op.error(
+            "the output of SOFTMAX must have scale 1/256 and zero point -128 (int16: 1/32,768 and 0)"
+        )
     return builder.add("softmax", op.name, (op.activation(0),), Attrs(float(op.options.beta)), output)
 
 
