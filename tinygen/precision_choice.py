@@ -52,9 +52,9 @@ def named(graph: Graph, tied: Sequence[Group], layers: Sequence[str]) -> frozens
                 f"  there are {', '.join(n for n, b in known.items() if able(b))}"
             )
         if not able(known[name]):
+            forms = [op.name for op in ops.OPS if any(k.dtype == "int16" for k in op.kernels)]
             raise UsageError(
-                f"--int16 '{name}': {known[name].node.op} has no int16 form\n"
-                f"  those with one: {', '.join(op.name for op in ops.OPS if any(k.dtype == 'int16' for k in op.kernels))}"
+                f"--int16 '{name}': {known[name].node.op} has no int16 form\n  those with one: {', '.join(forms)}"
             )
         group = next(g for g in tied if known[name].output.name in g.members)
         wide |= neighbourhood(graph, group.members) or frozenset({name})
@@ -136,4 +136,5 @@ def _changed(simulator: Simulator, qparams: Mapping[str, QParams]) -> Array:
     state = simulator.start(qparams)
     state = {**state, **simulator.run(simulator.graph.bound(), state, qparams)}
     got, wanted = state[simulator.graph.outputs[0]], simulator.target[0]
-    return np.asarray(got.argmax(axis=-1) != wanted.argmax(axis=-1)).reshape(len(wanted), -1).any(axis=1)
+    differs = got.argmax(axis=-1) != wanted.argmax(axis=-1)
+    return np.asarray(differs.reshape(len(wanted), -1).any(axis=1))

@@ -63,7 +63,7 @@ class Params:
 
 
 def params(b: BoundNode) -> Params:
-    """Both inputs are brought to twice the larger scale / 2**20 (of int16: 2**15), then the result to the output's scale.
+    """Both inputs are brought to twice the larger scale / 2**20 (int16: 2**15), then the result to the output's scale.
 
     Where the output's scale is below that of the inputs' meeting, 1 stands in for the multiplier.
     """
@@ -107,7 +107,7 @@ def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Arr
 def finish(total: Array, p: Params) -> Array:
     """Common scale -> output, clamped."""
     rescaled = multiply_by_quantized_multiplier(total, p.output_multiplier, p.output_shift)
-    return np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max)
+    return np.asarray(np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:

@@ -21,7 +21,7 @@ __all__ = ["OP", "Attrs"]
 
 
 def bounded_sum(b: BoundNode) -> bool:
-    """a pooling window must have at most 8,388,608 elements (of int16: 32,768), so that the int32 sum cannot overflow"""
+    """a pooling window must have at most 8,388,608 elements (int16: 32,768), so that the int32 sum cannot overflow"""
     wide = b.output.qparams is not None and b.output.q.bits == 16
     return int(np.prod(b.attrs.window)) <= (2**15 if wide else 2**23)
 

@@ -98,8 +98,8 @@ def reads_portable(b: BoundNode, role: str, values: Array, macs: int) -> int:
 class Kernel:
     """One C implementation of an operator.
 
-    name: `tg_<op>_s8[_<variant>]`, `_s16` for int16, `_f32` for float32; templates/kernels/<name>.c.j2 renders it. The template sees
-    `p` (its params), `fn` (the C function's name), `precision` (int8 or float32), `T` (its C type) and defines
+    name: `tg_<op>_s8[_<variant>]`, `_s16` for int16, `_f32` for float32; templates/kernels/<name>.c.j2 renders it. The
+    template sees `p` (its params), `fn` (the C function's name), `precision` (`dtype`), `T` (its C type) and defines
     `TG_KERNEL void {{ fn }}(activation inputs in order as const T *, then one const pointer per entry of `constants`
     in its order, then T *output[, scratch])`.
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
@@ -136,8 +136,8 @@ class Op:
     quantize: (float bound node, QParams of each activation input, QParams of the output) -> the int8/int32 tensors
         that replace the node's constant inputs, in order. For operators without constants: returns ().
     params: the numbers that the template and the reference both use: a frozen dataclass.
-    reference: THE definition: (bound node, int arrays as in `real`, rounding) -> array (N, *output shape) of the output's
-        type. An operator whose kernels are of int16, too, defines both: the type of the bound tensors says which.
+    reference: THE definition: (bound node, int arrays as in `real`, rounding) -> array (N, *output shape) of the
+        output's type. An operator with int16 kernels, too, defines both: the type of the bound tensors says which.
     macs: multiply-accumulates of one inference.
     to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
     from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.

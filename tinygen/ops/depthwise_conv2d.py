@@ -158,8 +158,8 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     LiteRT rounds depthwise convolutions doubly: `rounding` does not matter here. Exact sums. int16: 16x8.
     """
     p = params(b)
-    exact = np.int32 if p.requant.bits == 8 else np.int64
-    x = arrays[0].astype(exact) - exact(p.input_zero_point)
+    exact = "int32" if p.requant.bits == 8 else "int64"
+    x = arrays[0].astype(exact) - np.asarray(p.input_zero_point, exact)
     return p.requant.apply(accumulate(x, arrays[1].astype(exact), arrays[2], b.attrs))
 
 

@@ -31,7 +31,7 @@ def interpolated(function: Callable[[Array], Array], low: float, high: float) ->
     line = _rounded((_single(function, nexts) * scale + here) / float32(2))
     entries = here - _rounded((line - middle) / float32(2))
     last = _rounded(_single(function, np.array([high], np.float32)) * scale)
-    return np.clip(np.concatenate([entries, last]), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.concatenate([entries, last]), -32768, 32767).astype(np.int16))
 
 
 def look_up_between(table: Array, x: Array) -> Array:

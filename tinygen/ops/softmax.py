@@ -227,7 +227,7 @@ def wide_reference(b: BoundNode, x: Array) -> Array:
     reciprocal = look_up_between(tables["reciprocal"], centred)
     shift = 31 - zeros
     quotient = (powers * reciprocal + (1 << (shift - 1))) >> shift
-    return np.clip(quotient, 0, 32767).astype(np.int16)
+    return b.output.q.narrowed(np.maximum(quotient, 0))
 
 
 # ---- TFLite
