@@ -101,20 +101,19 @@ def _wide_share(graph: Graph) -> float:
 def page(rows: Sequence[Row]) -> str:
     """docs/mixed_precision.md."""
     worst = max(rows, key=lambda r: r.lost("int8"))
-    said = (
-        f"\nThe model that loses most in int8 is {worst.task}: {worst.lost('int8')} of {worst.count} samples; in 16x8 it"
-        f" loses {worst.lost('int16')}.\n"
-    )
+    lost = f"{worst.lost('int8')} of {worst.count} samples; in 16x8 it loses {worst.lost('int16')}."
+    said = f"\nThe model that loses most in int8 is {worst.task}: {lost}\n"
     return HEAD + "\n".join(_line(row, way) for row in rows for way in row.ways) + "\n" + said
 
 
 HEAD = """# What int16 activations gain
 
-Written by `python -m benchmarks.mixed_precision`; do not edit. Post-training quantization of the real classifiers, calibrated on
-training samples, judged on evaluation samples by the integer reference. *right*: samples of the evaluation set, *lost*: right in
-float minus right here, *changed*: another class than float's. *wide*: share of multiply-accumulates with int16 activations.
-*cost*: what choices are judged by, on held-out training samples (docs/accuracy.md). `auto` has no `--max-drop`: it widens layers
-as long as the cost falls by more than its standard error.
+Written by `python -m benchmarks.mixed_precision`; do not edit. Post-training quantization of the real classifiers,
+calibrated on training samples, judged on evaluation samples by the integer reference. *right*: samples of the
+evaluation set, *lost*: right in float minus right here, *changed*: another class than float's. *wide*: share of
+multiply-accumulates with int16 activations. *cost*: what choices are judged by, on held-out training samples
+(docs/accuracy.md). `auto` has no `--max-drop`: it widens layers as long as the cost falls by more than its standard
+error.
 
 | model | activations | right | lost | changed | wide | arena | cost |
 |---|---|---|---|---|---|---|---|

@@ -38,7 +38,7 @@ class Widened:
 
 def able(b: BoundNode) -> bool:
     """True for a node that has an int16 form."""
-    return b.node.op != "requantize" and ops.get(b.node.op).has("int16", b)
+    return ops.get(b.node.op).has("int16", b)
 
 
 def neighbourhood(graph: Graph, tensors: Iterable[str]) -> frozenset[str]:
@@ -139,5 +139,5 @@ def _wide_qparams(
     sources = [b for b, rule in zip(writers, rules, strict=True) if rule.share is not Share.SAME]
     if len(sources) == 1 and sources[0].output.name in copies:
         return QParams.int16(qparams[copies[sources[0].output.name]].scale[0] / EXACT_STEPS)
-    seen = observed(group.members)
+    seen = observed(copies.get(name, name) for name in group.members)
     return QParams.int16(max(HEADROOM * max(abs(seen.low), abs(seen.high)) / 32767, 2.0**-100))

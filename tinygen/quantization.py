@@ -195,7 +195,7 @@ def _final(draft: _Draft, name: str, choice: Choice) -> QParams:
 def _widen(
     draft: _Draft, qparams: dict[str, QParams], options: Options, exact: Mapping[str, QParams]
 ) -> tuple[_Draft, dict[str, QParams], Int16Decision | None]:
-    """The draft with the layers in int16 that the options ask for, the QParams of its activations, and which these are."""
+    """The draft with the layers in int16 that the options ask for, its QParams, and which these layers are."""
     if options.activations == "int8" and not options.int16:
         return draft, qparams, None
 

@@ -269,8 +269,8 @@ def operand(op: TfliteOperator, i: int, builder: GraphBuilder) -> str:
     tensor = op.tensor(i)
     if tensor.data is None:
         return op.activation(i)
-    if tensor.dtype != "int8" or tensor.q.axis is not None:
-        raise op.error(f"its constant input {i} must be int8 with one scale")
+    if tensor.dtype != op.output_qparams().dtype or tensor.q.axis is not None:
+        raise op.error(f"its constant input {i} must be {op.output_qparams().dtype} with one scale")
     shape = tensor.shape
     while len(shape) > len(op.output_shape()) and shape[0] == 1:
         shape = shape[1:]

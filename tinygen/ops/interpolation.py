@@ -1,7 +1,6 @@
 """Functions of int16 values: tables of 513 entries to interpolate in, as TFLite's 16-bit kernels have them.
 
-docs/numerics.md, "16x8", is normative; tg_interpolate in templates/kernels/tg_int16.h is the same in C. All floats
-here are of single precision, as there.
+docs/numerics.md, "16x8", is normative; tg_interpolate in templates/kernels/tg_int16.h is the same in C.
 """
 
 from __future__ import annotations
@@ -12,26 +11,25 @@ import numpy as np
 
 from tinygen.graph import Array
 
+ONE = 32768.0
+"""1 in Q15."""
+
 STEPS = 512
 """Intervals of a table: one for every 128 of the 65,536 inputs."""
 
 
 def interpolated(function: Callable[[Array], Array], low: float, high: float) -> Array:
-    """int16 table (513,) of a function with values in [-1, 1] over [low, high], Q15.
+    """int16 table (513,), Q15, of a function with values in [-1, 1] over [low, high].
 
     An entry is lowered by half of what the straight line to the next one errs by in the middle.
     """
-    float32 = np.float32
-    step = (float32(high) - float32(low)) / float32(STEPS)
-    starts = (float32(low) + np.arange(STEPS, dtype=np.float32) * step).astype(np.float32)
-    nexts = (float32(low) + np.arange(1, STEPS + 1, dtype=np.float32) * step).astype(np.float32)
-    scale = float32(32768)
-    here = _rounded(_single(function, starts) * scale)
-    middle = _rounded(_single(function, (starts + step / float32(2)).astype(np.float32)) * scale)
-    line = _rounded((_single(function, nexts) * scale + here) / float32(2))
-    entries = here - _rounded((line - middle) / float32(2))
-    last = _rounded(_single(function, np.array([high], np.float32)) * scale)
-    return np.asarray(np.clip(np.concatenate([entries, last]), -32768, 32767).astype(np.int16))
+    step = (high - low) / STEPS
+    starts = low + np.arange(STEPS) * step
+    here, middle = (_rounded(function(x) * ONE) for x in (starts, starts + step / 2))
+    line = _rounded((function(starts + step) * ONE + here) / 2)
+    end = _rounded(function(np.array([high])) * ONE)
+    entries = np.concatenate([here - _rounded((line - middle) / 2), end])
+    return np.asarray(np.clip(entries, -32768, 32767).astype(np.int16))
 
 
 def look_up_between(table: Array, x: Array) -> Array:
@@ -42,14 +40,9 @@ def look_up_between(table: Array, x: Array) -> Array:
     return np.asarray(base + ((slope * (x & 127) + 64) >> 7))
 
 
-def _single(function: Callable[[Array], Array], x: Array) -> Array:
-    """The function in single precision."""
-    return np.asarray(function(x.astype(np.float64)).astype(np.float32))
-
-
 def _rounded(x: Array) -> Array:
-    """Nearest integers, halves away from zero, as float32."""
-    return np.asarray((np.sign(x) * np.floor(np.abs(x) + np.float32(0.5))).astype(np.float32))
+    """Nearest integers, halves away from zero, as floats."""
+    return np.asarray(np.sign(x) * np.floor(np.abs(x) + 0.5))
 
 
 # ---- sigmoid and tanh
