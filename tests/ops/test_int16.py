@@ -121,14 +121,14 @@ def means(draw: st.DrawFn) -> Graph:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.one_of(convolutions(), depthwise(), dense_layers()), seeds)
 def test_products(graph: Graph, seed: int) -> None:
     """The reduced multiplier has 15 bits: up to 2 steps of 2**16 lie between it and real arithmetic."""
     assert_agree(graph, samples=4, seed=seed, lsb=3.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.one_of(pools(), means()), seeds)
 def test_pools_and_means(graph: Graph, seed: int) -> None:
     assert_agree(graph, samples=4, seed=seed)
@@ -145,8 +145,8 @@ def test_sums(graph: Graph, seed: int) -> None:
 @given(st.integers(1, 5), st.integers(1, 60), scales, st.sampled_from([0.5, 1.0]), seeds)
 def test_softmax(rows: int, depth: int, scale: float, beta: float, seed: int) -> None:
     graph = quantized_node("softmax", softmax.Attrs(beta), [((rows, depth), wide(scale))])
-    # Each term below exp(-10) counts as exp(-10), 1.5 steps; interpolation and reciprocal err by a few.
-    assert_agree(graph, samples=4, seed=seed, lsb=8 + 1.5 * depth)
+    # Each term is rounded (half a step), below exp(-10) taken for exp(-10) (1.5 steps); the reciprocal errs by a few.
+    assert_agree(graph, samples=4, seed=seed, lsb=8 + 2.0 * depth)
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "tanh"])
