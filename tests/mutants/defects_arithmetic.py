@@ -138,8 +138,8 @@ ARITHMETIC: tuple[Defect, ...] = (
     Defect(
         "accumulator: the check leaves out the bias",
         f"{OPS}/requant.py",
-        "INPUT_REACH * size + np.abs(bias.astype(np.int64))",
-        "INPUT_REACH * size",
+        "reach * size + np.abs(bias.astype(np.int64))",
+        "reach * size",
         f"{TESTS}/test_requant.py::test_imported_accumulators_that_overflow_are_refused",
     ),
     Defect(
