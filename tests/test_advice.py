@@ -9,8 +9,9 @@ import pytest
 
 from tests.support.profiled import profiled
 from tinygen import advice
-from tinygen.advice import Budgets, exceeded
+from tinygen.advice import exceeded
 from tinygen.boards import load_board
+from tinygen.budgets import Budgets
 from tinygen.profiling import Profile
 
 pytestmark = pytest.mark.arm

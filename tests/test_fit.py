@@ -13,9 +13,10 @@ import pytest
 from tests.support.graphs import float_graph, int8_graph
 from tinygen import api, building, pipeline
 from tinygen.boards import Board, all_boards, board_names, load_board
+from tinygen.budgets import Budgets
 from tinygen.cli import main
 from tinygen.errors import BoardError
-from tinygen.fit import Budgets, Fitter, assumed_int8, smallest
+from tinygen.fit import Fitter, assumed_int8, smallest
 from tinygen.flash import check_flash, limited
 from tinygen.placement import fixed_bytes
 from tinygen.tflite.export import export_tflite

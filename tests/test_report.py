@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.support import pruning_runs
 from tests.support.reports import (
     ladder_of,
     small_data,
     small_model,
 )
-from tinygen.advice import Budgets
+from tinygen.boards import load_board
+from tinygen.budgets import Budgets
 from tinygen.graph import Graph, GraphBuilder, QParams
 from tinygen.ops import add, concat, reshape
 from tinygen.report import (
@@ -28,6 +30,7 @@ from tinygen.report import (
     layer_time,
     memory,
     model_graph,
+    pruned,
     room,
     rounding,
     traffic,
@@ -260,6 +263,72 @@ def test_ladder_leaves_out_what_was_not_made() -> None:
     other = ladder.figure(small_data(ladder=ladder_of("kws")))
     assert not other.charts and other.says.endswith("only of: kws.")
     assert "python -m benchmarks.ladder" in ladder.figure(small_data(ladder=None)).says
+
+
+def test_pruned_step_of_the_ladder_comes_from_the_log() -> None:
+    """Of the same board only, and never in the place of what was measured."""
+    data = small_data(ladder=[{**ladder_of("net")[0], "board": "nucleo_l4r5zi"}])
+    (one,) = ladder.ladders(data)
+    rungs = {row["step"]: row for row in ladder.rows(one)}
+    assert list(rungs) == ["float32", "int8", "pruned", "pinned"]
+    assert rungs["pruned"]["amount"] == 600_000 and rungs["pruned"]["times"] == "1.50 ×"
+    assert [r["step"] for r in ladder.rows(ladder.filled(ladder_of("net")[0], data.pruning))] == [
+        "float32",
+        "int8",
+        "pinned",
+    ]
+    measured = {**one, "steps": [{**step, "cycles": 5} for step in one["steps"]]}
+    assert ladder.filled(measured, data.pruning) == measured
+
+
+# ---- pruning
+
+
+def test_pruning_shows_every_step_and_the_layers_that_shrank() -> None:
+    data = small_data()
+    log = data.pruning
+    assert log is not None
+    rows = pruned.rows(log, "sram")
+    assert [(r["step"], r["state"]) for r in rows] == [
+        (0, "original"), (1, "step"), (2, "step"), (3, "step"), (4, "result"), (5, "rolled back"), (6, "rolled back"),
+    ]  # fmt: skip
+    assert [r["quality"] for r in rows][:5] == [90.0, 90.0, 84.0, 88.5, 75.0]
+    assert rows[2]["says"] == "step 2, prune: 84.00 %, 26,600 bytes of SRAM"
+    assert pruned.channels(log) == [
+        {
+            "layer": "stem",
+            "had": 32,
+            "left": 16,
+            "label": "16 of 32",
+            "says": "stem: 16 of 32 channels are left",
+        }
+    ]
+    figure = pruned.figure(data)
+    assert "2.00 × fewer modelled cycles, 1.74 × fewer bytes of SRAM, 2.00 × fewer MACs" in figure.says
+    assert "Every budget is met. Steps that were rolled back: 2." in figure.says
+    assert [len(table.rows) for table in figure.tables] == [7, 1]
+    tight = pruned.figure(replace(data, pruning=replace(log, budgets=replace(log.budgets, macs=70_000))))
+    assert "Over its budget: macs" in tight.says
+
+
+def test_pruning_without_labels_and_cycles_shows_loss_and_two_curves() -> None:
+    made = pruning_runs.run(3, cycles=False)
+    steps = (replace(e, step=replace(e.step, after=replace(e.step.after, metric=None))) for e in made.entries)
+    figure = pruned.figure(small_data(pruning=replace(made, entries=tuple(steps))))
+    assert [chart.key for chart in figure.charts] == ["tradeoff-sram", "tradeoff-macs", "channels"]
+    assert figure.tables[0].columns[3] == "loss" and figure.tables[0].rows[2][3] == "0.12"
+    assert "held-out" not in figure.says and "cycles" not in figure.says
+    alike = replace(pruning_runs.run(4), entries=tuple(
+        replace(e, step=replace(e.step, after=replace(e.step.after, metric=pruning_runs.accuracy(200))))
+        for e in pruning_runs.run(4).entries
+    ))  # fmt: skip
+    assert [row["quality"] for row in pruned.rows(alike, "macs")] == [0.0, 0.0, 0.12, 0.03], "that tells more"
+    same = replace(
+        alike, entries=tuple(replace(e, step=replace(e.step, after=e.step.before)) for e in alike.entries)
+    )
+    assert [row["label"] for row in pruned.rows(same, "macs")] == ["0, 1", "", "2", "3"]
+    other = pruned.figure(small_data(board=load_board("pico")))
+    assert other.says.endswith("It was pruned for another board: nucleo_l4r5zi.")
 
 
 def test_comparison() -> None:

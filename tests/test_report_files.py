@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support import pruning_runs
 from tests.support.graphs import float_graph, int8_graph
 from tests.support.reports import (
     HISTORY,
@@ -27,8 +29,9 @@ from tinygen import api, bundle, inspection, pipeline
 from tinygen.bench_baseline import append_history
 from tinygen.boards import load_board
 from tinygen.cli import main
-from tinygen.errors import DataError, ModelError, UsageError
+from tinygen.errors import DataError, ModelError, OutputError, UsageError
 from tinygen.project import write_project
+from tinygen.pruning import log
 from tinygen.quantization_error import from_json
 from tinygen.report import head, history, page, sources
 from tinygen.report.figure import Figure
@@ -57,7 +60,7 @@ def test_page_is_the_same_twice_small_and_alone() -> None:
 
 
 def test_every_figure_has_a_sentence_without_its_data() -> None:
-    data = small_data(profile=None, error=None, before=None, ladder=None, history=None)
+    data = small_data(profile=None, error=None, before=None, ladder=None, history=None, pruning=None)
     drawn = {f.key for f in page.figures(data) if f.charts}
     assert drawn == {"arena", "model"}
     assert all(f.says for f in page.figures(data))
@@ -169,6 +172,41 @@ def test_damaged_quantization_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"quantization.json.*schema 7"):
         sources.read_error(tmp_path)
     assert sources.read_error(tmp_path / "nowhere") is None
+
+
+def test_a_project_of_a_pruned_model_keeps_its_log(tmp_path: Path) -> None:
+    """Compiled beside the log whose result it is; the log of another model, or a damaged one, is none."""
+    pruned, log_file, out = (tmp_path / name for name in ("pruned.keras", "pruning_log.json", "fw"))
+    pruned.write_bytes(export_tflite(int8_graph()))
+    made = pruning_runs.run(5, end=False)
+    last = replace(made.entries[-1].step, sha256=hashlib.sha256(pruned.read_bytes()).hexdigest())
+    made = replace(made, entries=(*made.entries[:-1], replace(made.entries[-1], step=last)))
+    log_file.write_text(log.to_json(replace(made, end=pruning_runs.ending())))
+    build = api.compile(pruned, out=out)
+    assert build.notes == () and "pruning_log.json" in project_files(out)
+    assert (out / "pruning_log.json").read_text() == log.to_json(made, seconds=False)
+    run_id = build.project.run_id
+    text = api.report(out, profile="none")
+    assert text.count('<div class="chart" id="chart-tradeoff-') == 3 and "2.00 × fewer MACs" in text
+    (out / "pruning_log.json").write_text("{")
+    with pytest.raises(OutputError, match=r"pruning_log\.json' is not a log.*\n.*generate the project again"):
+        api.report(out, profile="none")
+    assert main(["compile", str(pruned), "--out", str(out), "--check"]) == 1
+    log_file.write_text("{")
+    build = api.compile(pruned, out=out, force=True)
+    assert "report will say nothing of pruning" in build.notes[0] and build.project.run_id == run_id
+    log_file.write_text(log.to_json(pruning_runs.run()))
+    assert api.compile(pruned, out=out).notes == ()
+    assert "pruning_log.json" not in project_files(out) and "Nothing was pruned" in api.report(
+        out, profile="none"
+    )
+
+
+def project_files(folder: Path) -> dict[str, str]:
+    """Files that the manifest names; each is there."""
+    files: dict[str, str] = json.loads((folder / "manifest.json").read_text())["files"]
+    assert all((folder / name).is_file() for name in files)
+    return files
 
 
 def test_float32_project(tmp_path: Path) -> None:

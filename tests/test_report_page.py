@@ -16,17 +16,17 @@ import pytest
 from tests.support.browser import Browser, chromium
 from tests.support.reports import HOSTILE, small_data, small_model, small_samples
 from tinygen import api, bundle, pipeline
-from tinygen.advice import Budgets
 from tinygen.boards import load_board
+from tinygen.budgets import Budgets
 from tinygen.project import write_project
-from tinygen.report import comparison, layer_time, memory, page, room, rounding, traffic
+from tinygen.report import comparison, layer_time, memory, page, pruned, room, rounding, traffic
 from tinygen.report.data import Data
 
 pytestmark = pytest.mark.chromium
 
 CHARTS = (
-    "time", "budgets", "memory-scale", "memory-used", "arena", "graph", "traffic", "snr", "histograms", "ladder-0",
-    "comparison", "history",
+    "time", "budgets", "memory-scale", "memory-used", "arena", "graph", "traffic", "snr", "histograms",
+    "tradeoff-cycles", "tradeoff-sram", "tradeoff-macs", "channels", "ladder-0", "comparison", "history",
 )  # fmt: skip
 
 SYMBOLS = '[role="graphics-symbol"]:not(.role-axis):not(.role-legend)'
@@ -117,8 +117,8 @@ def test_marks_say_the_numbers_of_the_data(browser: Browser, report: Path, data:
     browser.open(report)
     tensors = rounding.shown_tensors(data)
     parts = memory.rows(data)
-    before = data.before
-    assert before is not None and data.profile is not None
+    before, log = data.before, data.pruning
+    assert before is not None and data.profile is not None and log is not None
     from tinygen.profile_json import comparison as compared
 
     expected = {
@@ -130,6 +130,10 @@ def test_marks_say_the_numbers_of_the_data(browser: Browser, report: Path, data:
         "snr": rounding.snr_rows(tensors) + rounding.channel_rows(tensors),
         "histograms": rounding.histogram_rows(tensors),
         "comparison": comparison.rows(compared(before, data.profile)),
+        "tradeoff-cycles": pruned.rows(log, "cycles"),
+        "tradeoff-sram": pruned.rows(log, "sram"),
+        "tradeoff-macs": pruned.rows(log, "macs"),
+        "channels": pruned.channels(log),
     }
     for chart, rows in expected.items():
         shown = Counter(browser.js(LABELS.format(chart)))

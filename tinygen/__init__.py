@@ -12,11 +12,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["TinygenError", "__version__", "bench", "compile", "export", "load", "profile", "report", "run"]
+__all__ = [
+    "TinygenError",
+    "__version__",
+    "bench",
+    "compile",
+    "export",
+    "load",
+    "profile",
+    "qat",
+    "read_registry",
+    "report",
+    "run",
+]
 
 if TYPE_CHECKING:
     from tinygen.api import bench, compile, export, load, profile, report, run
     from tinygen.errors import TinygenError
+    from tinygen.pruning.registry import read as read_registry
+    from tinygen.qat_api import qat
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +39,14 @@ def __getattr__(name: str) -> Any:
         from tinygen.errors import TinygenError
 
         return TinygenError
+    if name == "read_registry":
+        from tinygen.pruning.registry import read
+
+        return read
+    if name == "qat":
+        from tinygen.qat_api import qat
+
+        return qat
     if name in __all__:
         from tinygen import api
 

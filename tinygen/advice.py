@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tinygen.boards import Board, all_boards
-from tinygen.errors import BudgetError, UsageError
+from tinygen.budgets import Budgets
+from tinygen.errors import BudgetError
 from tinygen.profiling import Layer, Object, Profile, duration
 
 PRUNABLE = 0.8
@@ -14,21 +13,6 @@ WORTH = 0.01
 """Share of what is too much that pinning an object must save to be named."""
 SHOWN = 3
 """Layers, objects and boards that a message names."""
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """What the user allows. ms: of the slowest warm inference, modelled; sram, flash: bytes. None: anything."""
-
-    ms: float | None = None
-    sram: int | None = None
-    flash: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("ms", "sram", "flash"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"--budget-{name} is {value}\n  it must be greater than 0")
 
 
 def exceeded(p: Profile, budgets: Budgets) -> list[str]:

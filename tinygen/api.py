@@ -17,7 +17,6 @@ from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
 from tinygen.errors import RunError, UsageError
-from tinygen.fit import Budgets as Room
 from tinygen.fit import Fit, Fitter, Sized
 from tinygen.flash import limited
 from tinygen.frontend import Loaded
@@ -33,6 +32,9 @@ from tinygen.profile_api import check_budget_ms, check_time
 from tinygen.profile_api import profile as profile
 from tinygen.program import Program, select
 from tinygen.project import Project, write_file, write_project
+from tinygen.pruning import reach
+from tinygen.pruning.projects import files_beside
+from tinygen.pruning.reach import Text
 from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
@@ -190,12 +192,13 @@ def compile(
     scoring.check_drop(before, after, max_drop)
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
-    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after))
+    kept, noted = files_beside(Path(model))
+    made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after), kept)
     if time is not None:
         check_time(made, [b.name for b in targets], time, report)
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
-    return Build(first, made, project, targets[0], placements, (*loaded.notes, *told), before, after)
+    return Build(first, made, project, targets[0], placements, (*loaded.notes, *noted, *told), before, after)
 
 
 def fit(
@@ -203,8 +206,11 @@ def fit(
     *,
     board: str | Path | Sequence[str | Path] = "all",
     board_path: Sequence[str | Path] = (),
-    budget_sram: int | None = None,
-    budget_flash: int | None = None,
+    budget_sram: Text = None,
+    budget_flash: Text = None,
+    budget_weights: Text = None,
+    budget_macs: Text = None,
+    budget_ms: Text = None,
     weights: str | None = None,
     input_shape: Sequence[Any] = (),
     precision: Precision = "int8",
@@ -212,7 +218,9 @@ def fit(
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
     weights: the region that is their home; "all" then means every board that has it.
-    A Keras model needs no representative samples and no training: docs/boards.md, "Does it fit?".
+    Budgets: a number, "80K", or "60%" of what the model takes. Where a float model does not fit, its answer says what
+    pruning could reach (pruning/reach.py). A Keras model needs no representative samples and no training:
+    docs/boards.md, "Does it fit?".
     """
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else list(board)
@@ -225,7 +233,14 @@ def fit(
     loaded = load(model, input_shape)
     check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
     fitter = Fitter(loaded.graph, precision=precision)
-    answers = tuple(fitter.fit(b, Room(budget_sram, budget_flash), weights) for b in targets)
+    texts = {
+        "sram": budget_sram,
+        "flash": budget_flash,
+        "weights": budget_weights,
+        "macs": budget_macs,
+        "ms": budget_ms,
+    }
+    answers = reach.answers(fitter, loaded.graph, targets, texts, weights)
     return Fits(fitter.sized(targets[0]), answers, loaded.notes)
 
 

@@ -6,6 +6,7 @@ project.py puts it on disk. Same inputs, options and compiler give the same file
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -52,17 +53,20 @@ without an FPU about 190 a multiply-accumulate), at least two million, for the c
 
 
 def manifest_of(
-    model: Path,
+    model: Path | None,
     representative: str | Path | None,
     boards: Sequence[Board],
     options: pipeline.Options,
     samples: SampleOptions,
 ) -> dict[str, Any]:
-    """What determines the generated text: hashes of everything that went in, every option, the compiler."""
+    """What determines the generated text: hashes of everything that went in, every option, the compiler.
+
+    model: None for a graph that came from no file.
+    """
     return {
         "generator": "tinygen",
         "version": __version__,
-        "model": {"file": model.name, "sha256": path_hash(model)},
+        "model": {"file": model.name, "sha256": path_hash(model)} if model else None,
         "representative": {"file": Path(representative).name, "sha256": path_hash(Path(representative))}
         if representative
         else None,
@@ -123,12 +127,14 @@ def make_project(
     samples: Samples | None,
     options: pipeline.Options,
     scores: tuple[Metric | None, Metric | None] = (None, None),
+    beside: Mapping[str, str] | None = None,
 ) -> Project:
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. Raises BoardError when the boards
-    would need different libraries; with --ci (ci.py), which builds and measures images, what building raises.
+    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. beside: files that are kept with
+    it and no part of the image (pruning/projects.py). Raises BoardError when the boards would need different
+    libraries; with --ci (ci.py), which builds and measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]
@@ -153,8 +159,16 @@ def make_project(
     if options.ci is not None:
         tests = ci.files(files, contents)
         files["README.md"] += ci.readme(contents)
-    kept = {GRAPH_FILE: text, **error_file(first, samples)}
+    kept = {GRAPH_FILE: text, **error_file(first, samples), **(beside or {})}
     return project.with_manifest(manifest, {**files, **kept}, run_id, users, tests)
+
+
+def with_binary(made: Project, binary: Mapping[str, bytes]) -> Project:
+    """The project with more files that are no text and no part of the image."""
+    manifest = json.loads(made.files[project.MANIFEST])
+    kept = {key: value for key, value in manifest.items() if key not in ("run_id", "files")}
+    files = {path: text for path, text in made.files.items() if path != project.MANIFEST}
+    return project.with_manifest(kept, files, made.run_id, made.users, {**made.binary, **binary})
 
 
 def scores_of(before: Metric | None, after: Metric | None) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class QuantizationReport:
     """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples.
 
     real: the float graph that int8 stands for, activation by activation: channels made even, copies inserted.
+    corrected: the same with corrected biases: what to_int8 took.
     """
 
     graph: Graph
@@ -130,6 +131,7 @@ class QuantizationReport:
     cost: float
     real: Graph | None = None
     int16: Int16Decision | None = None
+    corrected: Graph | None = None
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

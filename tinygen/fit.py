@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygen import ops, pipeline, spec
 from tinygen.boards import Board
+from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.calibration import calibrate
 from tinygen.code_size import Encoding, encoding_of
 from tinygen.decisions import Options as QuantizationOptions
@@ -31,6 +33,9 @@ from tinygen.scheduling import schedule
 from tinygen.simplification import simplify
 from tinygen.wishes import Wishes
 
+if TYPE_CHECKING:
+    from tinygen.pruning.reach import Reach
+
 SAMPLES = 2
 """Made-up samples: ranges must exist, what they are does not matter."""
 ENDS = ((-1.0, 1.0), (0.0, 1.0), (0.5, 1.0))
@@ -44,7 +49,7 @@ class Fit:
     memory, pinned_code: estimated bytes of kernels.
 
     arena_over: bytes by which the arena is too large. reasons: why it does not fit, in words; advice: what would make
-    it fit; both empty where it fits.
+    it fit; both empty where it fits. reach: what pruning could do then, None where that was not asked.
     """
 
     board: Board
@@ -58,6 +63,7 @@ class Fit:
     arena_over: int
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
+    reach: Reach | None = None
 
     @property
     def fits(self) -> bool:
@@ -88,14 +94,6 @@ class Sized:
     peak: str
     exact: bool
     precision: str = "int8"
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """What the user's firmware may take at most, in bytes; None: what the board has."""
-
-    sram: int | None = None
-    flash: int | None = None
 
 
 def assumed_int8(graph: Graph) -> Graph:
@@ -167,7 +165,7 @@ class Fitter:
             library.precision,
         )
 
-    def fit(self, board: Board, budgets: Budgets = Budgets(), weights: str | None = None) -> Fit:
+    def fit(self, board: Board, budgets: Budgets = NO_BUDGETS, weights: str | None = None) -> Fit:
         """The board's answer. Never raises for a model that does not fit. weights: the region that is their home, None
         for that of the code."""
         library = self.library(board)
@@ -202,15 +200,11 @@ class Fitter:
 
 def peak(program: Program, memory: MemoryPlan) -> str:
     """Name of the layer during which most bytes of the arena are in use."""
-
-    def live(time: int) -> int:
-        return sum(b.size for b in memory.buffers if b.first <= time <= b.last)
-
     steps = range(len(program.steps))
-    return program.steps[max(steps, key=live)].bound.name if program.steps else ""
+    return program.steps[max(steps, key=memory.live)].bound.name if program.steps else ""
 
 
-def sram_shares(needs: Needs, board: Board, budgets: Budgets = Budgets()) -> Shares:
+def sram_shares(needs: Needs, board: Board, budgets: Budgets = NO_BUDGETS) -> Shares:
     """What writable memory would hold. The inputs of one sample are the test firmware's, in no budget of the user's."""
     parts = [("arena", needs.arena), ("stacks and variables", fixed_bytes(board))]
     room = sum(r.length for r in board.writable)

@@ -32,5 +32,7 @@ def import_keras() -> Any:
     if "keras" not in sys.modules:
         with native_stderr_silenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import tensorflow  # noqa: F401  its first use greets, too
+            import tensorflow
+
+            tensorflow.get_logger().setLevel("ERROR")  # retracing is ours to know of, not the user's
     return sys.modules["keras"]

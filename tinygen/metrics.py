@@ -41,6 +41,11 @@ class Metric:
         figures = (f"{figure:.{digits}g}" for figure in (self.value, self.low, self.high))
         return "{} ({} .. {}, n = {:,})".format(*figures, self.count)
 
+    @property
+    def short(self) -> str:
+        """The figure alone."""
+        return f"{100 * self.value:.2f} %" if self.kind == "accuracy" else f"{self.value:.4g}"
+
 
 def drop(float_metric: Metric, int8_metric: Metric) -> float:
     """What int8 loses, as --max-drop counts: points (of 100) of accuracy or AUC, percent more mse."""
@@ -82,11 +87,11 @@ def judge(graph: Graph, samples: Samples, outputs: Sequence[Array], kind: Kind |
     check_labels(graph, samples, kind)
     output = outputs[0]
     if kind == "accuracy":
-        return accuracy(output.reshape(len(output), -1), _index_labels(samples))
+        return accuracy(output.reshape(len(output), -1), index_labels(samples))
     if kind == "mse":
         target = samples.x[0] if samples.y is None else samples.y
         return mse(output, target.reshape(output.shape))
-    labels = _group_labels(samples)
+    labels = group_labels(samples)
     return auc(reconstruction_error(samples.x[0], output, samples.groups), labels)
 
 
@@ -104,7 +109,7 @@ def check_labels(graph: Graph, samples: Samples, kind: Kind | None = None) -> No
         )
     elif kind == "accuracy":
         _check_range(
-            _index_labels(samples), max(output.elements, 2), f"the model has {output.elements} outputs"
+            index_labels(samples), max(output.elements, 2), f"the model has {output.elements} outputs"
         )
     else:
         if output.shape != graph.input_tensors[0].shape:
@@ -112,7 +117,7 @@ def check_labels(graph: Graph, samples: Samples, kind: Kind | None = None) -> No
                 f"the AUC of the reconstruction error needs an autoencoder: output {output.shape} is not "
                 f"shaped like input {graph.input_tensors[0].shape}"
             )
-        labels = _group_labels(samples)
+        labels = group_labels(samples)
         _check_range(labels, 2, "0 is normal, 1 is an anomaly")
         if len(np.unique(labels)) < 2:
             raise DataError(
@@ -147,7 +152,7 @@ def _is_one_hot(y: Array) -> bool:
     return bool(np.all((y == 0) | (y == 1)) and np.all(y.sum(axis=1) == 1))
 
 
-def _index_labels(samples: Samples) -> Array:
+def index_labels(samples: Samples) -> Array:
     """Class index per sample, from indices or one-hot rows."""
     y = samples.y
     assert y is not None
@@ -158,7 +163,7 @@ def _index_labels(samples: Samples) -> Array:
     return np.asarray(y.reshape(-1), np.int64)
 
 
-def _group_labels(samples: Samples) -> Array:
+def group_labels(samples: Samples) -> Array:
     """One label per group; per sample without groups. Samples of one group must agree."""
     assert samples.y is not None
     if not _is_index(samples.y):
@@ -211,15 +216,22 @@ def auc(scores: Array, labels: Array) -> Metric:
 
     Interval: DeLong's variance (Biometrics 44, 1988), cut to 0 .. 1.
     """
+    over_negatives, over_positives = placements(scores, labels)
+    value = float(over_negatives.mean())
+    variance = _variance_of_mean(over_negatives) + _variance_of_mean(over_positives)
+    half = Z95 * math.sqrt(variance)
+    return Metric("auc", value, max(0.0, value - half), min(1.0, value + half), len(scores))
+
+
+def placements(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Per positive the share of negatives that it scores above, per negative the share of positives above it; ties
+    count half. Both means are the AUC."""
     positive, negative = scores[labels == 1], scores[labels == 0]
     p, n = len(positive), len(negative)
     assert p and n, "an AUC needs both labels"
     over_negatives = (_midranks(np.concatenate([positive, negative]))[:p] - _midranks(positive)) / n
     over_positives = 1.0 - (_midranks(np.concatenate([negative, positive]))[:n] - _midranks(negative)) / p
-    value = float(over_negatives.mean())
-    variance = _variance_of_mean(over_negatives) + _variance_of_mean(over_positives)
-    half = Z95 * math.sqrt(variance)
-    return Metric("auc", value, max(0.0, value - half), min(1.0, value + half), len(scores))
+    return over_negatives, over_positives
 
 
 def _variance_of_mean(values: Array) -> float:

@@ -65,6 +65,10 @@ class MemoryPlan:
         """How much larger than the lower bound the arena is: 0.02 is 2 %."""
         return self.arena_bytes / self.lower_bound - 1.0 if self.lower_bound else 0.0
 
+    def live(self, time: int) -> int:
+        """Bytes in use at that time; times are step indices."""
+        return sum(b.size for b in self.buffers if b.first <= time <= b.last)
+
     def buffer(self, tensor: str) -> Buffer:
         """The buffer that holds an activation."""
         return self._by_tensor[tensor]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinygen import building, bundle, counted, homes, pipeline, profiling, scoring
-from tinygen.advice import Budgets, check
+from tinygen.advice import check
 from tinygen.boards import Board
+from tinygen.budgets import Budgets
 from tinygen.code_size import encoding_of
 from tinygen.cycles.cores import TIMINGS
 from tinygen.emission import emit_library
@@ -128,7 +129,7 @@ def check_budget_ms(milliseconds: float | None, home: str, boards: Sequence[Boar
             f"--budget-ms {milliseconds:g} cannot be checked on '{unknown[0].name}': no cycles are modelled for "
             f"{unknown[0].cpu}\n  leave it out there; 'tinygen bench' can gate on instructions"
         )
-    return Budgets(milliseconds)
+    return Budgets(ms=milliseconds)
 
 
 def check_time(made: Project, boards: Sequence[str], budgets: Budgets, report: Report) -> None:

@@ -125,20 +125,33 @@ def _note(path: Path, name: str, text: str) -> str:
     )
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write one file, whole or not at all."""
+def write_file(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write one file, whole or not at all; durable: on the disk when this returns, even if the power fails then."""
     path = Path(os.path.abspath(path))
     part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
+        if durable:
+            _sync(part)
         part.replace(path)
+        if durable:
+            _sync(path.parent)
     except OSError as problem:
         raise OutputError(
             f"cannot write '{path}': {problem.strerror or problem}\n  nothing was changed"
         ) from problem
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what a file or folder holds now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _swap(staging: Path, folder: Path) -> None:

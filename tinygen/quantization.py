@@ -74,6 +74,7 @@ def quantize(
         cost,
         real,
         int16,
+        draft.graph,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinygen.advice import Budgets
+from tinygen.budgets import Budgets
 from tinygen.pipeline import Report, silent
 from tinygen.project import write_file
 

@@ -110,4 +110,16 @@ def _read_value(hint: Any, value: Any) -> Any:
         if arguments and arguments[-1] is Ellipsis:
             return tuple(_read_value(arguments[0], v) for v in value)
         return tuple(_read_value(h, v) for h, v in zip(arguments, value, strict=True))
-    return float(value) if hint is float else value
+    return _read_plain(hint, value)
+
+
+def _read_plain(hint: Any, value: Any) -> Any:
+    """A number, text or one of a few; what the field cannot hold is refused."""
+    if hint is float and isinstance(value, int | float):
+        return float(value)
+    origin = typing.get_origin(hint)
+    wrong = hint in (int, float, str, bool) and type(value) is not hint
+    wrong |= origin is tuple or (origin is typing.Literal and value not in typing.get_args(hint))
+    if wrong:
+        raise ValueError(f"{value!r} is not {getattr(hint, '__name__', hint)}")
+    return value

@@ -16,6 +16,7 @@ from tinygen import evaluate, spec
 from tinygen.channels import ChannelGroup, groups
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array, Graph
+from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.surgery import remove
 
 ROUNDING = 1e-5
@@ -73,11 +74,20 @@ def assert_equals_masked(
     assert all(np.array_equal(a, b) for a, b in itertools.zip_longest(before, model.get_weights()))
     own = spec.check(load_keras_model(smaller), quantized=False)
     _assert_sizes(graph, own, chosen)
+    _assert_same(shrunk(graph, chosen), own)
     want, got = activations(masked(graph, chosen), x), activations(own, x)
     for name, indices in _gone(graph, chosen).items():
         assert error([got[name]], [np.delete(want[name], indices, axis=-1)]) < ROUNDING, name
     assert error(keras_outputs(smaller, own, x), [want[name] for name in graph.outputs]) < keras_error
     return smaller
+
+
+def _assert_same(quick: Graph, loaded: Graph) -> None:
+    """What stays without Keras is what Keras keeps."""
+    assert quick.nodes == loaded.nodes and quick.tensors == loaded.tensors
+    for name, tensor in loaded.tensors.items():
+        if tensor.data is not None:
+            assert np.array_equal(quick.tensors[name].data, tensor.data), name
 
 
 def activations(graph: Graph, x: Sequence[Array]) -> dict[str, Array]:

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tests.support import pruning_runs
 from tests.support.graphs import float_graph
 from tinygen import inspection, pipeline, quantization_error
 from tinygen.boards import load_board
 from tinygen.graph import Graph
 from tinygen.pipeline import Compiled
+from tinygen.pruning.log import Log, moved
+from tinygen.pruning.records import Figures, Step
 from tinygen.report.data import Data
 from tinygen.samples import Samples
 
@@ -167,6 +170,23 @@ HISTORY: list[dict[str, Any]] = [
 """As `tinygen bench` keeps it: a cell that comes later, and one without cycles."""
 
 
+def pruning_of(graph: Graph) -> Log:
+    """A pruning run of which the last two steps were rolled back; the layers have the graph's names."""
+    stem, _, head = (node.name for node in graph.nodes if node.op in ("conv2d", "dense"))
+    names = {"conv": stem, "head": head}
+    made = moved(pruning_runs.run(), 4, "user")
+
+    def figures(old: Figures) -> Figures:
+        layers = tuple(replace(layer, name=names[layer.name]) for layer in old.cost.layers)
+        return replace(old, cost=replace(old.cost, layers=layers))
+
+    def renamed(step: Step) -> Step:
+        removed = tuple(replace(r, layer=names[r.layer]) for r in step.removed)
+        return replace(step, removed=removed, before=figures(step.before), after=figures(step.after))
+
+    return replace(made, entries=tuple(replace(e, step=renamed(e.step)) for e in made.entries))
+
+
 def small_data(hostile: bool = False, cycles: bool = True, **changes: Any) -> Data:
     """Everything that a report can have."""
     made = small_model(hostile)
@@ -190,5 +210,6 @@ def small_data(hostile: bool = False, cycles: bool = True, **changes: Any) -> Da
         before=profile_of(layers["layers"], cycles, faster=2),
         ladder=ladder_of("small"),
         history=HISTORY,
+        pruning=pruning_of(made.graph),
     )
     return replace(data, **changes)

@@ -48,6 +48,9 @@ from tinygen.errors import DataError, UsageError
 )
 @opt.weights_option
 @opt.budget_options
+@click.option(
+    "--prune", is_flag=True, help="Prune first until the budgets are met, in OUT-pruned: see 'tinygen prune'."
+)
 @click.option("--labels", type=opt.PATH, help="Text file with one class name a line.")
 @click.option(
     "--project",
@@ -90,7 +93,9 @@ from tinygen.errors import DataError, UsageError
 )
 @click.option("--force", is_flag=True, help="Overwrite generated files that were changed by hand.")
 @opt.json_option
-def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: bool, **given: Any) -> int:
+def compile_command(
+    model: Path, out: Path, check: bool, force: bool, prune: bool, as_json: bool, **given: Any
+) -> int:
     """Quantize MODEL (.keras, .h5 or int8 .tflite) and generate a project for one or several boards.
 
     With --precision float32 nothing is quantized, and --representative only brings the samples that the project stores.
@@ -105,6 +110,7 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
       tinygen compile big.keras --representative train.npz --board nrf52840_dk --weights qspi --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --ci github --out fw/
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
+      tinygen compile kws.keras --representative train.npz --board pico --prune --budget-ms 250 --out fw/
       tinygen compile kws.keras --precision float32 --out fw32/
       tinygen compile kws.keras --representative train.npz --activations int16 --out fw16/
       tinygen compile kws.keras --representative train.npz --activations auto --eval eval.npz --max-drop 0.5 --out fw/
@@ -112,15 +118,21 @@ def compile_command(model: Path, out: Path, check: bool, force: bool, as_json: b
     """
     import tinygen
     from tinygen import project
+    from tinygen.cli.pruning import prune_first
 
+    if prune and check:
+        raise UsageError(
+            "--check and --prune exclude each other\n  check with the pruned model: OUT-pruned/pruned.keras"
+        )
     labels = read_labels(given.pop("labels"))
     samples = opt.sample_options(given.pop("input_scale"), given.pop("input_offset"), given.pop("preprocess"))
+    given |= {"eval": given.pop("evaluation"), "samples": samples}
+    if prune:
+        model, given["name"] = prune_first(model, out, force, given)
     with opt.progress() as report:
         build = tinygen.compile(
             model,
             out=None if check else out,
-            eval=given.pop("evaluation"),
-            samples=samples,
             labels=labels,
             force=force,
             report=report,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tinygen.api import Fits
     from tinygen.fit import Fit, Sized
     from tinygen.flash import Shares
+    from tinygen.pruning.reach import Reach
 
 BAR, NARROW_BAR, WIDE = 10, 3, 112
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -32,10 +33,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
     help="Board name, a .toml file, or all; may be given several times.",
 )
 @opt.board_path_option
-@click.option("--budget-sram", type=click.IntRange(min=1), help="Bytes of SRAM that the firmware may use.")
-@click.option(
-    "--budget-flash", type=click.IntRange(min=256), help="Bytes of flash that the firmware may use."
-)
+@opt.budget_texts("sram", "flash", "weights", "macs", "ms")
 @opt.weights_option
 @click.option(
     "--input-shape", multiple=True, callback=opt.shape_option, help="Fix a dynamic shape, e.g. 96,96,3."
@@ -45,13 +43,15 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def fit_command(model: Path, as_json: bool, **given: Any) -> int:
     """Say whether MODEL (.keras, .h5 or int8 .tflite) fits the boards: before it is compiled, or even trained.
 
-    Nothing is generated and no samples are needed. Exit code 1 when none of
-    all boards fits, or one of those that are named does not.
+    Nothing is generated and no samples are needed. Where it does not fit, it is
+    said whether pruning could reach that. Exit code 1 when none of all boards
+    fits, or one of those that are named does not.
 
     \b
     Examples:
       tinygen fit model.keras
       tinygen fit model.keras --board nucleo_f446re --budget-sram 65536
+      tinygen fit model.keras --board pico --budget-macs 60% --budget-ms 100
       tinygen fit model_int8.tflite --board pico --board teensy41 --json
     """
     from tinygen import api
@@ -99,6 +99,22 @@ def fit_data(fit: Fit) -> dict[str, Any]:
         "arena_over": fit.arena_over,
         "reasons": list(fit.reasons),
         "advice": list(fit.advice),
+        "reach": reach_data(fit.reach) if fit.reach else None,
+    }
+
+
+def reach_data(reach: Reach) -> dict[str, Any]:
+    """What pruning could reach as JSON-ready data; kept_share: null where no share of the channels is enough."""
+    cost = reach.cost
+    return {
+        "kept_share": None if reach.kept is None else round(reach.kept, 4),
+        "arena_bytes": cost.arena,
+        "sram_bytes": cost.sram,
+        "flash_bytes": cost.flash,
+        "constant_bytes": cost.weights,
+        "macs": cost.macs,
+        "ms": cost.ms,
+        "over": {name: round(ratio, 4) for name, ratio in reach.over.items()},
     }
 
 
@@ -151,8 +167,15 @@ def _short(f: Fit) -> str:
     if others and f.arena_over:
         parts.append(f"arena {f.arena_over:,}")
     elif others:
-        return others[0]
-    return f"over: {', '.join(parts)}"
+        return others[0] + _pruned(f)
+    return f"over: {', '.join(parts)}{_pruned(f)}"
+
+
+def _pruned(f: Fit) -> str:
+    """What pruning could do about it, in a few words."""
+    if f.reach is None:
+        return ""
+    return "; too much for pruning" if f.reach.kept is None else f"; prune to {f.reach.kept:.0%}"
 
 
 def bar(shares: Shares, cells: int = BAR) -> Text:
@@ -212,6 +235,8 @@ def _show_one(fits: Fits) -> None:
     opt.stdout.print(f"[bold red]does not fit[/bold red] {f.board.name}", highlight=False)
     for line in (*f.reasons, *(f"to make it fit: {a}" for a in f.advice)):
         opt.stdout.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    if f.reach:
+        opt.stdout.print(f"  pruning: {f.reach.words}", markup=False, highlight=False, soft_wrap=True)
     opt.stdout.print("  which boards fit: tinygen fit MODEL --board all", markup=False, highlight=False)
 
 

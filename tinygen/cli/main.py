@@ -15,6 +15,8 @@ from tinygen.errors import TinygenError, did_you_mean
 COMMANDS: Mapping[str, str] = {
     "compile": "tinygen.cli.compiling",
     "fit": "tinygen.cli.fitting",
+    "prune": "tinygen.cli.pruning",
+    "qat": "tinygen.cli.training",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
     "bench": "tinygen.cli.benching",

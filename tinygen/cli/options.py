@@ -17,6 +17,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from tinygen.errors import UsageError
@@ -133,23 +134,62 @@ def budget_options(command: Command) -> Command:
     return command
 
 
+BUDGETS = {
+    "sram": "Bytes of SRAM: arena, pinned weights, stack, variables. 80K, 1.5M, or 60% of the original's.",
+    "flash": "Bytes of flash.",
+    "weights": "Bytes of the int8 model's constants.",
+    "macs": "Multiply-accumulates of an inference, e.g. 2.6M.",
+    "cycles": "Modelled cycles of an inference.",
+    "ms": "Modelled milliseconds of an inference.",
+}
+
+
+def _readable(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The amount as it was given, if it is one: a mistake is said before anything is loaded."""
+    from tinygen.budgets import amount
+
+    if text is not None:
+        amount(str(parameter.name).removeprefix("budget_"), text, 1.0)
+    return text
+
+
+def budget_texts(*names: str) -> Callable[[Command], Command]:
+    """A budget per resource, absolute or relative to the original."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = click.option(
+                f"--budget-{name}", metavar="AMOUNT", callback=_readable, help=BUDGETS[name]
+            )(command)
+        return command
+
+    return add
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end."""
-    columns = (
+def progress(time_left: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields report(stage, done, total): one bar per stage on stderr, only on a terminal, gone at the end.
+
+    time_left: for long work whose stages come again; bars say when they will be full, and full ones go.
+    """
+    columns = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
+    ]
+    if time_left:
+        columns += [TimeRemainingColumn(), TextColumn("left")]
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            elif time_left and done < bars.tasks[tasks[stage]].completed:
+                bars.reset(tasks[stage], total=total)
+            bars.update(tasks[stage], completed=done, total=total, visible=not time_left or done < total)
 
         yield report
 

@@ -64,8 +64,9 @@ def profile_command(
     """
     import tinygen
     from tinygen import advice, profile_json, profile_text, project
+    from tinygen.budgets import Budgets
 
-    budgets = advice.Budgets(*(given.pop(f"budget_{name}") for name in ("ms", "sram", "flash")))
+    budgets = Budgets(**{name: given.pop(f"budget_{name}") for name in ("ms", "sram", "flash")})
     scaling = {key: given.pop(key) for key in ("input_scale", "input_offset", "preprocess")}
     samples = opt.sample_options(*scaling.values()) if any(v is not None for v in scaling.values()) else None
     given["input_shape"] = given["input_shape"] or None

@@ -42,11 +42,11 @@ def report_command(
       tinygen report fw/ --no-profile
     """
     from tinygen import api
-    from tinygen.advice import Budgets
+    from tinygen.budgets import Budgets
 
     if profile and no_profile:
         raise UsageError("--profile and --no-profile exclude each other")
-    budgets = Budgets(*(given.pop(f"budget_{name}") for name in ("ms", "sram", "flash")))
+    budgets = Budgets(**{name: given.pop(f"budget_{name}") for name in ("ms", "sram", "flash")})
     wish = "none" if no_profile else profile or "run"
     with opt.progress() as progress:
         text = api.report(folder, out, profile=wish, budgets=budgets, progress=progress, **given)

@@ -24,7 +24,12 @@ MAX_ELEMENTS = 1 << 24
 
 
 def load_keras(path: str | Path, input_shape: InputShape = None) -> Loaded:
-    """Read a .keras or Keras .h5 file, also one of Keras 2 that Keras 3 itself refuses.
+    """The graph of a .keras or Keras .h5 file: open_keras without the model."""
+    return open_keras(path, input_shape)[1]
+
+
+def open_keras(path: str | Path, input_shape: InputShape = None) -> tuple[Any, Loaded]:
+    """(keras.Model, its graph) of a .keras or Keras .h5 file, also one of Keras 2 that Keras 3 itself refuses.
 
     input_shape: shape without batch of the dynamic input, or input name -> shape. notes say what was ignored.
     Raises ModelError (missing weights, damage, hostile or absurd contents) or UnsupportedLayerError.
@@ -37,7 +42,7 @@ def load_keras(path: str | Path, input_shape: InputShape = None) -> Loaded:
             safe = safety.clean_model(file.config, str(path), file.version)
         model, notes = _restore(path, file, safe, input_shape)
         with damage(path, "compiling its layers"):
-            return Loaded(_graph(model, input_shape, path.stem, shown=str(path)), notes)
+            return model, Loaded(_graph(model, input_shape, path.stem, shown=str(path)), notes)
 
 
 def load_keras_model(model: Any, input_shape: InputShape = None, name: str | None = None) -> Graph:

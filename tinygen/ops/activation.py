@@ -18,6 +18,7 @@ from tinygen.ops.coupling import same_channels
 from tinygen.ops.functions import FUNCTIONS
 from tinygen.ops.interpolation import argument_factor, scaled_argument, sigmoid, sigmoid_table, tanh
 from tinygen.ops.table import exact_table, look_up
+from tinygen.ops.tensors import Tensors, elementwise
 from tinygen.ops.tflite_activations import BUILTINS, FIXED_OUTPUT, equal_builtin
 
 if TYPE_CHECKING:
@@ -212,6 +213,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
         return np.asarray(y, x.dtype)
 
 
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The function, by its floating-point form."""
+    function, parameters = FUNCTIONS[b.attrs.function].real, b.attrs.parameters
+    return elementwise(lambda x: function(x, *parameters), xs[0])
+
+
 @dataclass(frozen=True)
 class Params:
     """size: elements."""
@@ -372,6 +379,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

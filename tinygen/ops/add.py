@@ -14,6 +14,7 @@ from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors, aligned, clamp
 
 LEFT_SHIFT = {8: 20, 16: 15}
 """Bits -> fraction bits that both inputs gain before they meet: |q - zero_point| <= 255 or 32,768, so 28 or 30 bits
@@ -38,6 +39,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """a + b in floating point."""
     first, second = binary.aligned(b, arrays)
     return clamp_real(first + second, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """a + b."""
+    first, second = aligned(b, xs)
+    return clamp(first + second, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -132,6 +139,7 @@ OP = Op(
     inputs=("input1", "input2"),
     infer=binary.infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=binary.quantize,
     params=params,

@@ -18,8 +18,9 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
-from tinygen.ops.coupling import Kept, Layout, same_channels
+from tinygen.ops.coupling import Kept, Layout, Writing, same_channels
 from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
+from tinygen.ops.tensors import Tensors, clamp
 
 if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
@@ -118,8 +119,19 @@ def _statistics(*names: str) -> Mapping[str, Mapping[int, tuple[str, int]]]:
     return {name: {0: ("scale", 0)} for name in names}
 
 
+def write_batch_normalization(layer: Any, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Statistics of mean 0 and variance 1; scale and offset say all."""
+    scale, offset = constants["scale"], constants["offset"]
+    gamma = scale.astype(np.float64) * np.sqrt(1.0 + float(layer.epsilon))
+    nothing, one = np.zeros_like(offset), np.ones_like(offset)
+    return {"gamma": gamma.astype(np.float32), "beta": offset, "moving_mean": nothing, "moving_variance": one}
+
+
 LAYOUTS = {
-    "BatchNormalization": Layout(_statistics("gamma", "beta", "moving_mean", "moving_variance")),
+    "BatchNormalization": Layout(
+        _statistics("gamma", "beta", "moving_mean", "moving_variance"),
+        writing=Writing(write_batch_normalization, {"scale": True, "center": True}),
+    ),
     "Normalization": Layout({**_statistics("mean", "variance"), "count": {}}, _sliced("mean", "variance")),
     "Rescaling": Layout({}, _sliced("scale", "offset")),
 }
@@ -140,6 +152,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """x * scale + offset."""
     x, scale, offset = arrays
     return clamp_real(x * scale + offset, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """x * scale + offset."""
+    x, scale, offset = xs
+    return clamp(x * scale + offset, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -276,6 +294,7 @@ OP = Op(
     inputs=("input", "scale", "offset"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

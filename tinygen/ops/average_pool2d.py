@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantiz
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
+from tinygen.ops.tensors import Tensors, clamp, padded, tensorflow
 
 __all__ = ["OP", "Attrs"]
 
@@ -34,6 +36,14 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     view = pooling.window_view(arrays[0], b.attrs, 0)
     means = view.sum(axis=(4, 5)) / pooling.counts(b.attrs, b.inputs[0].shape).astype(arrays[0].dtype)
     return clamp_real(means, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The mean of each window; zeros of the padding are not counted."""
+    tf, window = tensorflow(), b.attrs.window
+    means = tf.nn.avg_pool2d(padded(xs[0], b.attrs.padding), window, b.attrs.stride, "VALID")
+    shares = window[0] * window[1] / pooling.counts(b.attrs, b.inputs[0].shape)
+    return clamp(means * tf.constant(shares, means.dtype), b.attrs.activation)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -58,6 +68,7 @@ OP = Op(
     inputs=("input",),
     infer=pooling.infer,
     real=real,
+    differentiable=differentiable,
     scaling=pooling.scaling,
     quantize=no_quantize,
     params=pooling.params,

@@ -77,6 +77,11 @@ def always(b: BoundNode) -> bool:
     return True
 
 
+def same_attrs(b: BoundNode, shape: Shape) -> Any:
+    """Nothing in the attributes depends on the number of channels."""
+    return b.attrs
+
+
 def never(b: BoundNode) -> bool:
     """No node."""
     return False
@@ -132,6 +137,7 @@ class Op:
     inputs: roles of the inputs in order, e.g. ("input", "weights", "bias"); ("inputs*",) for any number.
     infer: (attrs, input shapes) -> output shape; shapes without batch.
     real: float evaluation: (bound node, arrays: activations (N, *shape), constants unbatched) -> (N, *output shape).
+    differentiable: the same on TensorFlow tensors, for gradients (tensors.py).
     scaling: rule on the output's QParams. May look at attrs and shapes.
     quantize: (float bound node, QParams of each activation input, QParams of the output) -> the int8/int32 tensors
         that replace the node's constant inputs, in order. For operators without constants: returns ().
@@ -157,6 +163,7 @@ class Op:
     pads_with_zero: attrs.padding surrounds the input with real zeros, so that a `pad` in front can be merged into it.
     elementwise: one input, and each output element depends on the same input element only, wherever it stands.
     channels: which channels of inputs, constants and output must go together (coupling.py); by default all must stay.
+    narrowed: (bound node, its output's shape with fewer channels) -> the attributes that the node then has.
     layouts: Keras class name -> where its layers keep the constants; classes without constants of their own, or whose
         config does not depend on the number of channels, need none.
     passes_clamp: the operator gives the same result whether a clamp (base.FUSED) stands in front of it or behind it.
@@ -168,6 +175,7 @@ class Op:
     inputs: tuple[str, ...]
     infer: Callable[[Any, tuple[Shape, ...]], Shape]
     real: Callable[[BoundNode, Sequence[Array]], Array]
+    differentiable: Callable[[BoundNode, Sequence[Any]], Any]
     scaling: Callable[[BoundNode], Scaling]
     quantize: Callable[[BoundNode, tuple[QParams, ...], QParams], tuple[Tensor, ...]]
     params: Callable[[BoundNode], Any]
@@ -188,6 +196,7 @@ class Op:
     elementwise: bool = False
     passes_clamp: bool = False
     channels: coupling.Channels = coupling.frozen
+    narrowed: Callable[[BoundNode, Shape], Any] = same_attrs
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
 
     def has(self, dtype: DType, b: BoundNode) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Tensor
 from tinygen.ops import binary
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors, aligned, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -68,6 +69,9 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
     def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
         return np.asarray(compare(*binary.aligned(b, arrays)))
 
+    def differentiable(b: BoundNode, xs: Tensors) -> Any:
+        return getattr(tensorflow(), name)(*aligned(b, xs))
+
     def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
         return real(b, arrays)
 
@@ -78,6 +82,7 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
         inputs=("input1", "input2"),
         infer=binary.infer,
         real=real,
+        differentiable=differentiable,
         scaling=scaling,
         quantize=quantize,
         params=params,

@@ -14,6 +14,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Labels, same_channels
 from tinygen.ops.movement import axis_of, moving_kernels, one_scale
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -80,6 +81,11 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays, axis=b.attrs.axis + 1)
 
 
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The joined numbers."""
+    return tensorflow().concat(list(xs), axis=b.attrs.axis + 1)
+
+
 @dataclass(frozen=True)
 class Run:
     """Contiguous elements, and their bytes."""
@@ -140,6 +146,7 @@ OP = Op(
     inputs=("inputs*",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

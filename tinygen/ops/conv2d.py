@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,18 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
-from tinygen.ops.coupling import Kept, Labels, Layout, mixed_channels, passed_channels, written
+from tinygen.ops.coupling import (
+    Kept,
+    Labels,
+    Layout,
+    mixed_channels,
+    passed_channels,
+    written,
+    written_linear,
+)
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
+from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
 from tinygen.ops.windows import (
     VALID,
     Padding,
@@ -76,7 +85,9 @@ def keras_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
 
 
 KERAS_LAYOUT = Layout(
-    {"kernel": {-2: ("weights", 3), -1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, keras_config
+    {"kernel": {-2: ("weights", 3), -1: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    keras_config,
+    written_linear(lambda layer, weights: weights.transpose(1, 2, 3, 0)),
 )
 
 
@@ -111,6 +122,13 @@ def channels(b: BoundNode) -> tuple[Labels, ...]:
     )
 
 
+def narrowed(b: BoundNode, shape: Shape) -> Attrs:
+    """Groups of one input channel go with it; larger ones all become smaller."""
+    attrs: Attrs = b.attrs
+    single = attrs.groups > 1 and b.inputs[1].shape[3] == 1
+    return replace(attrs, groups=attrs.groups * shape[-1] // b.output.shape[-1]) if single else attrs
+
+
 # ---- float evaluation
 
 
@@ -131,6 +149,17 @@ def accumulate(x: Array, weights: Array, bias: Array, attrs: Attrs) -> Array:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The convolution in floating point."""
     return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The convolution: one per group."""
+    tf = tensorflow()
+    x, weights, bias = xs
+    kernel = dilated(tf.transpose(weights, (1, 2, 3, 0)), b.attrs.dilation)
+    inputs = tf.split(padded(x, b.attrs.padding), b.attrs.groups, axis=3)
+    kernels = tf.split(kernel, b.attrs.groups, axis=3)
+    parts = [tf.nn.conv2d(x, k, b.attrs.stride, "VALID") for x, k in zip(inputs, kernels, strict=True)]
+    return clamp(tf.concat(parts, axis=3) + bias, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -218,6 +247,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,
@@ -234,5 +264,6 @@ OP = Op(
     pads_with_zero=True,
     from_tflite={"CONV_2D": from_tflite},
     channels=channels,
+    narrowed=narrowed,
     layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
 )

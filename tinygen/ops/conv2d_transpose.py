@@ -16,7 +16,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
-from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import (
     Requant,
@@ -26,6 +26,7 @@ from tinygen.ops.requant import (
     per_output_channel,
     requant_of,
 )
+from tinygen.ops.tensors import Tensors, clamp, tensorflow
 from tinygen.ops.windows import Pair, dilated, full_size, same_size, tf_offset
 
 if TYPE_CHECKING:
@@ -100,8 +101,18 @@ def _keras_offset(layer: Any, shape: Shape, kernel: Shape, stride: Pair, output:
     return tf_offset(layer.padding, shape, kernel, stride, output)
 
 
+def write_kernel(layer: Any, weights: Array) -> Array:
+    """Without the rows and columns that dilation has put between."""
+    from tinygen.ops.keras_common import pair
+
+    down, right = pair(layer.dilation_rate)
+    return weights[:, ::down, ::right].transpose(1, 2, 0, 3)
+
+
 KERAS_LAYOUT = Layout(
-    {"kernel": {-1: ("weights", 3), -2: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("filters")
+    {"kernel": {-1: ("weights", 3), -2: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    counted_outputs("filters"),
+    written_linear(write_kernel),
 )
 
 
@@ -135,6 +146,25 @@ def accumulate(x: Array, weights: Array, bias: Array, attrs: Attrs) -> Array:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The transposed convolution in floating point."""
     return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The full result, of which the output is a part."""
+    tf = tensorflow()
+    x, weights, bias = xs
+    (height, width, _), (channels, kernel_h, kernel_w, _) = b.inputs[0].shape, b.inputs[1].shape
+    (stride_h, stride_w), (top, left), (out_h, out_w) = b.attrs.stride, b.attrs.offset, b.attrs.output
+    full_h, full_w = (height - 1) * stride_h + kernel_h, (width - 1) * stride_w + kernel_w
+    full = tf.nn.conv2d_transpose(
+        x,
+        tf.transpose(weights, (1, 2, 0, 3)),
+        (tf.shape(x)[0], full_h, full_w, channels),
+        b.attrs.stride,
+        "VALID",
+    )
+    beyond = [[0, 0], [0, max(0, top + out_h - full_h)], [0, max(0, left + out_w - full_w)], [0, 0]]
+    kept = tf.pad(full, beyond)[:, top : top + out_h, left : left + out_w]
+    return clamp(kept + bias, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -307,6 +337,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

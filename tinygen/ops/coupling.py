@@ -8,7 +8,7 @@ operators' answers together for a whole graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tinygen.graph import Array, BoundNode
@@ -91,16 +91,40 @@ def same_config(layer: Any, kept: Kept) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """How other numbers in the graph's constants come back into a layer: the inverse of its Keras handler.
+
+    variables: (layer, role -> constant of any layer of this class) -> name of a variable -> its values. Raises
+        ModelError where the layer cannot hold them. config: entries of the config with which it can hold them all.
+    """
+
+    variables: Callable[[Any, Mapping[str, Array]], Mapping[str, Array]]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the layers of a Keras class keep what the graph's constants hold.
 
     variables: name of a variable -> {its axis: (role, axis of the constant that it follows)}. A variable whose axis is
         shorter than the constant's holds so many neighbours in one index.
     config: (layer, kept) -> the entries of the layer's config that change with its channels.
+    writing: None where the layer cannot hold other numbers.
     """
 
     variables: Mapping[str, Mapping[int, tuple[str, int]]]
     config: Callable[[Any, Kept], Mapping[str, Any]] = same_config
+    writing: Writing | None = None
+
+
+def written_linear(kernel: Callable[[Any, Array], Array]) -> Writing:
+    """Of a class with `kernel` and `bias`. kernel: (layer, weights) -> the kernel's values in any shape."""
+
+    def variables(layer: Any, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+        values = kernel(layer, constants["weights"]).reshape(layer.kernel.shape)
+        return {"kernel": values, "bias": constants["bias"]}
+
+    return Writing(variables, {"use_bias": True})
 
 
 def counted_outputs(entry: str) -> Callable[[Any, Kept], Mapping[str, Any]]:

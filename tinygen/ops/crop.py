@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tinygen.ops.movement import (
     one_scale,
     strides,
 )
+from tinygen.ops.tensors import Tensors
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -58,6 +59,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """What is left."""
     box = zip(b.attrs.spans, b.output.shape, strict=True)
     return arrays[0][(slice(None), *(slice(before, before + size) for (before, _), size in box))]
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """What is left."""
+    box = zip(b.attrs.spans, b.output.shape, strict=True)
+    return xs[0][(slice(None), *(slice(before, before + size) for (before, _), size in box))]
 
 
 def params(b: BoundNode) -> Copied:
@@ -140,6 +147,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

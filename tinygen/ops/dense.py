@@ -12,7 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import folding
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
-from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels
+from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.requant import (
     Requant,
     bounded_accumulator,
@@ -21,6 +21,7 @@ from tinygen.ops.requant import (
     per_output_channel,
     requant_of,
 )
+from tinygen.ops.tensors import Tensors, clamp, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -57,7 +58,9 @@ def from_keras(layer: Any, inputs: Sequence[str], builder: GraphBuilder) -> str:
 
 
 KERAS_LAYOUT = Layout(
-    {"kernel": {0: ("weights", 1), 1: ("weights", 0)}, "bias": {0: ("bias", 0)}}, counted_outputs("units")
+    {"kernel": {0: ("weights", 1), 1: ("weights", 0)}, "bias": {0: ("bias", 0)}},
+    counted_outputs("units"),
+    written_linear(lambda layer, weights: weights.T),
 )
 
 
@@ -76,6 +79,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The matrix product in floating point."""
     x, weights, bias = arrays
     return clamp_real(x @ weights.T + bias, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The matrix product over the last axis."""
+    x, weights, bias = xs
+    return clamp(tensorflow().einsum("...k,nk->...n", x, weights) + bias, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -193,6 +202,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(0),
     params=params,

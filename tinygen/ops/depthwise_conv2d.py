@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import conv2d, convolution, folding
 from tinygen.ops.base import Kernel, Op, clamp_real, free
-from tinygen.ops.coupling import Labels, Layout, counted_outputs, passed_channels
+from tinygen.ops.coupling import Labels, Layout, Writing, counted_outputs, passed_channels, written_linear
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
+from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
 from tinygen.ops.windows import (
     VALID,
     Padding,
@@ -90,7 +91,20 @@ def keras_kernel(kernel: Array) -> Array:
     return kernel.reshape(*kernel.shape[:2], -1)
 
 
-DEPTHWISE = Layout({"kernel": {-2: ("weights", 2)}, "bias": {0: ("bias", 0)}})
+def write_separable(layer: Any, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The layer has no depthwise bias: it goes through the 1x1 convolution into the one behind."""
+    pointwise, depthwise_bias = constants["weights"][:, 0, 0], constants["depthwise_bias"]
+    return {
+        "depthwise_kernel": constants["depthwise_weights"].reshape(layer.depthwise_kernel.shape),
+        "pointwise_kernel": pointwise.T.reshape(layer.pointwise_kernel.shape),
+        "bias": constants["bias"] + pointwise @ depthwise_bias,
+    }
+
+
+DEPTHWISE = Layout(
+    {"kernel": {-2: ("weights", 2)}, "bias": {0: ("bias", 0)}},
+    writing=written_linear(lambda layer, weights: weights),
+)
 SEPARABLE = Layout(
     {
         "depthwise_kernel": {-2: ("depthwise_weights", 2)},
@@ -98,6 +112,7 @@ SEPARABLE = Layout(
         "bias": {0: ("bias", 0)},
     },
     counted_outputs("filters"),
+    Writing(write_separable, {"use_bias": True}),
 )
 
 
@@ -134,6 +149,19 @@ def accumulate(x: Array, weights: Array, bias: Array, attrs: Attrs) -> Array:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The convolution in floating point."""
     return clamp_real(accumulate(arrays[0], arrays[1], arrays[2], b.attrs), b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The convolution; TensorFlow knows equal strides only, so others are taken from all windows."""
+    tf = tensorflow()
+    x, weights, bias = xs
+    channels = b.inputs[0].shape[2]
+    filters = tf.reshape(weights, (*b.inputs[1].shape[:2], channels, -1))
+    (down, right), equal = b.attrs.stride, b.attrs.stride[0] == b.attrs.stride[1]
+    strides = (1, down, right, 1) if equal else (1, 1, 1, 1)
+    kernel = dilated(filters, b.attrs.dilation)
+    sums = tf.nn.depthwise_conv2d(padded(x, b.attrs.padding), kernel, strides, "VALID")
+    return clamp((sums if equal else sums[:, ::down, ::right]) + bias, b.attrs.activation)
 
 
 # ---- int8 definition
@@ -231,6 +259,7 @@ OP = Op(
     inputs=("input", "weights", "bias"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=per_output_channel(2),
     params=params,

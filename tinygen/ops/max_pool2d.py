@@ -15,6 +15,7 @@ from tinygen.ops.coupling import same_channels
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
+from tinygen.ops.tensors import Tensors, clamp, padded, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -42,6 +43,13 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The largest number of each window."""
     view = pooling.window_view(arrays[0], b.attrs, -np.inf)
     return clamp_real(view.max(axis=(4, 5)), b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The largest number of each window."""
+    tf = tensorflow()
+    x = padded(xs[0], b.attrs.padding, xs[0].dtype.min)
+    return clamp(tf.nn.max_pool2d(x, b.attrs.window, b.attrs.stride, "VALID"), b.attrs.activation)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -84,6 +92,7 @@ OP = Op(
     inputs=("input",),
     infer=pooling.infer,
     real=real,
+    differentiable=differentiable,
     scaling=pooling.scaling,
     quantize=no_quantize,
     params=pooling.params,

@@ -14,6 +14,7 @@ from tinygen.ops.base import FREE, Kernel, Op, Scaling, always, no_macs, no_quan
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import axis_of, constant_ints
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -67,6 +68,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The mean over height and width."""
     means: Array = arrays[0].mean(axis=(1, 2))
     return means.reshape(-1, *b.output.shape)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The mean over height and width."""
+    tf = tensorflow()
+    return tf.reshape(tf.reduce_mean(xs[0], axis=(1, 2)), (-1, *b.output.shape))
 
 
 # ---- int8 definition
@@ -188,6 +195,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

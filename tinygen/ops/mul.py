@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors, aligned, clamp
 
 LARGEST_FACTOR = 2.0**14
 """A product of two int8 differences needs 17 bits, so greater factors could overflow int32; one of 512
@@ -23,6 +25,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """a * b in floating point."""
     first, second = binary.aligned(b, arrays)
     return clamp_real(first * second, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """a * b."""
+    first, second = aligned(b, xs)
+    return clamp(first * second, b.attrs.activation)
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ OP = Op(
     inputs=("input1", "input2"),
     infer=binary.infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=binary.quantize,
     params=params,

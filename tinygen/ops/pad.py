@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tinygen.ops.movement import (
     one_scale,
     strides,
 )
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -64,6 +65,11 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """Zeros around the input."""
     return np.pad(arrays[0], ((0, 0), *b.attrs.spans))
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """Zeros around the input."""
+    return tensorflow().pad(xs[0], ((0, 0), *b.attrs.spans))
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

@@ -13,7 +13,8 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, free, no_macs
 from tinygen.ops.binary import Broadcast
-from tinygen.ops.coupling import Layout, same_channels
+from tinygen.ops.coupling import Layout, Writing, same_channels
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -62,6 +63,12 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """x above 0, alpha * x below."""
     x, alpha = arrays
     return np.where(x > 0, x, alpha * x)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """x above 0, alpha * x below."""
+    x, alpha = xs
+    return tensorflow().where(x > 0, x, alpha * x)
 
 
 # ---- int8 definition
@@ -146,6 +153,7 @@ OP = Op(
     inputs=("input", "alpha"),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=binary.quantize,
     params=params,
@@ -167,5 +175,7 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"PRELU": from_tflite},
     channels=same_channels,
-    layouts={"PReLU": Layout({"alpha": {-1: ("alpha", -1)}})},
+    layouts={
+        "PReLU": Layout({"alpha": {-1: ("alpha", -1)}}, writing=Writing(lambda layer, constants: constants))
+    },
 )

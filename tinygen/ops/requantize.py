@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quant
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors, clamp
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -38,6 +39,11 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The input, clamped."""
     return clamp_real(arrays[0], b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The input, clamped."""
+    return clamp(xs[0], b.attrs.activation)
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=no_quantize,
     params=params,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, QParams, Shape
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors
 
 if TYPE_CHECKING:
     from tinygen.tflite.writer import TfliteWriter
@@ -49,6 +50,11 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """factor * x in floating point."""
     return np.asarray(arrays[0] * arrays[0].dtype.type(b.attrs.factor))
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """factor * x."""
+    return xs[0] * b.attrs.factor
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

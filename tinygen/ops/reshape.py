@@ -13,6 +13,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Kept, Labels, Layout
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -85,6 +86,11 @@ def channels(b: BoundNode) -> tuple[Labels, ...]:
     )
 
 
+def narrowed(b: BoundNode, shape: Shape) -> Attrs:
+    """The shape that is left."""
+    return Attrs(shape)
+
+
 def scaling(b: BoundNode) -> Scaling:
     """The bytes are the same, so are their scale and zero point."""
     return SAME
@@ -93,6 +99,11 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The same numbers."""
     return arrays[0].reshape(len(arrays[0]), *b.output.shape)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The same numbers."""
+    return tensorflow().reshape(xs[0], (-1, *b.output.shape))
 
 
 def params(b: BoundNode) -> None:
@@ -141,6 +152,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,
@@ -153,5 +165,6 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
     channels=channels,
+    narrowed=narrowed,
     layouts={"Flatten": Layout({}), "Reshape": Layout({}, keras_config)},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tinygen.ops import resize_nearest
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.movement import of_rank, one_scale, tflite_factor
+from tinygen.ops.tensors import Tensors, tensorflow
 from tinygen.ops.windows import Pair
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     whole = arrays[0].dtype.type(4 * b.attrs.factor[0] * b.attrs.factor[1])
     means: Array = weighted(arrays[0], b.attrs.factor) / whole
     return means
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """Rows, then columns, mixed by their weights."""
+    tf, x = tensorflow(), xs[0]
+    for axis, factor in zip((1, 2), b.attrs.factor, strict=True):
+        lower, upper, weight = positions(b.inputs[0].shape[axis - 1], factor)
+        share = tf.reshape(tf.constant(weight / (2 * factor), x.dtype), (-1, *(1,) * (3 - axis)))
+        x = tf.gather(x, lower, axis=axis) * (1 - share) + tf.gather(x, upper, axis=axis) * share
+    return x
 
 
 @dataclass(frozen=True)
@@ -203,6 +214,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

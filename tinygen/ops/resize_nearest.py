@@ -23,6 +23,7 @@ from tinygen.ops.movement import (
     strides,
     tflite_factor,
 )
+from tinygen.ops.tensors import Tensors, tensorflow
 from tinygen.ops.windows import Pair
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The repeated numbers."""
     return arrays[0].repeat(b.attrs.factor[0], axis=1).repeat(b.attrs.factor[1], axis=2)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The repeated numbers."""
+    tf = tensorflow()
+    return tf.repeat(tf.repeat(xs[0], b.attrs.factor[0], axis=1), b.attrs.factor[1], axis=2)
 
 
 def params(b: BoundNode) -> Copied:
@@ -165,6 +172,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

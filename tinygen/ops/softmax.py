@@ -28,6 +28,7 @@ from tinygen.ops.q31 import (
     leading_zeros,
     one_over_one_plus,
 )
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -108,6 +109,11 @@ def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     x = arrays[0] * arrays[0].dtype.type(b.attrs.beta)
     powers = np.exp(x - np.max(x, axis=-1, keepdims=True))
     return np.asarray(powers / np.sum(powers, axis=-1, keepdims=True))
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """softmax(beta * x)."""
+    return tensorflow().nn.softmax(xs[0] * b.attrs.beta)
 
 
 # ---- int8 definition
@@ -270,6 +276,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
@@ -10,12 +11,19 @@ from tinygen.ops import add, binary
 from tinygen.ops.base import Kernel, Op, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.tensors import Tensors, aligned, clamp
 
 
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """a - b in floating point."""
     first, second = binary.aligned(b, arrays)
     return clamp_real(first - second, b.attrs.activation)
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """a - b."""
+    first, second = aligned(b, xs)
+    return clamp(first - second, b.attrs.activation)
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -32,6 +40,7 @@ OP = Op(
     inputs=("input1", "input2"),
     infer=binary.infer,
     real=real,
+    differentiable=differentiable,
     scaling=free,
     quantize=binary.quantize,
     params=add.params,

@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import Labels, same_channels
 from tinygen.ops.movement import Copied, box_copy, constant_ints, few_axes, moving_kernels, one_scale, strides
+from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
     from tinygen.boards import Board
@@ -66,6 +67,11 @@ def scaling(b: BoundNode) -> Scaling:
 def real(b: BoundNode, arrays: Sequence[Array]) -> Array:
     """The numbers in their new places."""
     return np.transpose(arrays[0], (0, *(axis + 1 for axis in b.attrs.perm)))
+
+
+def differentiable(b: BoundNode, xs: Tensors) -> Any:
+    """The numbers in their new places."""
+    return tensorflow().transpose(xs[0], (0, *(axis + 1 for axis in b.attrs.perm)))
 
 
 def params(b: BoundNode) -> Copied:
@@ -127,6 +133,7 @@ OP = Op(
     inputs=("input",),
     infer=infer,
     real=real,
+    differentiable=differentiable,
     scaling=scaling,
     quantize=no_quantize,
     params=params,

@@ -18,6 +18,7 @@ from tinygen.errors import ModelError, UnsupportedLayerError
 from tinygen.graph import Array, Graph, Origin
 from tinygen.heavy import import_keras
 from tinygen.ops.coupling import Layout
+from tinygen.pruning.shrinking import removed
 
 Json = dict[str, Any]
 
@@ -29,15 +30,15 @@ def remove(model: Any, graph: Graph, groups: Iterable[ChannelGroup]) -> Any:
     computes what `model` would if all weights that read the removed channels were 0. Raises ModelError where a group
     must stay, nothing would be left of a tensor, or a layer cannot be made smaller.
     """
-    layers = dict(_layers(model, ()))
+    layers = dict(layers_of(model, ()))
     _check_places(layers)
     _check_model(model, graph, layers)
-    kept = _Kept(graph, _removed(graph, groups))
+    kept = _Kept(graph, removed(graph, groups))
     changes = {path: _change(path, layer, kept) for path, layer in layers.items()}
     entry = import_keras().saving.serialize_keras_object(model)
     _edit(entry, (), changes, kept)
     smaller = import_keras().saving.deserialize_keras_object(entry)
-    for path, layer in _layers(smaller, ()):
+    for path, layer in layers_of(smaller, ()):
         for variable, values in zip(layer.weights, changes[path].weights, strict=True):
             variable.assign(values)
         getattr(layer, "finalize_state", _nothing)()  # Normalization computes with copies of its variables
@@ -48,25 +49,7 @@ def _nothing() -> None:
     """Most layers have no such method."""
 
 
-# ---- what goes
-
-
-def _removed(graph: Graph, groups: Iterable[ChannelGroup]) -> dict[Place, set[int]]:
-    """The indices that go, by place. Raises ModelError when one of them must stay, or all would go."""
-    removed: dict[Place, set[int]] = {}
-    for group in groups:
-        if group.frozen:
-            raise ModelError(f"channel {group.name} cannot be removed: {group.frozen}")
-        for part in (*group.activations, *group.constants):
-            removed.setdefault((part.tensor, part.axis), set()).update(part.indices)
-    for (tensor, axis), indices in removed.items():
-        size = graph.tensors[tensor].shape[axis]
-        if len(indices) == size:
-            raise ModelError(
-                f"nothing would be left of '{tensor}': all of its {size} channels were to go\n"
-                "  keep at least one of them"
-            )
-    return removed
+# ---- what stays
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ class _Change:
     config: Mapping[str, Any]
 
 
-def _layers(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
+def layers_of(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
     """All layers with their paths, as Graph.origins has them; a model or wrapper gives those inside it."""
     if type(model).__name__ == "TimeDistributed":
         inside = [model.layer]
@@ -110,7 +93,7 @@ def _layers(model: Any, path: Origin) -> Iterator[tuple[Origin, Any]]:
         yield path, model
         return
     for layer in {id(layer): layer for layer in inside}.values():
-        yield from _layers(layer, (*path, str(layer.name)))
+        yield from layers_of(layer, (*path, str(layer.name)))
 
 
 def _check_model(model: Any, graph: Graph, layers: Mapping[Origin, Any]) -> None:

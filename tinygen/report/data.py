@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinygen.advice import Budgets
 from tinygen.boards import Board
+from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.graph import Graph
+from tinygen.pruning.log import Log
 from tinygen.quantization_error import QuantizationError
 
 Json = Mapping[str, Any]
@@ -20,15 +21,13 @@ OUTSIDE = "outside of layers"
 """What the inference spends between its kernels."""
 
 
-NO_BUDGETS = Budgets()
-
-
 @dataclass(frozen=True)
 class Data:
     """layers: inspection.to_json of the project; manifest: of the project; graph: the int8 one.
 
     profile, before: profile_json.to_json, None where there is none. error: None for projects without
-    quantization.json. ladder, history: as docs/report.md describes these files.
+    quantization.json. ladder, history: as docs/report.md describes these files. pruning: where the model
+    came from, None for one that was not pruned.
     """
 
     title: str
@@ -42,6 +41,7 @@ class Data:
     before: Json | None = None
     ladder: Sequence[Json] | None = None
     history: Sequence[Json] | None = None
+    pruning: Log | None = None
 
     @property
     def unit(self) -> str:

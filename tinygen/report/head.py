@@ -71,9 +71,5 @@ def _scores(scores: Json | None) -> tuple[Card, ...]:
     if not scores or "int8" not in scores:
         return ()
     after = Metric(**scores["int8"])
-    before = f"float {_figure(Metric(**scores['float']))}, " if "float" in scores else ""
-    return (Card("score", NAMES[after.kind], _figure(after), f"{before}n = {number(after.count)}"),)
-
-
-def _figure(metric: Metric) -> str:
-    return f"{100 * metric.value:.2f} %" if metric.kind == "accuracy" else f"{metric.value:.4g}"
+    before = f"float {Metric(**scores['float']).short}, " if "float" in scores else ""
+    return (Card("score", NAMES[after.kind], after.short, f"{before}n = {number(after.count)}"),)

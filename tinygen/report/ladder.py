@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from tinygen.pruning.log import Log
 from tinygen.report import theme
 from tinygen.report.bars import amount, base, layer_axis, tall, tooltips
 from tinygen.report.data import Data, Json
@@ -18,10 +19,30 @@ MISSING = (
 )
 
 
+PRUNED = "pruned"
+
+
 def ladders(data: Data) -> list[Json]:
     """Those of this model, one per board that was measured, with at least one step that was made."""
-    model = Path(data.manifest["model"]["file"]).stem
-    return [one for one in data.ladder or () if one["model"] == model and rows(one)]
+    models = [Path(data.manifest["model"]["file"]).stem]
+    origin = data.pruning.inputs.sources.get("model") if data.pruning else None
+    if origin:
+        models.append(Path(origin.name).stem)
+    found = [filled(one, data.pruning) for one in data.ladder or () if one["model"] in models]
+    return [one for one in found if rows(one)]
+
+
+def filled(one: Json, log: Log | None) -> Json:
+    """The ladder with its step "pruned" as the log has it, where it was not made and the board is the same."""
+    cost = log.line[-1].after.cost if log and log.line else None
+    if cost is None or cost.board != one["board"] or cost.cycles is None:
+        return one
+    cycles = round(cost.cycles)
+    made = {"where": f"as it was pruned, {cost.pinned:,} bytes pinned", "cycles": cycles, "ms": cost.ms}
+    steps = [
+        {**step, **made} if step["name"] == PRUNED and not step["cycles"] else step for step in one["steps"]
+    ]
+    return {**one, "steps": steps}
 
 
 def rows(one: Json) -> list[dict[str, Any]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinygen import bundle, inspection, profile_api, profile_json, quantization_error
-from tinygen.advice import Budgets
+from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.errors import DataError, ModelError, UsageError
 from tinygen.pipeline import Report, silent
 from tinygen.planning import plan
 from tinygen.program import select
-from tinygen.report.data import NO_BUDGETS, Data, Json
+from tinygen.pruning.folders import LOG
+from tinygen.pruning.log import Log, from_json
+from tinygen.report.data import Data, Json
 
 LADDER_FILE = "ladder.json"
 Profiled = str | Path | Literal["run", "none"]
@@ -48,6 +50,7 @@ def collect(
         before=_before(compare, seen, target.name, report),
         ladder=read_ladder(ladder) if ladder else None,
         history=read_history(history) if history else None,
+        pruning=read_pruning(folder),
     )
 
 
@@ -91,6 +94,16 @@ def read_error(folder: Path) -> quantization_error.QuantizationError | None:
             f"'{path}' is not what this tinygen wrote ({type(problem).__name__}: {problem})\n"
             "  generate the project again with 'tinygen compile'"
         ) from None
+
+
+def read_pruning(folder: Path) -> Log | None:
+    """The log of the run that the project's model came from; None where it was not pruned. Raises OutputError."""
+    path = folder / LOG
+    if not path.is_file():
+        return None
+    return from_json(
+        path.read_text(errors="replace"), path, "generate the project again with 'tinygen compile'"
+    )
 
 
 def read_ladder(path: Path) -> list[Json]:

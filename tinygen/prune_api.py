@@ -1,0 +1,260 @@
+"""`tinygen.prune`: from a Keras model and budgets to a smaller one, its project and the log of how it came about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinygen import metrics
+from tinygen.boards import load_board
+from tinygen.budgets import Budgets, resolve
+from tinygen.ctext import suggest_prefix
+from tinygen.errors import ModelError, UsageError
+from tinygen.frontend.keras import open_keras
+from tinygen.given import input_shapes, labelled
+from tinygen.given import representative as representative_samples
+from tinygen.graph import Graph
+from tinygen.metrics import Metric
+from tinygen.pipeline import Report, silent
+from tinygen.pruning import command, distillation, folders, inputs, journal, judging, search, steps
+from tinygen.pruning.costs import Costs
+from tinygen.pruning.journal import Journal
+from tinygen.pruning.log import End, Log
+from tinygen.pruning.outcome import Pruned
+from tinygen.pruning.records import Step
+from tinygen.pruning.steps import Setting
+from tinygen.samples import Options as SampleOptions
+from tinygen.samples import Samples
+from tinygen.wishes import read_wishes
+
+AS_STORED = SampleOptions()
+Told = Callable[[Step, Budgets], None]
+Amount = str | int | float | None
+
+LEFT_FOR_TRAINING = 0.8
+"""Share of the minutes left that fine-tuning may take: quantizing, building and judging follow."""
+HURRY = 0.4
+"""Share of --max-minutes after which one step takes all that is left."""
+
+
+def _nobody(step: Step, budgets: Budgets) -> None:
+    """Nobody listens."""
+
+
+def prune(
+    model: str | Path,
+    *,
+    representative: str | Path | None,
+    out: str | Path,
+    board: str | Path = "mps2_an386",
+    board_path: Sequence[str | Path] = (),
+    eval: str | Path | None = None,
+    metric: metrics.Kind | None = None,
+    budget_sram: Amount = None,
+    budget_flash: Amount = None,
+    budget_weights: Amount = None,
+    budget_macs: Amount = None,
+    budget_cycles: Amount = None,
+    budget_ms: Amount = None,
+    max_drop: float | None = None,
+    pin: str = "auto",
+    pin_code: str = "auto",
+    weights: str | None = None,
+    importance: str = "auto",
+    qat: bool = False,
+    seed: int = 0,
+    max_minutes: float | None = None,
+    input_shape: Sequence[Any] = (),
+    samples: SampleOptions = AS_STORED,
+    resume: bool = False,
+    force: bool = False,
+    report: Report = silent,
+    on_step: Told = _nobody,
+) -> Pruned:
+    """Remove channels of a Keras model until it meets every budget on the board, with the least loss found.
+
+    Written to the folder `out` (docs/prune.md): pruned.keras, its int8 project, pruning_log.json, registry.json and a
+    checkpoint of each step. Budgets: a number, "80K", or "60%" of what the original takes. representative: samples to
+    train on and, a part held out, to choose by. eval: labelled samples that judge the result, once; max_drop: points (of 100; percent for mse) that int8 may lose there against the original.
+
+    Raises UsageError, DataError, ModelError, and BudgetError where no smaller model meets the budgets.
+    """
+    arguments = {key: value for key, value in locals().items() if key not in command.NOT_KEPT}
+    run = _Run(arguments, out, report)
+    journal_of, last = run.open(resume, force, on_step)
+    with journal_of as held:
+        run.go_on(held, last)
+        held.finish(run.finish)
+        return Pruned(Path(out), held.log, run.notes)
+
+
+def rollback(out: str | Path, step: int, *, report: Report = silent) -> Pruned:
+    """Make an earlier step's model the result of a finished or interrupted run, and its project anew."""
+    run = _Run(command.read(out), out, report)
+    with journal.open_run(out) as held:
+        held.rollback(step, run.finish)
+        return Pruned(Path(out), held.log, run.notes)
+
+
+class _Run:
+    """What the arguments mean: models, samples, budgets. Read once; nothing is written."""
+
+    def __init__(self, arguments: Mapping[str, Any], out: str | Path, report: Report) -> None:
+        self.arguments, self.out, self.report = arguments, Path(out), report
+        self.notes: tuple[str, ...] = ()
+        self.path = Path(arguments["model"])
+        self.board = load_board(arguments["board"], [Path(folder) for folder in arguments["board_path"]])
+        self.teacher, self.graph = _keras_model(self.path, arguments["input_shape"])
+        self.samples = _representative(self.graph, arguments)
+        self.wishes = read_wishes(arguments["pin"], arguments["pin_code"], None, None, arguments["weights"])
+        self.costs = Costs(self.board, self.wishes)
+
+    def open(self, resume: bool, force: bool, on_step: Told) -> tuple[Journal, Any]:
+        """(the folder held, the model of its last step). Everything that can be refused is refused before."""
+        files = {key: self.arguments[key] for key in ("model", "representative", "eval")}
+        others = {key: value for key, value in self.arguments.items() if key not in (*files, "board", "seed")}
+        asked = inputs.inputs_of(files, self.board, self.arguments["seed"], others)
+        if resume and journal.has_run(self.out):
+            resumed = journal.resume(self.out, asked, on_step)
+            self.notes = resumed.notes
+            model = _keras_model(resumed.model, ())[0] if resumed.model else self.teacher
+            return resumed.journal, model
+        budgets = self.budgets()
+        return journal.start(self.out, asked, budgets, self.arguments, force, on_step), self.teacher
+
+    def budgets(self) -> Budgets:
+        """The user's texts as amounts; percents are of what the original takes."""
+        given = {
+            name: self.arguments[f"budget_{name}"]
+            for name in ("sram", "flash", "weights", "macs", "cycles", "ms")
+        }
+        if all(value is None for value in given.values()):
+            raise UsageError(
+                "prune needs a budget to meet\n  for example --budget-sram 80K, or --budget-macs 60%"
+            )
+        return resolve(given, self.costs.measure(self.graph))
+
+    def within(self, budgets: Budgets) -> Costs:
+        """Costs with pins that keep to the budgets, their formulas fitted to this model."""
+        costs = self.costs.within(budgets.sram)
+        self.notes = (*self.notes, *costs.calibrate(self.graph).warnings)
+        return costs
+
+    def setting(self, held: Journal) -> Setting:
+        """What all steps share. Raises DataError where held-out samples cannot judge the allowed drop."""
+        fit, held_out = judging.split(self.samples)
+        judge = judging.make_judge(
+            self.graph, held_out, steps.answers(self.teacher, held_out.x), self.arguments["metric"]
+        )
+        if self.arguments["max_drop"] is not None:
+            said = judging.check_size(judge, self.arguments["max_drop"], self.samples.count)
+            self.notes = (*self.notes, said) if said else self.notes
+        training = replace(distillation.DEFAULT, seed=self.arguments["seed"] + 1)
+        clock = _Clock(self.arguments["max_minutes"], held.log.seconds, time.perf_counter())
+        return Setting(
+            self.teacher,
+            held.log.budgets,
+            self.within(held.log.budgets),
+            fit,
+            judge,
+            self.arguments["importance"],
+            training,
+            self.arguments["qat"],
+            clock.hurried,
+            clock.for_training,
+            self.report,
+        )
+
+    def go_on(self, held: Journal, model: Any) -> None:
+        """Step by step until nothing is left to do."""
+        setting = self.setting(held)
+        while (action := steps.next_action(held.log.line, setting.budgets, setting.qat)) is not None:
+            start = time.perf_counter()
+            made = steps.take(action, setting, held.log.line, model)
+            model = made.model
+            after = steps.figures(setting, model)
+            before = held.log.line[-1].after if held.log.line else after
+            name, sha256 = held.save(model)
+            seconds = time.perf_counter() - start
+            number = held.log.next_number
+            held.append(Step(number, action, made.why, made.removed, before, after, name, sha256, seconds))
+
+    def finish(self, log: Log) -> End:
+        """The project of the log's current step, and how it does on the evaluation set."""
+        from tinygen import api
+
+        out, given = self.out, self.arguments
+        passed = ("representative", "board", "board_path", "eval", "metric", "pin", "pin_code", "weights")
+        build = api.compile(
+            out / folders.RESULT,
+            out=out / folders.PROJECT,
+            name=suggest_prefix(self.path.stem),
+            samples=given["samples"],
+            report=self.report,
+            force=True,
+            **{name: given[name] for name in passed},
+        )
+        original = self._original_metric()
+        reached = search.excess(log.line[-1].after.cost, log.budgets) == 0
+        why = "every budget is met" if reached else "not every budget is met"
+        if original and build.int8_metric and given["max_drop"] is not None:
+            lost = metrics.drop(original, build.int8_metric)
+            if lost > given["max_drop"]:
+                reached, why = (
+                    False,
+                    f"{why}, but {lost:.2f} are lost on the evaluation set, --max-drop allows {given['max_drop']:g}",
+                )
+        return End(why, reached, original, build.float_metric, build.int8_metric)
+
+    def _original_metric(self) -> Metric | None:
+        """Of the float original, on the evaluation set."""
+        given = self.arguments
+        judged = labelled(self.graph, given["eval"], given["samples"], given["metric"], given["max_drop"])
+        if judged is None:
+            return None
+        return metrics.judge(self.graph, judged, steps.answers(self.teacher, judged.x), given["metric"])
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """--max-minutes, of which `spent` seconds went before this process began its part at `start`."""
+
+    minutes: float | None
+    spent: float
+    start: float
+
+    @property
+    def gone(self) -> float:
+        """Minutes."""
+        return (self.spent + time.perf_counter() - self.start) / 60
+
+    def hurried(self) -> bool:
+        """True when what is left should go in one step."""
+        return self.minutes is not None and self.gone > HURRY * self.minutes
+
+    def for_training(self) -> float | None:
+        """Minutes that a training may take from now on."""
+        return None if self.minutes is None else max(LEFT_FOR_TRAINING * (self.minutes - self.gone), 0.01)
+
+
+def _keras_model(path: Path, input_shape: Sequence[Any]) -> tuple[Any, Graph]:
+    """(keras.Model, its graph). Raises ModelError for files that are no Keras models."""
+    if path.suffix == ".tflite":
+        raise ModelError(
+            f"'{path}' is int8 already: prune takes the Keras model that it was made from (.keras or .h5)"
+        )
+    model, loaded = open_keras(path, input_shapes(input_shape))
+    return model, loaded.graph
+
+
+def _representative(graph: Graph, arguments: Mapping[str, Any]) -> Samples:
+    """The representative set, checked against the model."""
+    found = representative_samples(
+        graph, arguments["model"], arguments["representative"], arguments["samples"], "int8"
+    )
+    assert found is not None
+    judging.check(graph, found, arguments["metric"])
+    return found

@@ -1,0 +1,113 @@
+"""More training data out of few samples, without labels: the original answers for any input.
+
+All in numpy with the caller's generator: the same seed gives the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from tinygen.errors import UsageError, did_you_mean
+from tinygen.graph import Array
+
+Way = Literal["mixup", "noise", "flip", "shift", "scale"]
+WAYS: tuple[Way, ...] = get_args(Way)
+MIXUP: Way = "mixup"
+SHIFT = 1 / 8
+"""Largest shift, as a share of the axis."""
+NOISE = 0.1
+"""Standard deviation of noise, as a share of the data's own per feature."""
+SCALE = 0.2
+"""Largest relative change of a signal's amplitude."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ways to change a batch, in the order of WAYS. spread: standard deviation per element of one input (*shape).
+
+    Mixing is left to `mixed`: it concerns all inputs and the labels.
+    """
+
+    ways: tuple[Way, ...]
+    spread: Array
+
+    def __call__(self, batch: Array, generator: np.random.Generator) -> Array:
+        """A changed copy of a batch (N, *shape)."""
+        for way in WAYS:
+            if way in self.ways and way != MIXUP:
+                batch = _CHANGES[way](self, batch, generator)
+        return np.ascontiguousarray(batch, np.float32)
+
+
+def mixed(arrays: Sequence[Array], generator: np.random.Generator) -> list[Array]:
+    """Weighted means of the samples and others of the same batch; alike for all arrays (N, ...). Weights 0 .. 1."""
+    count = len(arrays[0])
+    partner, share = generator.permutation(count), generator.random(count, np.float32)
+    shares = [share.reshape(count, *(1,) * (a.ndim - 1)) for a in arrays]
+    return [a * s + a[partner] * (1 - s) for a, s in zip(arrays, shares, strict=True)]
+
+
+def chosen(names: Sequence[str] | Literal["auto"], shape: tuple[int, ...]) -> tuple[Way, ...]:
+    """The ways for inputs of this shape. Raises UsageError for a way that is unknown or does not fit it."""
+    if names == "auto":
+        return automatic(shape)
+    for name in names:
+        if name not in WAYS:
+            hint = did_you_mean(name, WAYS)
+            raise UsageError(f"augmentation '{name}' is unknown{hint}: there are {', '.join(WAYS)}")
+        if name in ("flip", "shift") and len(shape) not in (2, 3):
+            raise UsageError(f"augmentation '{name}' needs images or series, the input has shape {shape}")
+    return tuple(way for way in WAYS if way in names)
+
+
+def automatic(shape: tuple[int, ...]) -> tuple[Way, ...]:
+    """What helps by measurement: images are mirrored and shifted, anything else stays as it is."""
+    return ("flip", "shift") if is_image(shape) else ()
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """True for (H, W, 3): one channel may be a spectrogram, whose mirror image is none."""
+    return len(shape) == 3 and shape[-1] == 3
+
+
+def _noisy(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    return batch + NOISE * a.spread * generator.standard_normal(batch.shape, np.float32)
+
+
+def _flipped(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """Half of the images mirrored left to right, of the series reversed."""
+    mirrored = generator.random(len(batch)) < 0.5
+    result = batch.copy()
+    axis = 2 if batch.ndim == 4 else 1
+    result[mirrored] = np.flip(batch[mirrored], axis)
+    return result
+
+
+def _shifted(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """Along time, or along both axes of images; what leaves one side is doubled at the edge of the other."""
+    for axis in (1, 2) if is_image(batch.shape[1:]) else (1,):
+        size = batch.shape[axis]
+        most = int(size * SHIFT)
+        steps = generator.integers(-most, most + 1, len(batch))
+        places = np.clip(np.arange(size) + steps[:, np.newaxis], 0, size - 1)
+        rows = np.arange(len(batch))[:, np.newaxis]
+        moved = batch if axis == 1 else batch.swapaxes(1, 2)
+        batch = moved[rows, places] if axis == 1 else moved[rows, places].swapaxes(1, 2)
+    return batch
+
+
+def _scaled(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    shape = (len(batch), *(1,) * (batch.ndim - 1))
+    return batch * generator.uniform(1 - SCALE, 1 + SCALE, shape).astype(np.float32)
+
+
+_CHANGES: dict[Way, Callable[[Augmentation, Array, np.random.Generator], Array]] = {
+    "noise": _noisy,
+    "flip": _flipped,
+    "shift": _shifted,
+    "scale": _scaled,
+}

@@ -1,0 +1,229 @@
+"""How much each removable channel group matters: one score per group, comparable across layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.channels import ChannelGroup
+from tinygen.errors import UsageError
+from tinygen.graph import Array, Graph
+from tinygen.ops.tensors import tensorflow
+from tinygen.pruning.judging import Judge
+from tinygen.pruning.masks import Masks
+from tinygen.pruning.readers import families, readers
+from tinygen.pruning.statistics import BATCH, Statistics, conditions_of, spread
+from tinygen.pruning.surgery import layers_of
+from tinygen.qat import network
+from tinygen.samples import Samples
+
+TRIED = 0.2
+"""Share of every family that `choose` removes."""
+DRAWS = 4
+"""Random directions per sample in which `taylor` looks."""
+TAYLOR_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What scores are computed from. conditions: (N,) operating condition of each sample."""
+
+    model: Any
+    graph: Graph
+    groups: Sequence[ChannelGroup]
+    samples: Samples
+    statistics: Statistics
+    conditions: Array
+    seed: int = 1
+
+
+def scores(
+    method: str,
+    model: Any,
+    graph: Graph,
+    groups: Sequence[ChannelGroup],
+    samples: Samples,
+    found: Statistics,
+    conditions: Array | None = None,
+    seed: int = 1,
+) -> Array:
+    """(len(groups),) float64 >= 0, the less the sooner a group may go; infinite where it must stay.
+
+    activation, taylor: absolute, a share of variance and a loss. magnitude, bn: relative to the mean of the layer.
+    """
+    if method not in METHODS:
+        raise UsageError(f"--importance is '{method}'\n  it must be one of {', '.join(('auto', *METHODS))}")
+    of = conditions_of(samples) if conditions is None else conditions
+    values = METHODS[method](Evidence(model, graph, groups, samples, found, of, seed))
+    return np.where([group.removable for group in groups], values, np.inf)
+
+
+# ---- methods
+
+
+def activation(e: Evidence) -> Array:
+    """Share of the readers' output variance that goes with a group when its mean is folded, in the worst condition."""
+    total = np.zeros(len(e.groups) + 1)
+    for reader in readers(e.graph, e.groups):
+        weights = (reader.weights**2).reshape(len(reader.owner), -1).sum(axis=1)
+        left = e.statistics[reader.b.inputs[0].name].left.reshape(-1, len(weights)).mean(axis=0)
+        size = max(float(e.statistics[reader.b.output.name].variance.mean(axis=0).sum()), 1e-30)
+        np.add.at(total, reader.owner, weights * left / size)
+    return total[:-1]
+
+
+def magnitude(e: Evidence) -> Array:
+    """Norm of the filters that make a group, relative to the mean norm in their layer; the mean over its layers."""
+    values = np.zeros(len(e.groups))
+    norms: dict[tuple[str, int], Array] = {}
+    for i, group in enumerate(e.groups):
+        parts = [p for p in group.constants if len(e.graph.tensors[p.tensor].shape) > 1]
+        shares = []
+        for p in [p for p in parts if not p.reads] or parts:
+            if (p.tensor, p.axis) not in norms:
+                data = np.moveaxis(np.asarray(e.graph.tensors[p.tensor].data, np.float64), p.axis, 0)
+                rows = np.linalg.norm(data.reshape(len(data), -1), axis=1)
+                norms[p.tensor, p.axis] = rows / max(float(rows.mean()), 1e-30)
+            shares.append(norms[p.tensor, p.axis][list(p.indices)].mean())
+        values[i] = np.mean(shares) if shares else 0.0
+    return values
+
+
+def bn(e: Evidence) -> Array:
+    """|gamma| of the batch normalizations of a group, relative to the layer's mean; `magnitude` without one."""
+    gammas = {}
+    for path, layer in layers_of(e.model, ()):
+        if type(layer).__name__ == "BatchNormalization" and layer.scale:
+            gamma = np.abs(np.asarray(layer.gamma, np.float64))
+            for tensor in e.graph.origins.get((*path, "scale"), ()):
+                gammas[tensor] = gamma / max(float(gamma.mean()), 1e-30)
+    values = magnitude(e)
+    for i, group in enumerate(e.groups):
+        own = [gammas[p.tensor][list(p.indices)].mean() for p in group.constants if p.tensor in gammas]
+        values[i] = np.mean(own) if own else values[i]
+    return values
+
+
+def taylor(e: Evidence) -> Array:
+    """Distillation loss by its first-order expansion in the outputs: E[(u . J d)^2] / 2, d the deviation from the mean.
+
+    The distance from the original has its minimum, gradient 0, at the original: so its curvature counts, known from
+    first derivatives alone. u: random, with the covariance that this curvature has. The worst condition decides.
+    """
+    tf = tensorflow()
+    chosen = spread(e.samples.count, TAYLOR_SAMPLES)
+    graph, generator = network.trunk(e.graph), np.random.default_rng(e.seed)
+    run = tf.function(lambda xs, noise: _effects(e, graph, xs, noise), autograph=False, reduce_retracing=True)
+    squares = []
+    shapes = [graph.tensors[o.tensor].shape for o in network.outputs_of(e.graph)]
+    for start in range(0, len(chosen), BATCH):
+        part = chosen[start : start + BATCH]
+        xs = [tf.constant(x[part], tf.float32) for x in e.samples.x]
+        batch = np.zeros((len(part), len(e.groups)))
+        for _ in range(DRAWS):
+            noise = [generator.random((len(part), *shape)).astype(np.float32) for shape in shapes]
+            batch += np.asarray(run(xs, [tf.constant(n) for n in noise]), np.float64)[:, :-1] ** 2
+        squares.append(batch / (2 * DRAWS))
+    rows, own = np.concatenate(squares), e.conditions[chosen]
+    return np.asarray(np.max([rows[own == c].mean(axis=0) for c in np.unique(own)], axis=0))
+
+
+def _effects(e: Evidence, graph: Graph, xs: Any, noise: Any) -> Any:
+    """(N, groups + 1): derivatives of a random mix of a sample's outputs by what stays of each group."""
+    tf = tensorflow()
+    count = len(e.groups) + 1
+    masked = {r.b.name: r for r in readers(e.graph, e.groups)}
+    constants = {name: tf.constant(values) for name, values in network.constants_of(graph).items()}
+    keep = tf.ones((tf.shape(xs[0])[0], count))
+    with tf.GradientTape() as tape:
+        tape.watch(keep)
+        live = dict(zip(graph.inputs, xs, strict=True))
+        for b in graph.bound():
+            given = [constants[t.name] if t.is_constant else live[t.name] for t in b.inputs]
+            if b.name in masked:
+                own = tf.gather(keep, masked[b.name].channels % count, axis=1)
+                own = tf.reshape(own, (-1, *(1,) * (len(b.inputs[0].shape) - 1), b.inputs[0].shape[-1]))
+                mean = tf.constant(e.statistics[b.inputs[0].name].mean, tf.float32)
+                given[0] = mean + (given[0] - mean) * own
+            live[b.output.name] = ops.get(b.node.op).differentiable(b, given)
+        outputs = zip(network.outputs_of(e.graph), e.graph.outputs, noise, strict=True)
+        mix = tf.add_n([_mixed(e, o, name, live, n) for o, name, n in outputs])
+    return tape.gradient(mix, keep)
+
+
+def _mixed(e: Evidence, output: network.Output, name: str, live: Mapping[str, Any], noise: Any) -> Any:
+    """Sum of u times the output's logits; u is not differentiated."""
+    tf = tensorflow()
+    logits = output.of(live)
+    if output.kind == "linear":
+        variance = max(float(e.statistics[name].variance.mean()), 1e-12)
+        size = float((2 / (variance * np.prod(logits.shape[1:]))) ** 0.5)
+        direction = tf.where(noise < 0.5, -size, size)
+    elif output.kind == "sigmoid":
+        p = tf.sigmoid(logits)
+        direction = tf.cast(noise < p, tf.float32) - p
+    else:
+        p = tf.nn.softmax(logits)
+        gumbel = logits - tf.math.log(-tf.math.log(tf.clip_by_value(noise, 1e-7, 1 - 1e-7)))
+        direction = tf.one_hot(tf.argmax(gumbel, axis=-1), p.shape[-1]) - p
+    return tf.reduce_sum(tf.stop_gradient(direction) * logits)
+
+
+def random(e: Evidence) -> Array:
+    """A control: what does not beat it is worth nothing."""
+    return np.asarray(np.random.default_rng(e.seed).random(len(e.groups)))
+
+
+METHODS: Mapping[str, Callable[[Evidence], Array]] = {
+    "activation": activation,
+    "magnitude": magnitude,
+    "bn": bn,
+    "taylor": taylor,
+    "random": random,
+}
+
+
+# ---- which method
+
+
+@dataclass(frozen=True)
+class Choice:
+    """losses: per method, on held-out samples with TRIED of every family gone, mean-folded, not trained."""
+
+    method: str
+    scores: Array
+    losses: Mapping[str, float]
+
+
+def choose(
+    method: str,
+    model: Any,
+    graph: Graph,
+    groups: Sequence[ChannelGroup],
+    samples: Samples,
+    found: Statistics,
+    masks: Masks,
+    judge: Judge,
+    seed: int = 1,
+) -> Choice:
+    """The scores of a method; of `auto`, those of the method that loses least when it removes TRIED of every family."""
+    names = tuple(METHODS) if method == "auto" else (method,)
+    tried = {name: scores(name, model, graph, groups, samples, found, seed=seed) for name in names}
+    if method != "auto":
+        return Choice(method, tried[method], {})
+    own = families(graph, groups)
+    losses = {name: masks.loss(_least(values, own), judge) for name, values in tried.items()}
+    best = min((n for n in losses if n != "random"), key=lambda n: losses[n])
+    return Choice(best, tried[best], losses)
+
+
+def _least(values: Array, own: Mapping[str, tuple[int, ...]]) -> list[int]:
+    gone: list[int] = []
+    for members in own.values():
+        count = min(len(members) - 1, max(1, round(TRIED * len(members))))
+        gone += sorted(members, key=lambda i: float(values[i]))[: max(0, count)]
+    return gone

@@ -1,0 +1,68 @@
+"""How a pruned model learns: the options of fine-tuning, its optimizer, its learning rate over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tinygen.errors import UsageError
+from tinygen.heavy import import_keras
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a pruned model learns.
+
+    epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
+    all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
+    augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
+    distance from the original. statistics: those of batch normalizations are measured anew, or kept as they are.
+    patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
+    best stays. minutes: of all starts together.
+    """
+
+    epochs: int | None = None
+    steps: int = 3000
+    batch: int = 64
+    rate: float = 2e-3
+    warmup: float = 0.1
+    decay: float = 1e-4
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    temperature: float = 2.0
+    augment: Sequence[str] | Literal["auto"] = "auto"
+    task: float = 0.0
+    statistics: Literal["batch", "kept"] = "kept"
+    refit: bool = True
+    patience: int | None = None
+    starts: int = 1
+    minutes: float | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "rate", "temperature", "patience", "starts", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} of the fine-tuning is {value}\n  it must be greater than 0")
+
+    def epochs_for(self, count: int) -> int:
+        """Epochs over `count` samples."""
+        return self.epochs or max(1, math.ceil(self.steps / math.ceil(count / self.batch)))
+
+
+DEFAULT = Options()
+
+
+def optimizer_of(options: Options) -> Any:
+    optimizers = import_keras().optimizers
+    if options.optimizer == "sgd":
+        return optimizers.SGD(options.rate, momentum=0.9, nesterov=True, weight_decay=options.decay)
+    return optimizers.AdamW(options.rate, weight_decay=options.decay)
+
+
+def schedule(share: float, warmup: float) -> float:
+    """Learning rate relative to its largest, at a share (0 .. 1) of all steps."""
+    if share < warmup:
+        return 0.05 + 0.95 * share / warmup
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
