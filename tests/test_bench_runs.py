@@ -99,7 +99,7 @@ def change_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     ctext.environment.cache_clear()
 
 
-DENSE, CONV = "kernels/tg_dense_s8.c.j2", "kernels/tg_conv2d_s8.c.j2"
+DENSE, CONV = "kernels/tg_dense.c.j2", "kernels/tg_conv2d.c.j2"
 
 
 def test_a_recorded_bench_passes_again_and_again(repo: Path, capsys: Capture) -> None:

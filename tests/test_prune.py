@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, out: Path, **options: Any) -> Pruned:
     given = {"budget_macs": "50%", "epochs": 4, "board": BOARD, "eval": place / "eval.npz", "max_drop": 25.0}
-    return prune(
-        place / "waves.keras", representative=place / "train.npz", out=out, **{**given, **options}
-    )
+    return prune(place / "waves.keras", representative=place / "train.npz", out=out, **{**given, **options})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_every_budget_is_met_and_each_step_says_what_it_did(pruned: Pruned) -> N
     assert pruned.log.end is not None and pruned.log.end.reached
     assert line[-1].after.cost.measured and line[-1].after.cost.macs <= 0.5 * line[0].after.cost.macs
     assert line[-1].after.int8 is not None
-    for before, after in zip(line, line[1:], strict=False):
+    for before, after in itertools.pairwise(line):
         assert after.before == before.after
     gone = [removal for step in line for removal in step.removed]
     assert {removal.layer for removal in gone} <= {"first", "second"} and all(r.channels for r in gone)
@@ -164,7 +163,12 @@ def test_refusals_write_nothing(place: Path, tmp_path: Path, options: Any, kind:
 def test_int8_models_are_refused(pruned: Pruned, place: Path, tmp_path: Path) -> None:
     tinygen.export(pruned.project, tflite=tmp_path / "int8.tflite")
     with pytest.raises(ModelError, match="is int8 already"):
-        prune(tmp_path / "int8.tflite", representative=place / "train.npz", out=tmp_path / "o", budget_macs="50%")
+        prune(
+            tmp_path / "int8.tflite",
+            representative=place / "train.npz",
+            out=tmp_path / "o",
+            budget_macs="50%",
+        )
 
 
 def test_opening_a_model_gives_its_graph(place: Path) -> None:

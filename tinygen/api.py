@@ -12,6 +12,7 @@ from tinygen import ci as continuous
 from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
+from tinygen.decisions import Activations
 from tinygen.device_profile import DeviceLayer, layers_of
 from tinygen.emission import Arena
 from tinygen.emulators import find_emulator, with_port
@@ -131,6 +132,8 @@ def compile(
     ci: str | None = None,
     profile_on_device: bool = False,
     precision: Precision = "int8",
+    activations: Activations = "int8",
+    int16: Sequence[str] = (),
     force: bool = False,
     report: Report = silent,
 ) -> Build:
@@ -151,12 +154,26 @@ def compile(
     accuracy and AUC, percent for mean squared error) a greater loss from float to int8 raises DataError.
 
     precision: "int8", or "float32" for the float model itself (docs/numerics.md, "float32"): representative samples
-    are then only those that the project stores.
+    are then only those that the project stores. activations: "int8", "int16" wherever an operator has that form, or
+    "auto": where it lowers the cost, until max_drop holds on held-out representative samples; int16: layers
+    whose outputs are int16 in any case (docs/numerics.md, "16x8"). Inputs and outputs of the model stay int8.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
     options = pipeline.Options(
-        prefix, calibration, arena, tuple(labels), wishes, project, app, ci, profile_on_device, precision
+        prefix,
+        calibration,
+        arena,
+        tuple(labels),
+        wishes,
+        project,
+        app,
+        ci,
+        profile_on_device,
+        precision,
+        activations,
+        tuple(int16),
+        max_drop if activations == "auto" else None,
     )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board

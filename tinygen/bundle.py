@@ -28,7 +28,7 @@ from tinygen import (
 )
 from tinygen.boards import Board, load_board
 from tinygen.ctext import C_TYPES
-from tinygen.decisions import RangeDecision
+from tinygen.decisions import Int16Decision, RangeDecision
 from tinygen.emission import class_count
 from tinygen.errors import BoardError, ModelError, did_you_mean
 from tinygen.graph import Array, Graph, Tensor
@@ -86,13 +86,23 @@ def options_data(options: pipeline.Options) -> dict[str, Any]:
         del data["profile_on_device"]
     if options.precision == "int8":
         del data["precision"]
+    for name in ("activations", "int16", "max_drop"):
+        if data[name] == getattr(pipeline.Options, name):
+            del data[name]
     return data
 
 
 def read_options(manifest: Mapping[str, Any]) -> pipeline.Options:
     """The options of a project, from its manifest."""
     data = dict(manifest["options"])
-    return pipeline.Options(**{**data, "labels": tuple(data["labels"]), "wishes": Wishes(**data["wishes"])})
+    return pipeline.Options(
+        **{
+            **data,
+            "labels": tuple(data["labels"]),
+            "int16": tuple(data.get("int16", ())),
+            "wishes": Wishes(**data["wishes"]),
+        }
+    )
 
 
 def text_hash(text: str) -> str:
@@ -244,7 +254,9 @@ def quantization_of(compiled: Compiled) -> dict[str, Any]:
     """How the int8 graph came about, JSON-ready: the calibrator of every activation, and all decisions in words."""
     ranges = [d for d in compiled.decisions if isinstance(d, RangeDecision)]
     calibrators = {member: d.calibrator for d in ranges for member in d.members}
-    return {"calibrators": calibrators, "decisions": [str(d) for d in compiled.decisions]}
+    made = {"calibrators": calibrators, "decisions": [str(d) for d in compiled.decisions]}
+    wide = [d for d in compiled.decisions if isinstance(d, Int16Decision)]
+    return {**made, **({"int16": list(wide[0].layers)} if wide else {})}
 
 
 def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, Board, dict[str, Any]]:

@@ -21,7 +21,9 @@ C_TYPES: Mapping[str, str] = {
     "int8": "int8_t",
     "int16": "int16_t",
     "int32": "int32_t",
+    "int64": "int64_t",
     "uint8": "uint8_t",
+    "uint16": "uint16_t",
     "float32": "float",
 }
 C_KEYWORDS = frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tinygen.calibrators import NAMED, Range
@@ -11,17 +11,26 @@ from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Graph, QParams
 from tinygen.simulation import Comparison
 
+Activations = Literal["int8", "int16", "auto"]
+ACTIVATIONS: tuple[Activations, ...] = ("int8", "int16", "auto")
 Switch = Literal["auto", "on", "off"]
 SWITCHES: tuple[Switch, ...] = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
 class Options:
-    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' if it helps."""
+    """calibration: 'auto' or a calibrator's name. equalization, bias_correction: 'auto' if it helps.
+
+    activations: 'int8', 'int16' wherever an operator has that form, or 'auto' where it helps. int16: layers whose
+    outputs are int16 in any case. max_drop: what ends 'auto', in points; None: when nothing helps any more.
+    """
 
     calibration: str = "auto"
     equalization: Switch = "auto"
     bias_correction: Switch = "auto"
+    activations: Activations = "int8"
+    int16: tuple[str, ...] = ()
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         known = ("auto", *NAMED)
@@ -33,6 +42,11 @@ class Options:
         for name, value in (("equalization", self.equalization), ("bias correction", self.bias_correction)):
             if value not in SWITCHES:
                 raise UsageError(f"{name} is '{value}', it must be one of {', '.join(SWITCHES)}")
+        if self.activations not in ACTIVATIONS:
+            near = did_you_mean(self.activations, ACTIVATIONS)
+            raise UsageError(
+                f"--activations '{self.activations}' is unknown{near}\n  there are {', '.join(ACTIVATIONS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,14 +66,15 @@ class RangeDecision:
 
     @property
     def range(self) -> Range:
-        """The real numbers that int8 covers."""
+        """The real numbers that int8 (or int16) covers."""
         scale, zero_point = self.qparams.scale[0], self.qparams.zero_point[0]
-        return Range((-128 - zero_point) * scale, (127 - zero_point) * scale)
+        return Range((self.qparams.low - zero_point) * scale, (self.qparams.high - zero_point) * scale)
 
     def __str__(self) -> str:
         low, high = self.range.low, self.range.high
         costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
-        return f"{self.group}: {self.calibrator} [{low:.4g}, {high:.4g}]" + (
+        bits = " int16" if self.qparams.bits == 16 else ""
+        return f"{self.group}: {self.calibrator}{bits} [{low:.4g}, {high:.4g}]" + (
             f" (costs: {costs})" if costs else ""
         )
 
@@ -82,6 +97,25 @@ class RewriteDecision:
 
 
 @dataclass(frozen=True)
+class Int16Decision:
+    """The layers that compute in 16x8, in execution order; comparison: cost with int8 alone and with them.
+
+    sensitivity: group of activations -> how much the cost falls when it is not rounded; empty when none was measured.
+    """
+
+    layers: tuple[str, ...]
+    why: str
+    comparison: Comparison | None = None
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        costs = (
+            f" (cost {self.comparison.before:.3g} -> {self.comparison.after:.3g})" if self.comparison else ""
+        )
+        return f"int16 activations: {', '.join(self.layers) or 'no layer'}; {self.why}{costs}"
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples.
 
@@ -96,12 +130,14 @@ class QuantizationReport:
     judged: int
     cost: float
     real: Graph | None = None
+    int16: Int16Decision | None = None
     corrected: Graph | None = None
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """All decisions, rewrites first."""
-        return (*self.rewrites, *self.ranges)
+        wide = (self.int16,) if self.int16 is not None else ()
+        return (*self.rewrites, *wide, *self.ranges)
 
 
-Decision = RangeDecision | RewriteDecision
+Decision = RangeDecision | RewriteDecision | Int16Decision

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from tinygen import ops
 from tinygen.access import Traffic
 from tinygen.code_size import Encoding, entry_bytes, executed_bytes, function_bytes, helper_bytes
@@ -22,8 +24,14 @@ from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 
 Arena = Literal["caller", "library"]
-HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "float32": "tg_float.h"}
-"""Precision -> what its kernels include."""
+HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "int16": "tg_int16.h", "float32": "tg_float.h"}
+"""Type of activations -> what its kernels include."""
+
+LIMITS: Mapping[str, Mapping[str, str]] = {
+    "int8": {"low": "-1000.0f", "high": "1000.0f", "min": "INT8_MIN", "max": "INT8_MAX"},
+    "int16": {"low": "-40000.0f", "high": "40000.0f", "min": "INT16_MIN", "max": "INT16_MAX"},
+}
+"""Type of inputs -> quotients beyond which they saturate, and its limits, as C."""
 
 PROFILE_RUNS = 4
 """Inferences whose timestamps a library keeps that was compiled to take some; a power of two."""
@@ -93,8 +101,8 @@ class Call:
 class _Emitter:
     """Collects constant arrays and kernel functions of one model, each distinct one once, and what is read of them."""
 
-    def __init__(self, prefix: str, encoding: Encoding) -> None:
-        self.symbols, self.encoding = Symbols(prefix), encoding
+    def __init__(self, prefix: str, encoding: Encoding, precision: DType) -> None:
+        self.symbols, self.encoding, self.precision = Symbols(prefix), encoding, precision
         self.arrays: dict[tuple[str, bytes], ConstantArray] = {}
         self.functions: dict[str, KernelFunction] = {}  # body with a placeholder -> function
         self.read: Counter[str] = Counter()  # symbol -> bytes read in one inference
@@ -153,6 +161,13 @@ class _Emitter:
         sizes = sum(self.size_of(f) for f in self.functions.values())
         return sizes + entry + helper_bytes(kernels, self.encoding)
 
+    def place(self, dtype: DType, offset: int) -> str:
+        """C of the arena's element of that type at so many bytes; `base` points to elements of the model's inputs."""
+        if dtype == self.precision:
+            return f"base + {offset // np.dtype(dtype).itemsize}"
+        base = f"base + {offset // np.dtype(self.precision).itemsize}"
+        return f"({C_TYPES[dtype]} *)(void *)({base})"
+
     def call(self, index: int, step: Step, plan: MemoryPlan) -> Call:
         """The step as a C call."""
         b = step.bound
@@ -160,23 +175,24 @@ class _Emitter:
         comment = f"{index} {b.name}: {b.node.op} {shapes} -> {_shape(b.output)}"
         if step.kernel.alias:
             return Call(f"{comment} (same bytes)", None, ())
-        size = b.output.itemsize
-        inputs = [f"base + {plan.offset(t.name) // size}" for t in b.activations]
+        inputs = [self.place(t.dtype, plan.offset(t.name)) for t in b.activations]
         constants = [self.array(step, role, v) for role, v in step.kernel.constants(b).items()]
-        scratch = [f"base + {plan.scratch_offset(index) // size}"] if step.scratch_bytes else []
-        arguments = (*inputs, *constants, f"base + {plan.offset(b.output.name) // size}", *scratch)
+        scratch = [self.place(b.output.dtype, plan.scratch_offset(index))] if step.scratch_bytes else []
+        arguments = (*inputs, *constants, self.place(b.output.dtype, plan.offset(b.output.name)), *scratch)
         return Call(comment, self.function(step), arguments)
 
 
 def arena_traffic(program: Program, plan: MemoryPlan) -> Traffic:
     """What one inference reads and writes in the arena: an input per multiply-accumulate, every output once."""
-    touched, size = 0, program.graph.input_tensors[0].itemsize
+    touched, largest = 0, program.graph.input_tensors[0].itemsize
     for step in program.steps:
         b = step.bound
         if not step.kernel.alias:
             read = max(ops.get(b.node.op).macs(b), sum(t.elements for t in b.activations))
-            touched += read + b.output.elements
-    return Traffic(plan.arena_bytes, touched * size, size)
+            size = b.output.itemsize
+            touched += (read + b.output.elements) * size
+            largest = max(largest, size)
+    return Traffic(plan.arena_bytes, touched, largest)
 
 
 def pair_offset(graph: Graph, plan: MemoryPlan) -> int:
@@ -207,6 +223,12 @@ def profile_bytes(steps: int) -> int:
     return WORD * (PROFILE_RUNS * (steps + 1) + 2) if steps else 0
 
 
+def helpers_of(graph: Graph) -> tuple[str, ...]:
+    """The headers that the kernels include: what int16 needs stands on top of what int8 needs."""
+    types = {t.dtype for t in graph.tensors.values() if not t.is_constant}
+    return tuple(HELPERS[t] for t in HELPERS if t in types or (t == "int8" and "int16" in types))
+
+
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
@@ -219,7 +241,7 @@ def class_count(graph: Graph, labels: Sequence[str]) -> int | None:
             f"--labels names {len(labels)} classes, output '{output.name}' has {output.elements} elements\n"
             "  give one name per element, one a line"
         )
-    producer = graph.producers.get(output.name)
+    producer = graph.writer(output.name)
     is_classifier = bool(labels) or (
         producer is not None and producer.op == "softmax" and len(output.shape) == 1
     )
@@ -240,16 +262,17 @@ def emit_library(
     encoding: that of the core; the text does not depend on it, the estimated sizes do. profile: takes a timestamp
     behind every layer.
     """
-    emitter = _Emitter(check_prefix(name), encoding)
+    emitter = _Emitter(check_prefix(name), encoding, program.graph.precision)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
     graph, names = program.graph, profile_names(program) if profile else ()
-    size, helpers = graph.input_tensors[0].itemsize, HELPERS[graph.precision]
+    size, helpers = graph.input_tensors[0].itemsize, helpers_of(graph)
     context: dict[str, Any] = {
         "name": name,
         "NAME": name.upper(),
         "graph": graph,
         "T": C_TYPES[graph.precision],
         "precision": graph.precision,
+        "limits": LIMITS.get(graph.precision),
         "helpers": helpers,
         "inputs": [(t, plan.offset(t.name) // size) for t in graph.input_tensors],
         "outputs": [(t, plan.offset(t.name) // size) for t in graph.output_tensors],
@@ -270,7 +293,8 @@ def emit_library(
         f"{folder}/{name}{suffix}": environment().get_template(f"library/model{suffix}.j2").render(context)
         for suffix in (".h", ".c", "_weights.h", "_weights.c")
     }
-    files[f"{folder}/{helpers}"] = environment().get_template(f"kernels/{helpers}").render()
+    for helper in helpers:
+        files[f"{folder}/{helper}"] = environment().get_template(f"kernels/{helper}").render()
     return Library(
         name=name,
         files=files,

@@ -27,7 +27,7 @@ def reference(
     graph: Graph, inputs: Sequence[Array], rounding: Rounding = Rounding.DOUBLE, visit: Visit | None = None
 ) -> tuple[Array, ...]:
     """int8 outputs of a quantized graph for int8 inputs: the definition that C must equal in every element."""
-    assert all(x.dtype == np.int8 for x in inputs)
+    assert all(x.dtype == t.dtype for x, t in zip(inputs, graph.input_tensors, strict=True))
     return _walk(graph, inputs, lambda b, xs: ops.get(b.node.op).reference(b, xs, rounding), visit)
 
 

@@ -59,6 +59,20 @@ def rounding_divide_by_pot(x: Array, exponent: Array | int) -> Array:
     return np.asarray((x >> exponent) + ((x & mask) > threshold))
 
 
+def reduced_multiplier(multiplier: Array | int) -> Array:
+    """A multiplier of 31 bits rounded to 15, halves up; what would become 2**15 is 2**15 - 1."""
+    multiplier = np.asarray(multiplier, np.int64)
+    return np.where(multiplier < 0x7FFF0000, (multiplier + (1 << 15)) >> 16, 0x7FFF)
+
+
+def multiply_wide(x: Array, multiplier: Array | int, shift: Array | int) -> Array:
+    """x * multiplier * 2**(shift - 31) of a 64-bit accumulator, |x| <= 2**47, by the reduced multiplier; rounded once,
+    halves up. shift in [-31, 7]; the result must fit into int32."""
+    total = 15 - np.asarray(shift, np.int64)
+    product = x.astype(np.int64) * reduced_multiplier(multiplier)
+    return np.asarray((product + (np.int64(1) << (total - 1))) >> total)
+
+
 def multiply_by_quantized_multiplier(x: Array, multiplier: Array | int, shift: Array | int) -> Array:
     """x * multiplier * 2**(shift - 31) in int32 arithmetic; multiplier and shift broadcast over x."""
     x = x.astype(np.int64)

@@ -22,7 +22,12 @@ def check_precision(
     if options.precision not in known:
         raise UsageError(f"there is no precision '{options.precision}'\n  known: {', '.join(known)}")
     if options.precision == "int8":
+        check_activations(options, graph, model)
         return
+    if options.activations != "int8" or options.int16:
+        raise UsageError(
+            "--activations and --int16 choose integers, --precision float32 has none\n  leave one of them out"
+        )
     if pipeline.is_quantized(graph):
         raise UsageError(
             f"'{model}' is int8 already: --precision float32 needs the float model it was made from\n"
@@ -42,6 +47,16 @@ def check_precision(
         raise UsageError(
             "--max-drop limits what int8 loses against float, --precision float32 is the float model\n"
             "  leave one of them out"
+        )
+
+
+def check_activations(options: pipeline.Options, graph: Graph, model: str | Path) -> None:
+    """Raise UsageError for unknown activations, and where a file has made the choice already."""
+    told = options.quantization
+    if pipeline.is_quantized(graph) and (told.activations != "int8" or told.int16):
+        raise UsageError(
+            f"'{model}' is quantized already: its layers keep the types they have\n"
+            "  give the .keras or .h5 file to choose them, or leave --activations and --int16 out"
         )
 
 

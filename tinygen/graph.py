@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
-DType = Literal["float32", "int8", "int32"]
+DType = Literal["float32", "int8", "int16", "int32", "int64"]
 Origin = tuple[str, ...]
 
 
@@ -33,6 +33,7 @@ class QParams:
     """Affine quantization: real = scale * (q - zero_point).
 
     One scale and zero_point for the tensor (axis None), or one per index of `axis` (zero_point then all 0).
+    bits: 8, or 16 for activations of the 16x8 scheme (docs/numerics.md), whose zero_point is 0.
     Scales are kept at float32 precision, as TFLite files store them, so that an exported file computes the same
     multipliers.
     """
@@ -40,25 +41,49 @@ class QParams:
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None = None
+    bits: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(float(np.float32(s)) for s in self.scale))
         object.__setattr__(self, "zero_point", tuple(int(z) for z in self.zero_point))
         assert len(self.scale) == len(self.zero_point) and all(s > 0 for s in self.scale), self
         assert self.axis is not None or len(self.scale) == 1, self
+        assert self.bits == 8 or (self.bits == 16 and not any(self.zero_point)), self
 
     @classmethod
     def per_tensor(cls, scale: float, zero_point: int) -> QParams:
         """One scale and zero_point for the whole tensor."""
         return cls((float(scale),), (int(zero_point),))
 
-    def quantize(self, real: Array, low: int = -128, high: int = 127) -> Array:
-        """Per tensor: nearest int8 (halves away from zero, as TFLite rounds), saturated."""
+    @classmethod
+    def int16(cls, scale: float) -> QParams:
+        """One scale for a tensor of 16 bits, whose zero_point is always 0."""
+        return cls((float(scale),), (0,), None, 16)
+
+    @property
+    def dtype(self) -> DType:
+        """Type of an activation with these parameters."""
+        return "int8" if self.bits == 8 else "int16"
+
+    @property
+    def low(self) -> int:
+        """The lowest integer: -128 or -32,768."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def high(self) -> int:
+        """The highest integer: 127 or 32,767."""
+        return (1 << (self.bits - 1)) - 1
+
+    def narrowed(self, integers: Array) -> Array:
+        """Integers saturated to the type."""
+        return np.asarray(np.clip(integers, self.low, self.high).astype(self.dtype))
+
+    def quantize(self, real: Array) -> Array:
+        """Per tensor: nearest integer (halves away from zero, as TFLite rounds), saturated."""
         assert self.axis is None
         scaled = np.asarray(real, np.float64) / self.scale[0]
-        rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point[0]
-        integers: Array = np.clip(rounded, low, high).astype(np.int8)
-        return integers
+        return self.narrowed(np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point[0])
 
     def dequantize(self, q: Array) -> Array:
         """Real values (float64) of the integers q; per-channel scales run along `axis` of q."""
@@ -205,12 +230,19 @@ class Graph:
 
     @property
     def precision(self) -> DType:
-        """Type of all its activations: int8, or float32 before quantize and in float programs."""
+        """Type of its inputs and outputs: int8, or float32 before quantize and in float programs."""
         return self.tensors[self.inputs[0]].dtype
 
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:
         return tuple(self.tensors[o] for o in self.outputs)
+
+    def writer(self, tensor: str) -> Node | None:
+        """The node that computes the tensor's values, behind requantizations; None for a graph input."""
+        node = self.producers.get(tensor)
+        while node is not None and node.op == "requantize" and node.inputs[0] in self.producers:
+            node = self.producers[node.inputs[0]]
+        return node
 
     def evolve(self, **changes: Any) -> Graph:
         """A copy with some fields replaced."""
@@ -250,7 +282,7 @@ class GraphBuilder:
     def input(self, name: str, shape: Shape, qparams: QParams | None = None) -> str:
         """Declare a graph input; returns its tensor's name."""
         unique = self._unique(name)
-        self._tensors[unique] = Tensor(unique, tuple(shape), "int8" if qparams else "float32", qparams)
+        self._tensors[unique] = Tensor(unique, tuple(shape), qparams.dtype if qparams else "float32", qparams)
         self._inputs.append(unique)
         return unique
 
@@ -272,7 +304,7 @@ class GraphBuilder:
         operator = ops.get(op)
         bound_inputs = tuple(self._tensors[i] for i in inputs)
         shape = operator.infer(attrs, tuple(t.shape for t in bound_inputs))
-        output = Tensor(unique, shape, "int8" if qparams else "float32", qparams)
+        output = Tensor(unique, shape, qparams.dtype if qparams else "float32", qparams)
         node = Node(op, unique, tuple(inputs), unique, attrs)
         operator.check(BoundNode(node, bound_inputs, output))
         self._tensors[unique] = output

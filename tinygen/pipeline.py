@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tinygen import spec
+from tinygen import decisions, spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
@@ -47,7 +47,8 @@ class Options:
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
     ci: whose workflow the project gets (ci.py). profile_on_device: the library takes a timestamp per layer.
-    precision: of activations and weights.
+    precision: of activations and weights. activations, int16, max_drop: which layers of an int8 model compute in 16x8
+    (decisions.Options).
     """
 
     name: str = "model"
@@ -60,6 +61,16 @@ class Options:
     ci: str | None = None
     profile_on_device: bool = False
     precision: Precision = "int8"
+    activations: decisions.Activations = "int8"
+    int16: tuple[str, ...] = ()
+    max_drop: float | None = None
+
+    @property
+    def quantization(self) -> decisions.Options:
+        """What quantization is told."""
+        return decisions.Options(
+            self.calibration, activations=self.activations, int16=self.int16, max_drop=self.max_drop
+        )
 
 
 @dataclass(frozen=True)
@@ -95,21 +106,21 @@ def compile_graph(
         return lower(float_program(graph), board, options)
     fused: Graph | None = None
     real: Graph | None = None
-    decisions: tuple[Decision, ...] = ()
+    made: tuple[Decision, ...] = ()
     if not is_quantized(graph):
         assert samples is not None, "a float graph needs samples"
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
-        quantized = quantized_by(fused, samples, options.calibration, report)
-        graph, real, decisions = quantized.graph, quantized.real, quantized.decisions
-    return replace(lower(final(graph), board, options, fused, decisions), real=real)
+        quantized = quantized_by(fused, samples, options.quantization, report)
+        graph, real, made = quantized.graph, quantized.real, quantized.decisions
+    return replace(lower(final(graph), board, options, fused, made), real=real)
 
 
 def quantized_by(
-    fused: Graph, samples: Samples, calibration: str, report: Report = silent
+    fused: Graph, samples: Samples, options: decisions.Options, report: Report = silent
 ) -> QuantizationReport:
     """The int8 graph of a fused float graph, from the representative samples."""
     seen = calibrate(fused, samples, progress=lambda done, total: report("calibrate", done, total))
-    return quantize(fused, seen, calibration, lambda done, total: report("quantize", done, total))
+    return quantize(fused, seen, options, lambda done, total: report("quantize", done, total))
 
 
 def final(graph: Graph) -> Graph:
@@ -128,7 +139,7 @@ def lower(
     board: Board | None,
     options: Options,
     fused: Graph | None = None,
-    decisions: tuple[Decision, ...] = (),
+    made: tuple[Decision, ...] = (),
 ) -> Compiled:
     """From the final graph to C and its places in the board's memory. Raises BoardError when it does not fit."""
     program = select(graph, board)
@@ -145,4 +156,4 @@ def lower(
     if options.app == "event":
         needs = replace(needs, arena=library.pair_bytes)
     placement = place(needs, board, options.wishes) if board else None
-    return Compiled(graph, fused, decisions, program, memory, library, placement)
+    return Compiled(graph, fused, made, program, memory, library, placement)

@@ -23,7 +23,15 @@ from tinygen.errors import BoardError, OutputError
 TABLE = "placement.json"
 """The plan's file in a project's folder of a board."""
 ALLOCATED, EXECUTABLE = 2, 4  # sh_flags of ELF
-TYPES = {"int8_t": "<i1", "uint8_t": "<u1", "int16_t": "<i2", "int32_t": "<i4", "float": "<f4"}
+TYPES = {
+    "int8_t": "<i1",
+    "uint8_t": "<u1",
+    "int16_t": "<i2",
+    "uint16_t": "<u2",
+    "int32_t": "<i4",
+    "int64_t": "<i8",
+    "float": "<f4",
+}
 ARRAY = re.compile(r"^const (\w+) (\w+)\[\d+\] = \{\n(.*?)\};", re.S | re.M)
 LOWEST = "(-2147483647 - 1)"  # C has no literal for it
 

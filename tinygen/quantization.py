@@ -8,8 +8,9 @@ outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +19,7 @@ from tinygen import bias_correction, ops, spec
 from tinygen.calibration import Calibration, Statistics, activation_bytes, recalibrate
 from tinygen.calibrators import CANDIDATES, NAMED, Range, min_max
 from tinygen.decisions import (
+    Int16Decision,
     Options,
     QuantizationReport,
     RangeDecision,
@@ -26,6 +28,9 @@ from tinygen.decisions import (
 )
 from tinygen.equalization import equalize, ties
 from tinygen.graph import Array, Graph, Node, QParams, Tensor
+from tinygen.mixed import Widened, widened
+from tinygen.precision_choice import all_able, named
+from tinygen.precision_choice import choose as choose_layers
 from tinygen.range_choice import Choice, Progress, choose, group_statistics, no_progress
 from tinygen.scales import Group, assign, groups, separate, widen
 from tinygen.simulation import Comparison, Simulator, compare, rounded_constants
@@ -54,10 +59,11 @@ def quantize(
     separated, copies = separate(widen(graph), exact)
     draft = _Draft(separated, _extended(calibration, copies), groups(separated, exact))
     draft, equalized = _equalize(draft, options)
-    real = draft.graph
     choices = _choose(draft, options, progress)
     chosen = {name: _final(draft, name, choice) for name, choice in choices.items()}
     qparams = assign(draft.graph, draft.tied, chosen)
+    draft, qparams, int16 = _widen(draft, qparams, options, exact)
+    real = draft.graph
     draft, corrected, cost = _correct_biases(draft, qparams, options.bias_correction)
     return QuantizationReport(
         spec.check(to_int8(draft.graph, qparams), quantized=True),
@@ -67,6 +73,7 @@ def quantize(
         len(_judge_samples(graph, calibration, DECISION_MACS)[0]),
         cost,
         real,
+        int16,
         draft.graph,
     )
 
@@ -81,6 +88,11 @@ class _Draft:
 
     def statistics(self, group: Group) -> Statistics:
         return group_statistics(self.graph, group, self.calibration.overall)
+
+    def observed(self, tensors: Iterable[str]) -> Statistics:
+        """Statistics of activations together."""
+        first, *others = (self.calibration.overall(name) for name in tensors)
+        return reduce(lambda one, other: one.merged(other), others, first)
 
     def ranges(self, calibrator: Callable[[Statistics], Range]) -> dict[str, QParams]:
         """QParams of every activation with one calibrator for all."""
@@ -181,6 +193,40 @@ def _final(draft: _Draft, name: str, choice: Choice) -> QParams:
     return CANDIDATES[choice.calibrator](draft.statistics(group)).qparams
 
 
+def _widen(
+    draft: _Draft, qparams: dict[str, QParams], options: Options, exact: Mapping[str, QParams]
+) -> tuple[_Draft, dict[str, QParams], Int16Decision | None]:
+    """The draft with the layers in int16 that the options ask for, its QParams, and which these layers are."""
+    if options.activations == "int8" and not options.int16:
+        return draft, qparams, None
+
+    def widen(wide: frozenset[str]) -> Widened:
+        return widened(draft.graph, qparams, wide, exact, draft.observed)
+
+    layers, decision = _wide_layers(draft, qparams, options, widen)
+    made = widen(layers)
+    calibration = _extended(draft.calibration, made.copies)
+    return _Draft(made.graph, calibration, made.tied), dict(made.qparams), decision
+
+
+def _wide_layers(
+    draft: _Draft,
+    qparams: Mapping[str, QParams],
+    options: Options,
+    widen: Callable[[frozenset[str]], Widened],
+) -> tuple[frozenset[str], Int16Decision]:
+    """The nodes in int16: those named, all, or those that are worth it."""
+    wide = named(draft.graph, draft.tied, options.int16)
+    if options.activations == "auto":
+        simulator = _fair(draft, draft.simulator(qparams, CHOICE_MACS), options.bias_correction)
+        found, decision = choose_layers(simulator, draft.tied, qparams, widen, options.max_drop)
+        return found | wide, decision
+    wide |= all_able(draft.graph) if options.activations == "int16" else frozenset()
+    why = "wherever an operator has that form" if options.activations == "int16" else "told by name"
+    layers = tuple(b.name for b in draft.graph.bound() if b.name in wide)
+    return wide, Int16Decision(layers, why)
+
+
 def _correct_biases(
     draft: _Draft, qparams: Mapping[str, QParams], switch: Switch
 ) -> tuple[_Draft, RewriteDecision, float]:
@@ -211,7 +257,7 @@ def _correct_biases(
 
 def to_int8(graph: Graph, qparams: Mapping[str, QParams]) -> Graph:
     """The int8 graph, given the QParams of every activation: constants are quantized by their operators."""
-    tensors = {n: Tensor(n, graph.tensors[n].shape, "int8", q) for n, q in qparams.items()}
+    tensors = {n: Tensor(n, graph.tensors[n].shape, q.dtype, q) for n, q in qparams.items()}
     nodes = []
     for b in graph.bound():
         inputs = tuple(qparams[t.name] for t in b.activations)
@@ -241,7 +287,9 @@ def _range_decisions(
     decisions = []
     for group in tied:
         q = qparams[group.name]
-        if group.name in choices:
+        if q.bits == 16:
+            decisions.append(RangeDecision(group.name, group.members, "int16", q, {}))
+        elif group.name in choices:
             choice = choices[group.name]
             decisions.append(RangeDecision(group.name, group.members, choice.calibrator, q, choice.costs))
         else:

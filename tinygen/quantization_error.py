@@ -28,7 +28,7 @@ EXACT_DB = 120.0
 """Above this, an error is the float graph's own rounding (24 bits are 144 dB): int8 holds the values exactly."""
 
 BINS = 64
-"""Histogram bins over int8, each 4 values wide: bin i counts -128 + 4 i ... -125 + 4 i."""
+"""Histogram bins over int8, each 4 values wide: bin i counts -128 + 4 i ... -125 + 4 i; over int16, 1,024 wide."""
 
 WORST = 5
 """So many channels are named per tensor."""
@@ -98,7 +98,10 @@ def _spread(count: int, graph: Graph) -> Array:
 
 def _tensor_error(tensor: Tensor, integers: Array, real: Array | None) -> TensorError:
     """integers, real: (N, *shape) of the same activation."""
-    counts = np.bincount((integers.reshape(-1).astype(np.int64) + 128) // (256 // BINS), minlength=BINS)
+    span = 1 << tensor.q.bits
+    counts = np.bincount(
+        (integers.reshape(-1).astype(np.int64) + span // 2) // (span // BINS), minlength=BINS
+    )
     histogram = tuple(int(c) for c in counts)
     if real is None or real.shape != integers.shape:
         return TensorError(tensor.name, tensor.scale, tensor.zero_point, None, None, histogram, ())
@@ -124,8 +127,10 @@ def snr_db(signal: float, noise: float) -> float | None:
 
 
 def _clipped(tensor: Tensor, real: Array) -> float:
-    """Share of float values more than half a step outside of what int8 covers."""
-    low, high = ((edge - tensor.zero_point) * tensor.scale for edge in (-128.5, 127.5))
+    """Share of float values more than half a step outside of what int8 (or int16) covers."""
+    low, high = (
+        (edge - tensor.zero_point) * tensor.scale for edge in (tensor.q.low - 0.5, tensor.q.high + 0.5)
+    )
     return round(float(np.mean((real < low) | (real > high))), 6)
 
 

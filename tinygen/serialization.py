@@ -50,15 +50,25 @@ def graph_from_json(text: str, source: str = "graph.json") -> Graph:
 def _tensor(t: Tensor) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": t.name, "shape": t.shape, "dtype": t.dtype}
     if t.qparams is not None:
-        fields["qparams"] = dataclasses.asdict(t.qparams)
+        fields["qparams"] = _qparams(t.qparams)
     if t.data is not None:
         fields["data"] = base64.b64encode(little_endian(t.data)).decode()
     return fields
 
 
+def _qparams(q: QParams) -> dict[str, Any]:
+    """Fields; `bits` only where they are not 8, so that int8 projects stay what they were."""
+    fields = dataclasses.asdict(q)
+    if q.bits == 8:
+        del fields["bits"]
+    return fields
+
+
 def _read_tensor(fields: dict[str, Any]) -> Tensor:
     q = fields.get("qparams")
-    qparams = QParams(tuple(q["scale"]), tuple(q["zero_point"]), q["axis"]) if q else None
+    qparams = (
+        QParams(**{**q, "scale": tuple(q["scale"]), "zero_point": tuple(q["zero_point"])}) if q else None
+    )
     shape = tuple(fields["shape"])
     return Tensor(fields["name"], shape, fields["dtype"], qparams, _read_array(fields, shape))
 

@@ -22,14 +22,14 @@ State = dict[str, Array]
 
 
 def rounded(values: Array, qparams: QParams) -> Array:
-    """Values rounded and saturated to their int8 grid, as float32."""
+    """Values rounded and saturated to their integer grid, as float32."""
     scale, zero_point = np.float32(qparams.scale[0]), qparams.zero_point[0]
     q = np.rint(values / scale)
-    return np.clip(q, np.float32(-128 - zero_point), np.float32(127 - zero_point)) * scale
+    return np.clip(q, np.float32(qparams.low - zero_point), np.float32(qparams.high - zero_point)) * scale
 
 
 def rounded_constants(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, Array]:
-    """Constant name -> its values after quantization to int8 (biases, being int32, as they are)."""
+    """Constant name -> its values after quantization to int8 (biases, of 32 or 64 bits, as they are)."""
     result: dict[str, Array] = {}
     for b in graph.bound():
         constants = [t for t in b.inputs if t.data is not None]
@@ -107,7 +107,7 @@ class Simulator:
         """Cost per sample (N,) of the outputs in `state`."""
         total = np.zeros(len(self.target[0]))
         for name, wanted, spread in zip(self.graph.outputs, self.target, self.spread, strict=True):
-            node = self.graph.producers.get(name)
+            node = self.graph.writer(name)
             is_softmax = node is not None and node.op == "softmax"
             got = state[name]
             total += probability_distance(wanted, got) if is_softmax else squared_error(wanted, got) / spread
@@ -122,8 +122,14 @@ def judged(graph: Graph, qparams: Mapping[str, QParams]) -> dict[str, QParams]:
 
 
 def _is_fixed(graph: Graph, tensor: str) -> bool:
-    node = graph.producers.get(tensor)
+    node = graph.writer(tensor)
     return node is not None and ops.get(node.op).scaling(graph.bind(node)).share is Share.FIXED
+
+
+def is_classifier(graph: Graph) -> bool:
+    """True when a softmax makes output 0."""
+    node = graph.writer(graph.outputs[0])
+    return node is not None and node.op == "softmax"
 
 
 def probability_distance(wanted: Array, got: Array) -> Array:

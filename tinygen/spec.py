@@ -9,7 +9,8 @@ from tinygen.graph import BoundNode, Graph
 def check(graph: Graph, quantized: bool) -> Graph:
     """Return the graph if it is well formed, else raise AssertionError naming the node.
 
-    quantized: all tensors must be int8 or int32 with QParams; else float32 without.
+    quantized: all tensors must be integers with QParams, activations int8 or (all of a node but a requantize) int16;
+    else float32 without.
     """
     known = {*graph.inputs, *(t.name for t in graph.tensors.values() if t.is_constant)}
     assert len(set(graph.inputs)) == len(graph.inputs), "an input stands twice"
@@ -35,5 +36,9 @@ def _check_node(b: BoundNode, quantized: bool) -> None:
             assert tensor.dtype != "float32" and tensor.qparams is not None, (
                 f"'{tensor.name}' is not quantized"
             )
+            assert tensor.is_constant or tensor.dtype == tensor.q.dtype, f"'{tensor.name}' is {tensor.dtype}"
         else:
             assert tensor.dtype == "float32" and tensor.qparams is None, f"'{tensor.name}' is not float"
+    if quantized and b.node.op != "requantize":
+        assert all(t.dtype == b.output.dtype for t in b.activations), f"'{b.name}' mixes int8 and int16"
+        assert operator.has(b.output.dtype, b), f"'{b.name}': {b.node.op} has no form in {b.output.dtype}"

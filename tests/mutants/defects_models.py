@@ -70,8 +70,8 @@ MODELS: tuple[Defect, ...] = (
     Defect(
         "serialization: zero points are lost",
         "tinygen/serialization.py",
-        'QParams(tuple(q["scale"]), tuple(q["zero_point"]), q["axis"])',
-        'QParams(tuple(q["scale"]), (0,) * len(q["scale"]), q["axis"])',
+        '"zero_point": tuple(q["zero_point"])',
+        '"zero_point": (0,) * len(q["scale"])',
         "tests/test_serialization.py::test_round_trip",
     ),
     # ---- samples, calibration, metrics

@@ -66,8 +66,10 @@ class HostLibrary:
         assert done.returncode == 0, done.stderr
         return ctypes.CDLL(str(target))
 
-    def run(self, library: Library, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Outputs as (N, elements) in the library's precision."""
+    def run(
+        self, library: Library, inputs: Sequence[Array], dtypes: Sequence[str] | None = None
+    ) -> tuple[Array, ...]:
+        """Outputs as (N, elements) of these types, by default in the library's precision."""
         name = library.name
         arena = ctypes.create_string_buffer(library.arena_bytes + 64)
         base = ctypes.c_void_p(-(-ctypes.addressof(arena) // 16) * 16)
@@ -75,8 +77,9 @@ class HostLibrary:
         get_input.restype = get_output.restype = ctypes.c_void_p
         invoke = getattr(self._so, f"{name}_invoke")
         count = len(inputs[0])
-        dtype = np.dtype(library.precision)
-        outputs = [np.empty((count, size // dtype.itemsize), dtype) for size in library.output_sizes]
+        types = [np.dtype(d) for d in dtypes or [library.precision] * len(library.output_sizes)]
+        sizes = zip(library.output_sizes, types, strict=True)
+        outputs = [np.empty((count, size // dtype.itemsize), dtype) for size, dtype in sizes]
         for sample in range(count):
             for i, x in enumerate(inputs):
                 data = np.ascontiguousarray(x[sample])
@@ -85,12 +88,13 @@ class HostLibrary:
             assert status == 0, status
             for i, out in enumerate(outputs):
                 raw = ctypes.string_at(get_output(base, ctypes.c_size_t(i)), out[sample].nbytes)
-                out[sample] = np.frombuffer(raw, dtype)
+                out[sample] = np.frombuffer(raw, out.dtype)
         return tuple(outputs)
 
 
 def run_on_host(graph: Graph, inputs: Sequence[Array], flags: Sequence[str] = ("-O1",)) -> tuple[Array, ...]:
     """Outputs (N, *shape) of the graph's C library on the host."""
     library = library_of(graph)
-    outputs = HostLibrary([library], flags).run(library, inputs)
+    types = [t.dtype for t in graph.output_tensors]
+    outputs = HostLibrary([library], flags).run(library, inputs, types)
     return tuple(o.reshape(len(o), *t.shape) for o, t in zip(outputs, graph.output_tensors, strict=True))

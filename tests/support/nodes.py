@@ -27,7 +27,7 @@ def quantized_node(
     output: QParams of the output; None takes what the operator's Scaling gives (SAME, FIXED, DERIVED).
     """
     operator = ops.get(op)
-    xs = [Tensor(f"x{i}", shape, "int8", q) for i, (shape, q) in enumerate(activations)]
+    xs = [Tensor(f"x{i}", shape, q.dtype, q) for i, (shape, q) in enumerate(activations)]
     floats = [
         Tensor(f"c{i}", np.shape(c), "float32", None, np.array(c, np.float32))
         for i, c in enumerate(constants)
@@ -38,7 +38,7 @@ def quantized_node(
     operator.check(bound)
     qparams = output or _ruled(bound, tuple(q for _, q in activations))
     quantized = operator.quantize(bound, tuple(q for _, q in activations), qparams)
-    tensors = {t.name: t for t in (*xs, *quantized, Tensor("node", shape, "int8", qparams))}
+    tensors = {t.name: t for t in (*xs, *quantized, Tensor("node", shape, qparams.dtype, qparams))}
     final = Node(op, "node", tuple(t.name for t in (*xs, *quantized)), "node", attrs)
     return Graph("single", (final,), tensors, tuple(t.name for t in xs), ("node",))
 
@@ -46,7 +46,7 @@ def quantized_node(
 def _ruled(bound: BoundNode, inputs: tuple[QParams, ...]) -> QParams:
     """The output's QParams by the operator's own rule."""
     rule = ops.get(bound.node.op).scaling(bound)
-    qparams = rule.derive(inputs) if rule.derive else rule.qparams or inputs[0]
+    qparams = rule.derive(inputs) if rule.derive else rule.fixed(inputs[0].bits) or inputs[0]
     assert rule.share.value != "free", "give output QParams"
     return qparams
 
@@ -78,7 +78,7 @@ def assert_float_c(graph: Graph, inputs: Sequence[Array], tolerance: float = 1e-
 
 
 def random_inputs(graph: Graph, samples: int, seed: int) -> list[Array]:
-    """int8 samples: uniform, and the first ones at the extremes. Of float graphs: normal, the first 0 and large."""
+    """Integer samples: uniform, and the first ones at the extremes. Of float graphs: normal, the first 0 and large."""
     rng = np.random.default_rng(seed)
     arrays = []
     for t in graph.input_tensors:
@@ -86,13 +86,14 @@ def random_inputs(graph: Graph, samples: int, seed: int) -> list[Array]:
             spread = np.array([0.0, 20.0, *[2.0] * samples])[:samples].reshape(-1, *[1] * len(t.shape))
             arrays.append((rng.normal(size=(samples, *t.shape)) * spread).astype(np.float32))
             continue
-        x = rng.integers(-128, 128, (samples, *t.shape), dtype=np.int64)
-        x[0] = -128
+        low, high = t.q.low, t.q.high
+        x = rng.integers(low, high + 1, (samples, *t.shape), dtype=np.int64)
+        x[0] = low
         if samples > 1:
-            x[1] = 127
+            x[1] = high
         if samples > 2:
-            x[2] = rng.choice([-128, 127, t.zero_point], t.shape)
-        arrays.append(x.astype(np.int8))
+            x[2] = rng.choice([low, high, t.zero_point], t.shape)
+        arrays.append(x.astype(t.dtype))
     return arrays
 
 
@@ -149,10 +150,10 @@ def real_output(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def assert_near_real(graph: Graph, inputs: Sequence[Array], lsb: float = 1.0) -> None:
-    """One-node graph: the reference is within `lsb` output steps of real arithmetic (saturated to int8)."""
+    """One-node graph: the reference is within `lsb` output steps of real arithmetic (saturated to its type)."""
     (want,) = evaluate.reference(graph, inputs)
     (real,) = real_output(graph, inputs)
     q = graph.output_tensors[0].q
-    exact = np.clip(real / q.scale[0] + q.zero_point[0], -128, 127)
+    exact = np.clip(real / q.scale[0] + q.zero_point[0], q.low, q.high)
     worst = np.max(np.abs(want.astype(np.float64) - exact), initial=0.0)
     assert worst <= lsb + 1e-6, f"{worst} output steps from real arithmetic"

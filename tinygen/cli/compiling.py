@@ -70,6 +70,18 @@ from tinygen.errors import DataError, UsageError
     show_default=True,
     help="int8, or float32: the float model itself, to compare with on the board.",
 )
+@click.option(
+    "--activations",
+    default="int8",
+    show_default=True,
+    help="int8, int16 (16x8: int8 weights) wherever possible, or auto: where it helps, until --max-drop holds.",
+)
+@click.option(
+    "--int16",
+    multiple=True,
+    metavar="LAYER",
+    help="This layer's output is int16; may be given several times.",
+)
 @click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
 @click.option(
     "--profile-on-device",
@@ -100,6 +112,8 @@ def compile_command(
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
       tinygen compile kws.keras --representative train.npz --board pico --prune --budget-ms 250 --out fw/
       tinygen compile kws.keras --precision float32 --out fw32/
+      tinygen compile kws.keras --representative train.npz --activations int16 --out fw16/
+      tinygen compile kws.keras --representative train.npz --activations auto --eval eval.npz --max-drop 0.5 --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?
     """
     import tinygen

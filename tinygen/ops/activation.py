@@ -11,11 +11,12 @@ import numpy as np
 
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.heavy import import_keras
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.functions import FUNCTIONS
+from tinygen.ops.interpolation import argument_factor, scaled_argument, sigmoid, sigmoid_table, tanh
 from tinygen.ops.table import exact_table, look_up
 from tinygen.ops.tensors import Tensors, elementwise
 from tinygen.ops.tflite_activations import BUILTINS, FIXED_OUTPUT, equal_builtin
@@ -190,8 +191,9 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
     return shapes[0]
 
 
-SIGMOID = Scaling(Share.FIXED, FIXED_OUTPUT["LOGISTIC"])
-TANH = Scaling(Share.FIXED, FIXED_OUTPUT["TANH"])
+WIDE_OUTPUT = QParams.int16(1 / 32768)
+SIGMOID = Scaling(Share.FIXED, FIXED_OUTPUT["LOGISTIC"], wide=WIDE_OUTPUT)
+TANH = Scaling(Share.FIXED, FIXED_OUTPUT["TANH"], wide=WIDE_OUTPUT)
 
 
 def scaling(b: BoundNode) -> Scaling:
@@ -243,6 +245,28 @@ def params_f32(b: BoundNode) -> RealParams:
     return RealParams(b.output.elements, b.attrs.function, b.attrs.parameters)
 
 
+WIDE: Mapping[str, Callable[[Array], Array]] = {"sigmoid": sigmoid, "tanh": tanh}
+"""Functions with an int16 form."""
+
+
+@dataclass(frozen=True)
+class WideParams:
+    """Numbers of one int16 node. multiplier, shift, half: input -> argument of the function, rounded."""
+
+    size: int
+    function: str
+    multiplier: int
+    shift: int
+    half: int
+
+
+def wide_params(b: BoundNode) -> WideParams:
+    """Numbers of one int16 node."""
+    multiplier, shift = argument_factor(b.inputs[0].scale)
+    half = 1 << (shift - 1) if shift else 0
+    return WideParams(b.output.elements, b.attrs.function, multiplier, shift, half)
+
+
 def table(b: BoundNode) -> Array:
     """The 256 outputs for inputs -128 ... 127."""
     attrs, x, y = b.attrs, b.inputs[0].q, b.output.q
@@ -252,7 +276,13 @@ def table(b: BoundNode) -> Array:
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = table[in + 128]; all rounding is done when the table is made: `rounding` does not matter."""
+    """out = table[in + 128]; all rounding is done when the table is made: `rounding` does not matter.
+
+    int16: sigmoid and tanh as TFLite has them (interpolation.py).
+    """
+    if b.output.q.bits == 16:
+        p = wide_params(b)
+        return WIDE[p.function](scaled_argument(arrays[0], p.multiplier, p.shift))
     return look_up(table(b), arrays[0])
 
 
@@ -265,6 +295,10 @@ INT8, INT32 = 9, 2
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     """The operator that the node came from or that provably computes our table; else an exact look-up."""
     attrs, x, y = b.attrs, b.inputs[0].q, b.output.q
+    if y.bits == 16:
+        kind = {"sigmoid": "LOGISTIC", "tanh": "TANH"}[attrs.function]
+        writer.add(kind, [writer.activation(b.inputs[0])], writer.activation(b.output), None, None, 3)
+        return
     name = attrs.tflite or equal_builtin(attrs.function, attrs.parameters, x, y)
     if name is None:
         _export_look_up(b, writer)
@@ -291,10 +325,13 @@ def _export_look_up(b: BoundNode, writer: TfliteWriter) -> None:
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """An activation operator of a file: its own arithmetic fills the table."""
     builtin, output = BUILTINS[op.kind], op.output_qparams()
-    if FIXED_OUTPUT.get(op.kind, output) != output:
+    if output.bits == 16 and (builtin.function not in WIDE or output != WIDE_OUTPUT):
+        raise op.error("in int16 only LOGISTIC and TANH with an output scale of 1/32,768 are supported")
+    if output.bits == 8 and FIXED_OUTPUT.get(op.kind, output) != output:
         fixed = FIXED_OUTPUT[op.kind]
         raise op.error(f"its output must have scale {fixed.scale[0]} and zero point {fixed.zero_point[0]}")
-    attrs = Attrs(builtin.function, builtin.parameters(lambda: op.options), op.kind)
+    kind = op.kind if output.bits == 8 else ""
+    attrs = Attrs(builtin.function, builtin.parameters(lambda: op.options), kind)
     return builder.add("activation", op.name, (op.activation(0),), attrs, output)
 
 
@@ -311,6 +348,11 @@ def cost(b: BoundNode) -> float:
     return 7.0 * b.output.elements
 
 
+def cost_wide(b: BoundNode) -> float:
+    """About 25 cycles an interpolation."""
+    return 25.0 * b.output.elements
+
+
 def cost_f32(b: BoundNode) -> float:
     """About 60 cycles for most functions, 10 for those that only compare."""
     return 60.0 * b.output.elements
@@ -318,6 +360,15 @@ def cost_f32(b: BoundNode) -> float:
 
 KERNELS = (
     Kernel("tg_activation_s8", cost, constants=constants, in_place=lambda b: (0,)),
+    Kernel(
+        "tg_activation_s16",
+        cost_wide,
+        supports=lambda b, board: b.attrs.function in WIDE and not b.attrs.tflite,
+        constants=lambda b: {"sigmoids": sigmoid_table()},
+        in_place=lambda b: (0,),
+        dtype="int16",
+        params=wide_params,
+    ),
     Kernel("tg_activation_f32", cost_f32, in_place=lambda b: (0,), dtype="float32", params=params_f32),
 )
 

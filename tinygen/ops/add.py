@@ -16,8 +16,9 @@ from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.tensors import Tensors, aligned, clamp
 
-LEFT_SHIFT = 20
-"""Fraction bits that both inputs gain before they meet: |q - zero_point| <= 255, so 28 bits are used."""
+LEFT_SHIFT = {8: 20, 16: 15}
+"""Bits -> fraction bits that both inputs gain before they meet: |q - zero_point| <= 255 or 32,768, so 28 or 30 bits
+are used."""
 
 
 # ---- Keras
@@ -69,20 +70,21 @@ class Params:
 
 
 def params(b: BoundNode) -> Params:
-    """Both inputs are brought to twice the larger scale / 2**20, then the result to the output's scale.
+    """Both inputs are brought to twice the larger scale / 2**20 (int16: 2**15), then the result to the output's scale.
 
-    Where the output's scale is below twice the larger input scale / 2**20, 1 stands in for the multiplier.
+    Where the output's scale is below that of the inputs' meeting, 1 stands in for the multiplier.
     """
     (first, second), q = b.inputs, b.output.q
     twice_largest = 2 * max(first.scale, second.scale)
     multiplier1, shift1 = quantize_multiplier(first.scale / twice_largest)
     multiplier2, shift2 = quantize_multiplier(second.scale / twice_largest)
-    output = quantize_multiplier(min(twice_largest / (2**LEFT_SHIFT * q.scale[0]), 1.0))
+    left_shift = LEFT_SHIFT[q.bits]
+    output = quantize_multiplier(min(twice_largest / (2**left_shift * q.scale[0]), 1.0))
     return Params(
         loops=binary.broadcast(b),
         zero_point1=first.zero_point,
         zero_point2=second.zero_point,
-        left_shift=LEFT_SHIFT,
+        left_shift=left_shift,
         multiplier1=multiplier1,
         shift1=shift1,
         multiplier2=multiplier2,
@@ -97,7 +99,7 @@ def params(b: BoundNode) -> Params:
 
 def computable(b: BoundNode) -> bool:
     """TFLite's add and sub need an output multiplier below 1 (without the limit that params sets)."""
-    return bool(2 * max(t.scale for t in b.inputs) < 2**LEFT_SHIFT * b.output.scale)
+    return bool(2 * max(t.scale for t in b.inputs) < 2 ** LEFT_SHIFT[b.output.q.bits] * b.output.scale)
 
 
 def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Array]:
@@ -110,17 +112,16 @@ def scaled(b: BoundNode, arrays: Sequence[Array], p: Params) -> tuple[Array, Arr
 
 
 def finish(total: Array, p: Params) -> Array:
-    """Common scale -> int8 output."""
+    """Common scale -> output, clamped."""
     rescaled = multiply_by_quantized_multiplier(total, p.output_multiplier, p.output_shift)
-    clipped = np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max)
-    return np.asarray(clipped.astype(np.int8))
+    return np.asarray(np.clip(rescaled + p.output_zero_point, p.activation_min, p.activation_max))
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(zo + requant(scale(a) + scale(b))); LiteRT rounds doubly: `rounding` does not matter."""
     p = params(b)
     first, second = scaled(b, arrays, p)
-    return finish(first + second, p)
+    return b.output.q.narrowed(finish(first + second, p))
 
 
 # ---- kernels
@@ -145,14 +146,22 @@ OP = Op(
     reference=reference,
     macs=no_macs,
     kernels=(
-        Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place),
+        Kernel("tg_add_s8", cost, constants=binary.constants, in_place=binary.in_place, template="tg_add"),
+        Kernel(
+            "tg_add_s16",
+            cost,
+            constants=binary.constants,
+            in_place=binary.in_place,
+            dtype="int16",
+            template="tg_add",
+        ),
         binary.kernel_f32("add"),
     ),
     constraints=(binary.one_activation,),
     keras={"Add": binary.chain("add", Attrs()), "Average": from_keras_average},
     keras_notes={"Average": "sum"},
     passes_factors=binary.alike,
-    to_tflite=binary.export("ADD", "AddOptions", computable),
+    to_tflite=binary.export("ADD", "AddOptions", computable, {"potScaleInt16": False}),
     from_tflite={"ADD": binary.import_as("add")},
     channels=same_channels,
 )

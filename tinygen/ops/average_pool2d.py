@@ -23,8 +23,9 @@ __all__ = ["OP", "Attrs"]
 
 
 def bounded_sum(b: BoundNode) -> bool:
-    """a pooling window must have at most 8,388,608 elements, so that the int32 sum cannot overflow"""
-    return int(np.prod(b.attrs.window)) <= 2**23
+    """a pooling window must have at most 8,388,608 elements (int16: 32,768), so that the int32 sum cannot overflow"""
+    wide = b.output.qparams is not None and b.output.q.bits == 16
+    return int(np.prod(b.attrs.window)) <= (2**15 if wide else 2**23)
 
 
 # ---- evaluation
@@ -51,12 +52,12 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     sums = pooling.window_view(arrays[0].astype(np.int64), b.attrs, 0).sum(axis=(4, 5))
     count = pooling.counts(b.attrs, b.inputs[0].shape)
     means = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
-    out: Array = np.clip(means, p.activation_min, p.activation_max).astype(np.int8)
-    return out
+    return b.output.q.narrowed(np.clip(means, p.activation_min, p.activation_max))
 
 
 KERNELS = (
-    Kernel("tg_average_pool2d_s8", pooling.cost_portable),
+    Kernel("tg_average_pool2d_s8", pooling.cost_portable, template="tg_average_pool2d"),
+    Kernel("tg_average_pool2d_s16", pooling.cost_portable, template="tg_average_pool2d", dtype="int16"),
     Kernel("tg_average_pool2d_f32", pooling.cost_portable, dtype="float32", params=pooling.params_f32),
 )
 

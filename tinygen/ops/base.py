@@ -35,7 +35,7 @@ class Share(Enum):
 
     FREE = "free"  # from the calibrated range of the output
     SAME = "same"  # all activation inputs and the output share one QParams
-    FIXED = "fixed"  # always `qparams`
+    FIXED = "fixed"  # always `qparams`, in 16 bits `wide`
     DERIVED = "derived"  # computed from the inputs' QParams by `derive`
 
 
@@ -46,6 +46,11 @@ class Scaling:
     share: Share
     qparams: QParams | None = None
     derive: Callable[[tuple[QParams, ...]], QParams] | None = None
+    wide: QParams | None = None
+
+    def fixed(self, bits: int) -> QParams | None:
+        """The QParams that are given, in so many bits."""
+        return self.qparams if bits == 8 else self.wide
 
 
 FREE = Scaling(Share.FREE)
@@ -98,8 +103,8 @@ def reads_portable(b: BoundNode, role: str, values: Array, macs: int) -> int:
 class Kernel:
     """One C implementation of an operator.
 
-    name: `tg_<op>_s8[_<variant>]`, or `_f32` for float32; templates/kernels/<name>.c.j2 renders it. The template sees
-    `p` (its params), `fn` (the C function's name), `precision` (int8 or float32), `T` (its C type) and defines
+    name: `tg_<op>_s8[_<variant>]`, `_s16` for int16, `_f32` for float32; templates/kernels/<name>.c.j2 renders it. The
+    template sees `p` (its params), `fn` (the C function's name), `precision` (`dtype`), `T` (its C type) and defines
     `TG_KERNEL void {{ fn }}(activation inputs in order as const T *, then one const pointer per entry of `constants`
     in its order, then T *output[, scratch])`.
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
@@ -137,7 +142,8 @@ class Op:
     quantize: (float bound node, QParams of each activation input, QParams of the output) -> the int8/int32 tensors
         that replace the node's constant inputs, in order. For operators without constants: returns ().
     params: the numbers that the template and the reference both use: a frozen dataclass.
-    reference: THE definition: (bound node, int arrays as in `real`, rounding) -> int8 array (N, *output shape).
+    reference: THE definition: (bound node, int arrays as in `real`, rounding) -> array (N, *output shape) of the
+        output's type. An operator with int16 kernels, too, defines both: the type of the bound tensors says which.
     macs: multiply-accumulates of one inference.
     to_tflite: appends the operator to a TFLite writer. None: export refuses it by name.
     from_tflite: BuiltinOperator name -> handler(op, builder) -> output tensor name.
@@ -192,6 +198,10 @@ class Op:
     channels: coupling.Channels = coupling.frozen
     narrowed: Callable[[BoundNode, Shape], Any] = same_attrs
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
+
+    def has(self, dtype: DType, b: BoundNode) -> bool:
+        """True when there is a kernel for the node with activations of this type."""
+        return any(k.dtype == dtype and k.supports(b, None) for k in self.kernels)
 
     def check(self, b: BoundNode) -> None:
         """Raise UnsupportedLayerError naming the first constraint that the node breaks."""
@@ -256,7 +266,7 @@ def np_clip(x: Array, low: float, high: float) -> Array:
 
 
 def clamp_bounds(activation: str, q: QParams) -> tuple[int, int]:
-    """(activation_min, activation_max) in int8 of a fused activation, for an output with QParams q.
+    """(activation_min, activation_max) of a fused activation, integers for an output with QParams q.
 
     The quotient limit / scale is a float32 division, as in TFLite: 6 / 0.8 is 7.5 there and not below it.
     """
@@ -268,10 +278,10 @@ def clamp_bounds(activation: str, q: QParams) -> tuple[int, int]:
     def quantized(real: float) -> int:
         with np.errstate(over="ignore"):
             quotient = np.float32(real) / scale
-        return zero_point + int(round_half_away(float(np.clip(quotient, -1000, 1000))))
+        return zero_point + int(round_half_away(float(np.clip(quotient, 4 * q.low, 4 * q.high))))
 
-    activation_min = -128 if low == float("-inf") else max(-128, quantized(low))
-    activation_max = 127 if high == float("inf") else min(127, quantized(high))
+    activation_min = q.low if low == float("-inf") else max(q.low, quantized(low))
+    activation_max = q.high if high == float("inf") else min(q.high, quantized(high))
     return activation_min, activation_max
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +122,12 @@ def constant_qparams(data: Array) -> QParams:
     return QParams.per_tensor(scale, max(min(round(-128 - low / scale), 127), -128))
 
 
+def symmetric_scale(data: Array) -> float:
+    """The scale by which int16 holds the constant; 1 for zeros."""
+    largest = float(np.max(np.abs(data), initial=0.0))
+    return max(largest / 32767, float(np.finfo(np.float32).tiny)) if largest > 0 else 1.0
+
+
 def quantized_constants(b: BoundNode, qparams: QParams | None = None) -> tuple[Tensor, ...]:
     """The constant input in int8, with `qparams` or those of its own range; () when both are activations."""
     return tuple(_quantized(t, f"{b.name}/constant", qparams) for t in b.inputs if t.data is not None)
@@ -129,12 +136,14 @@ def quantized_constants(b: BoundNode, qparams: QParams | None = None) -> tuple[T
 def _quantized(tensor: Tensor, name: str, qparams: QParams | None) -> Tensor:
     assert tensor.data is not None
     q = qparams or constant_qparams(tensor.data)
-    return Tensor(name, tensor.shape, "int8", q, q.quantize(tensor.data))
+    return Tensor(name, tensor.shape, q.dtype, q, q.quantize(tensor.data))
 
 
 def quantize(b: BoundNode, inputs: tuple[QParams, ...], output: QParams) -> tuple[Tensor, ...]:
     """A constant gets the QParams of its own range."""
-    return quantized_constants(b)
+    constants = [t.data for t in b.inputs if t.data is not None]
+    wide = [QParams.int16(symmetric_scale(data)) for data in constants if output.bits == 16]
+    return quantized_constants(b, *wide)
 
 
 def centred(b: BoundNode, arrays: Sequence[Array]) -> tuple[Array, Array]:
@@ -215,11 +224,14 @@ def append_chain(op: str, attrs: Any, name: str, inputs: Sequence[str], builder:
 
 
 def export(
-    builtin: str, options: str, computable: Callable[[BoundNode], bool] | None = None
+    builtin: str,
+    options: str,
+    computable: Callable[[BoundNode], bool] | None = None,
+    wide: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[BoundNode, TfliteWriter], None]:
     """to_tflite of an operator whose only option, if any, is the fused activation.
 
-    computable: False where TFLite's own kernel would overflow; such a node is refused by name.
+    computable: False where TFLite's own kernel would overflow; such a node is refused by name. wide: options of int16.
     """
 
     def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
@@ -233,6 +245,7 @@ def export(
         inputs = [writer.constant(t) if t.is_constant else writer.activation(t) for t in b.inputs]
         fused = getattr(b.attrs, "activation", None)
         fields = {} if fused is None else {"fusedActivationFunction": writer.fused(fused)}
+        fields |= wide if b.output.q.bits == 16 else {}
         writer.add(builtin, inputs, writer.activation(b.output), options, fields, version=2)
 
     return to_tflite
@@ -256,8 +269,8 @@ def operand(op: TfliteOperator, i: int, builder: GraphBuilder) -> str:
     tensor = op.tensor(i)
     if tensor.data is None:
         return op.activation(i)
-    if tensor.dtype != "int8" or tensor.q.axis is not None:
-        raise op.error(f"its constant input {i} must be int8 with one scale")
+    if tensor.dtype != op.output_qparams().dtype or tensor.q.axis is not None:
+        raise op.error(f"its constant input {i} must be {op.output_qparams().dtype} with one scale")
     shape = tensor.shape
     while len(shape) > len(op.output_shape()) and shape[0] == 1:
         shape = shape[1:]

@@ -53,11 +53,10 @@ def differentiable(b: BoundNode, xs: Tensors) -> Any:
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
-    """out = clamp(max(in)); padding holds -128, which no element is below."""
+    """out = clamp(max(in)); padding holds the lowest integer, which no element is below."""
     p = pooling.params(b)
-    view = pooling.window_view(arrays[0], b.attrs, -128)
-    out: Array = np.clip(view.max(axis=(4, 5)), p.activation_min, p.activation_max).astype(np.int8)
-    return out
+    view = pooling.window_view(arrays[0], b.attrs, b.output.q.low)
+    return b.output.q.narrowed(np.clip(view.max(axis=(4, 5)), p.activation_min, p.activation_max))
 
 
 # ---- TFLite
@@ -76,6 +75,7 @@ def global_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
 
 KERNELS = (
     Kernel("tg_max_pool2d_s8", pooling.cost_portable, template="tg_max_pool2d"),
+    Kernel("tg_max_pool2d_s16", pooling.cost_portable, template="tg_max_pool2d", dtype="int16"),
     Kernel(
         "tg_max_pool2d_f32",
         pooling.cost_portable,

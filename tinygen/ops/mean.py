@@ -32,8 +32,9 @@ class Attrs:
 
 
 def bounded_sum(b: BoundNode) -> bool:
-    """height times width must be less than 8,388,608, so that the int32 sum cannot overflow"""
-    return b.inputs[0].shape[0] * b.inputs[0].shape[1] < 2**23
+    """height times width must be less than 8,388,608 (of int16: 65,536), so that the int32 sum cannot overflow"""
+    wide = b.output.qparams is not None and b.output.q.bits == 16
+    return b.inputs[0].shape[0] * b.inputs[0].shape[1] < (2**16 if wide else 2**23)
 
 
 # ---- Keras
@@ -88,14 +89,17 @@ class Params:
     multiplier: int
     shift: int
     output_zero_point: int
+    low: int = -128
+    high: int = 127
 
 
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node. offset: start of the sum, -count * input zero_point."""
     x, output = b.inputs[0], b.output
     count = x.shape[0] * x.shape[1]
-    multiplier, shift = folded(x.scale / output.scale, count)
-    return Params(count, x.shape[2], -count * x.zero_point, multiplier, shift, output.zero_point)
+    multiplier, shift = folded(x.scale / output.scale, count, 2**output.q.bits - 1)
+    limits = output.q.low, output.q.high
+    return Params(count, x.shape[2], -count * x.zero_point, multiplier, shift, output.zero_point, *limits)
 
 
 @dataclass(frozen=True)
@@ -114,16 +118,16 @@ def params_f32(b: BoundNode) -> RealParams:
     return RealParams(height, width, channels, height * width)
 
 
-def folded(ratio: float, count: int) -> tuple[int, int]:
+def folded(ratio: float, count: int, reach: int = 255) -> tuple[int, int]:
     """(multiplier, shift) of ratio / count, as LiteRT makes them: the multiplier is divided, rounded down.
 
     Before the division it gains as many bits as count has behind its first, so that it keeps its precision.
     The shift to the left is capped where the largest sum would leave int32: sums other than 0 saturate
-    then (of up to 32,768 pixels).
+    then (of up to 32,768 pixels). reach: greatest |input - zero_point|.
     """
     multiplier, shift = quantize_multiplier(ratio)
     gain = min(count.bit_length() - 1, 32, 31 + shift)
-    left = 31 - (255 * count).bit_length()
+    left = 31 - (reach * count).bit_length()
     return ((multiplier << gain) // count, shift - gain) if shift - gain <= left else (INT32_MAX, left)
 
 
@@ -135,8 +139,7 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     p = params(b)
     sums = arrays[0].sum(axis=(1, 2), dtype=np.int64) + p.offset
     scaled = multiply_by_quantized_multiplier(sums, p.multiplier, p.shift) + p.output_zero_point
-    out: Array = np.clip(scaled, -128, 127).astype(np.int8)
-    return out.reshape(-1, *b.output.shape)
+    return b.output.q.narrowed(scaled).reshape(-1, *b.output.shape)
 
 
 # ---- TFLite
@@ -180,7 +183,8 @@ def cost_portable(b: BoundNode) -> float:
 
 
 KERNELS = (
-    Kernel("tg_mean_s8", cost_portable),
+    Kernel("tg_mean_s8", cost_portable, template="tg_mean"),
+    Kernel("tg_mean_s16", cost_portable, dtype="int16", template="tg_mean"),
     Kernel("tg_mean_f32", cost_portable, dtype="float32", params=params_f32),
 )
 

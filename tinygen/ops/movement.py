@@ -63,11 +63,12 @@ def cost_copy(b: BoundNode) -> float:
     return 3.0 * b.output.elements
 
 
-def moving_kernels(name: str) -> tuple[Kernel, Kernel]:
-    """The int8 and the float32 kernel of an operator that only moves elements: one template, one set of params."""
+def moving_kernels(name: str) -> tuple[Kernel, ...]:
+    """The kernel of each type of an operator that only moves elements: one template, one set of params."""
     template = f"tg_{name}"
     return (
         Kernel(f"tg_{name}_s8", cost_copy, template=template),
+        Kernel(f"tg_{name}_s16", cost_copy, dtype="int16", template=template),
         Kernel(f"tg_{name}_f32", cost_copy, dtype="float32", template=template),
     )
 

@@ -126,7 +126,7 @@ class RealParams(Geometry):
 def params(b: BoundNode) -> Params:
     """Numbers of one quantized node."""
     low, high = clamp_bounds(b.attrs.activation, b.output.q)
-    return Params(**vars(geometry(b)), activation_min=low, activation_max=high)
+    return Params(**vars(geometry(b)), activation_min=low, activation_max=high, lowest=str(b.output.q.low))
 
 
 def params_f32(b: BoundNode) -> RealParams:

@@ -1,7 +1,8 @@
 """Requantization of accumulators and quantization of weights and bias: shared by the operators that multiply.
 
-docs/numerics.md, "Fixed point", is normative. Everything here keeps one promise: no accumulator, and no
-accumulator shifted left by its requantization, leaves int32, for any input and in any order of summation.
+docs/numerics.md, "Fixed point" and "16x8", is normative. Everything here keeps one promise: no accumulator, and no
+accumulator shifted left by its requantization, leaves int32 (of int16 activations: 48 bits, and int32 once it is
+requantized), for any input and in any order of summation.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
+from tinygen.fixedpoint import (
+    INT32_MAX,
+    Rounding,
+    multiply_by_quantized_multiplier,
+    multiply_wide,
+    quantize_multiplier,
+    reduced_multiplier,
+)
 from tinygen.graph import Array, BoundNode, QParams, Tensor
 from tinygen.ops.base import clamp_bounds
 
@@ -26,13 +34,22 @@ PRODUCTS_SHARE = 2**30
 BIAS_SHARE = 2**30 - 1024
 """What the products of one output and its bias get of LARGEST; the rest is for scales rounded to float32."""
 
+WIDE_REACH, WIDE_LARGEST, WIDE_BIAS = 2**15, 2**47 - 1, 2**40
+"""In 16x8: greatest |input|, accumulator that the reduced multiplier takes, and bias."""
+
+WIDE_SHIFT, WIDE_RESULT = 7, 2**30
+"""In 16x8: greatest shift to the left, and |requantized accumulator| before it is clamped."""
+
 MOST_PRODUCTS = PRODUCTS_SHARE // INPUT_REACH
 """Products per output that leave rounding the weights to nearest enough room: 4,194,304."""
 
 
 @dataclass(frozen=True)
 class Requant:
-    """Accumulator -> output: per output channel a real multiplier, and the same as multiplier and shift."""
+    """Accumulator -> output: per output channel a real multiplier, and the same as multiplier and shift.
+
+    bits: of the output; 16 means 64-bit accumulators and the reduced multiplier.
+    """
 
     real: tuple[float, ...]
     multiplier: tuple[int, ...]
@@ -40,20 +57,39 @@ class Requant:
     output_zero_point: int
     activation_min: int
     activation_max: int
+    bits: int = 8
 
     def apply(self, accumulator: Array, rounding: Rounding = Rounding.DOUBLE) -> Array:
-        """int8 output of int32 accumulators whose last axis is the output channel."""
+        """int8 (or int16) output of accumulators whose last axis is the output channel."""
         biased = self._scaled(accumulator, rounding) + self.output_zero_point
-        return np.asarray(np.clip(biased, self.activation_min, self.activation_max).astype(np.int8))
+        clipped = np.clip(biased, self.activation_min, self.activation_max)
+        return np.asarray(clipped.astype(np.int8 if self.bits == 8 else np.int16))
 
     def _scaled(self, accumulator: Array, rounding: Rounding) -> Array:
+        multiplier, shift = np.array(self.multiplier, np.int64), np.array(self.shift, np.int64)
         if rounding is Rounding.SINGLE:
             return round_half_away(accumulator * np.array(self.real), INT32_MAX)
-        multiplier, shift = np.array(self.multiplier, np.int64), np.array(self.shift, np.int64)
+        if self.bits == 16:
+            return multiply_wide(accumulator, multiplier, shift)
         return multiply_by_quantized_multiplier(accumulator, multiplier, shift)
 
+    @property
+    def accumulator(self) -> str:
+        """C type of accumulators and biases."""
+        return "int32_t" if self.bits == 8 else "int64_t"
+
+    @property
+    def multiplier_type(self) -> str:
+        """C type of the multipliers in `arrays`."""
+        return "int32_t" if self.bits == 8 else "int16_t"
+
     def arrays(self) -> dict[str, Array]:
-        """The per-channel constants that kernels read."""
+        """The per-channel constants that kernels read; of 16 bits: the reduced multiplier and the whole shift right."""
+        if self.bits == 16:
+            return {
+                "multiplier": reduced_multiplier(np.array(self.multiplier)).astype(np.int16),
+                "shift": (15 - np.array(self.shift)).astype(np.int8),
+            }
         return {"multiplier": np.array(self.multiplier, np.int32), "shift": np.array(self.shift, np.int8)}
 
 
@@ -64,7 +100,7 @@ def requant(
     scales = weights.scale if weights.axis is not None else weights.scale * channels
     real = tuple(input_scale * s / output.scale[0] for s in scales)
     multiplier, shift = zip(*map(quantize_multiplier, real), strict=True)
-    return Requant(real, multiplier, shift, output.zero_point[0], *activation)
+    return Requant(real, multiplier, shift, output.zero_point[0], *activation, output.bits)
 
 
 def requant_of(b: BoundNode) -> Requant:
@@ -93,7 +129,8 @@ def constants_f32(b: BoundNode) -> Mapping[str, Array]:
 
 def bounded_accumulator(b: BoundNode) -> bool:
     """the int32 accumulator of an output must not overflow: at most 4,194,304 products per output; in an int8
-    model 256 * sum(|weights|) + |bias|, shifted left for multipliers above 1, at most 2**31 - 257"""
+    model 256 * sum(|weights|) + |bias|, shifted left for multipliers above 1, at most 2**31 - 257; of int16 activations
+    32,768 * sum(|weights|) + |bias| below 2**47, and that times the multiplier, which is below 128, at most 2**30"""
     weights, bias = b.inputs[1:3]
     channels = bias.shape[0]
     if weights.elements // channels > MOST_PRODUCTS:
@@ -102,16 +139,21 @@ def bounded_accumulator(b: BoundNode) -> bool:
         return True
     assert weights.data is not None and bias.data is not None
     axis = len(weights.shape) - 1 if b.node.op == "depthwise_conv2d" else 0
+    multipliers = requant(b.inputs[0].scale, weights.q, b.output.q, channels, (-128, 127))
+    shifts = multipliers.shift
+    if b.output.q.bits == 16:
+        bound = accumulator_bound(weights.data, bias.data, axis, WIDE_REACH)
+        sizes = zip(bound, multipliers.real, shifts, strict=True)
+        return all(m <= WIDE_LARGEST and m * r <= WIDE_RESULT and s <= WIDE_SHIFT for m, r, s in sizes)
     bound = accumulator_bound(weights.data, bias.data, axis)
-    shifts = requant(b.inputs[0].scale, weights.q, b.output.q, channels, (-128, 127)).shift
     return all(int(most) << max(shift, 0) <= LARGEST for most, shift in zip(bound, shifts, strict=True))
 
 
-def accumulator_bound(weights: Array, bias: Array, axis: int) -> Array:
-    """Greatest |accumulator| per output channel (int64), over all inputs and partial sums."""
+def accumulator_bound(weights: Array, bias: Array, axis: int, reach: int = INPUT_REACH) -> Array:
+    """Greatest |accumulator| per output channel (int64), over all inputs up to `reach` and partial sums."""
     others = tuple(a for a in range(weights.ndim) if a != axis)
     size = np.abs(weights.astype(np.int64)).sum(axis=others)
-    return np.asarray(INPUT_REACH * size + np.abs(bias.astype(np.int64)))
+    return np.asarray(reach * size + np.abs(bias.astype(np.int64)))
 
 
 # ---- weights and bias
@@ -145,23 +187,27 @@ def per_output_channel(
 def quantize_weights_and_bias(
     b: BoundNode, axis: int, input: QParams, output: QParams
 ) -> tuple[Tensor, Tensor]:
-    """int8 weights in [-127, 127], symmetric per index of `axis`, and int32 bias at input * weight scale.
+    """int8 weights in [-127, 127], symmetric per index of `axis`, and bias at input * weight scale: int32, of int16
+    activations int64.
 
     b: a float node whose inputs are (input, weights, bias).
     """
-    weights, bias = b.inputs[1], b.inputs[2]
+    weights, bias, wide = b.inputs[1], b.inputs[2], input.bits == 16
     assert weights.data is not None and bias.data is not None
-    scale = weight_scales(weights.data, bias.data, axis, input.scale[0], output.scale[0])
+    scales = wide_weight_scales if wide else weight_scales
+    scale = scales(weights.data, bias.data, axis, input.scale[0], output.scale[0])
     along = tuple(a for a in range(weights.data.ndim) if a != axis)
     q = round_half_away(weights.data / np.expand_dims(scale, along), 127).astype(np.int8)
-    q_bias = round_half_away(bias.data / (input.scale[0] * scale), BIAS_SHARE).astype(np.int32)
-    scale = lowered(scale, accumulator_bound(q, q_bias, axis), input.scale[0] / output.scale[0])
+    q_bias = round_half_away(bias.data / (input.scale[0] * scale), WIDE_BIAS if wide else BIAS_SHARE)
+    q_bias = q_bias.astype(np.int64 if wide else np.int32)
+    bound = accumulator_bound(q, q_bias, axis, WIDE_REACH if wide else INPUT_REACH)
+    scale = (lowered_wide if wide else lowered)(scale, bound, input.scale[0] / output.scale[0])
     count = len(scale)
     weight_q = QParams(tuple(scale.tolist()), (0,) * count, axis)
     bias_q = QParams(tuple((input.scale[0] * scale).tolist()), (0,) * count, 0)
     return (
         Tensor(f"{b.name}/weights", weights.shape, "int8", weight_q, q),
-        Tensor(f"{b.name}/bias", bias.shape, "int32", bias_q, q_bias),
+        Tensor(f"{b.name}/bias", bias.shape, "int64" if wide else "int32", bias_q, q_bias),
     )
 
 
@@ -184,6 +230,26 @@ def weight_scales(weights: Array, bias: Array, axis: int, input_scale: float, ou
     scale = np.clip(scale, max(tiny, tiny / input_scale), min(huge, huge / input_scale))
     # QParams stores float32, and the integers must be made with the scale that is stored.
     return np.asarray(scale.astype(np.float32).astype(np.float64))
+
+
+def wide_weight_scales(
+    weights: Array, bias: Array, axis: int, input_scale: float, output_scale: float
+) -> Array:
+    """`weight_scales` for int16 activations: only a bias beyond 2**40 raises a scale."""
+    largest = np.abs(weights.astype(np.float64)).max(axis=tuple(a for a in range(weights.ndim) if a != axis))
+    scale = np.where(largest > 0, largest / 127.0, output_scale / input_scale / 256.0)
+    scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / input_scale / WIDE_BIAS)
+    float32 = np.finfo(np.float32)
+    tiny, huge = float(float32.tiny), float(float32.max)
+    scale = np.clip(scale, max(tiny, tiny / input_scale), min(huge, huge / input_scale))
+    return np.asarray(scale.astype(np.float32).astype(np.float64))
+
+
+def lowered_wide(scale: Array, bound: Array, ratio: float) -> Array:
+    """`lowered` for int16 activations: the reduced multiplier takes shifts up to 7 and results up to 2**30."""
+    largest = np.minimum(2.0**WIDE_SHIFT * 0.999, WIDE_RESULT * 0.999 / np.maximum(bound, 1)) / ratio
+    halvings = np.maximum(np.ceil(np.log2(scale / largest)), 0)
+    return np.asarray(scale * 2.0**-halvings)
 
 
 def lowered(scale: Array, bound: Array, ratio: float) -> Array:

@@ -1,4 +1,4 @@
-"""requantize: int8 at one scale -> int8 at another, with an optional clamping activation."""
+"""requantize: int8 or int16 at one scale -> int8 or int16 at another, with an optional clamping activation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
-LARGEST_FACTOR = 2.0**20
-"""Inputs need 9 bits, so greater factors could overflow int32; one of 512 saturates all inputs but 0."""
+LARGEST_FACTOR = {8: 2.0**20, 16: 2.0**14}
+"""Bits of the input -> greatest factor: inputs need 9 or 16 bits, so greater ones could overflow int32."""
+
+TYPES = {8: "int8_t", 16: "int16_t"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,13 @@ def differentiable(b: BoundNode, xs: Tensors) -> Any:
 
 @dataclass(frozen=True)
 class Params:
-    """The numbers that the template and the reference both use. size: elements."""
+    """The numbers that the template and the reference both use. size: elements.
 
+    what: types, for the comment. input_type: in C.
+    """
+
+    what: str
+    input_type: str
     size: int
     input_zero_point: int
     multiplier: int
@@ -60,9 +67,12 @@ class Params:
 def params(b: BoundNode) -> Params:
     """One multiplier: input scale / output scale."""
     x, q = b.inputs[0], b.output.q
-    multiplier, shift = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR))
+    multiplier, shift = quantize_multiplier(min(x.scale / q.scale[0], LARGEST_FACTOR[x.q.bits]))
     bounds = clamp_bounds(b.attrs.activation, q)
-    return Params(b.output.elements, x.zero_point, multiplier, shift, q.zero_point[0], *bounds)
+    what = q.dtype if x.q.bits == q.bits else f"{x.q.dtype} to {q.dtype}"
+    return Params(
+        what, TYPES[x.q.bits], b.output.elements, x.zero_point, multiplier, shift, q.zero_point[0], *bounds
+    )
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -71,32 +81,39 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     centred = arrays[0].astype(np.int64) - p.input_zero_point
     scaled = multiply_by_quantized_multiplier(centred, p.multiplier, p.shift)
     clipped = np.clip(scaled + p.output_zero_point, p.activation_min, p.activation_max)
-    return np.asarray(clipped.astype(np.int8))
+    return b.output.q.narrowed(clipped)
 
 
 def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
     """QUANTIZE, then the clamp as MAXIMUM and MINIMUM with a constant where there is one."""
     x, q = b.inputs[0], b.output.q
     low, high = clamp_bounds(b.attrs.activation, q)
-    bounds = [(k, v) for k, v, free in (("MAXIMUM", low, -128), ("MINIMUM", high, 127)) if v != free]
+    bounds = [(k, v) for k, v, free in (("MAXIMUM", low, q.low), ("MINIMUM", high, q.high)) if v != free]
     steps = ["QUANTIZE", *(kind for kind, _ in bounds)]
     tensor = writer.activation(x)
     for i, kind in enumerate(steps):
         last = i == len(steps) - 1
-        out = writer.activation(b.output) if last else writer.temp(f"{b.name}/{i}", b.output.shape, "int8", q)
+        out = (
+            writer.activation(b.output) if last else writer.temp(f"{b.name}/{i}", b.output.shape, q.dtype, q)
+        )
         if kind == "QUANTIZE":
             writer.add(kind, [tensor], out, "QuantizeOptions", {}, version=2)
         else:
-            limit = writer.raw(f"{b.name}/{kind.lower()}", np.full(1, dict(bounds)[kind], np.int8), q)
+            limit = writer.raw(f"{b.name}/{kind.lower()}", np.full(1, dict(bounds)[kind], q.dtype), q)
             writer.add(kind, [tensor, limit], out, "MaximumMinimumOptions", {}, version=2)
         tensor = out
 
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
-    """QUANTIZE from int8 to int8."""
-    if op.tensor(0).dtype != "int8":
-        raise op.error("only QUANTIZE from int8 to int8 is supported")
+    """QUANTIZE from int8 or int16 to int8 or int16."""
+    if op.tensor(0).dtype not in ("int8", "int16"):
+        raise op.error("only QUANTIZE between int8 and int16 is supported")
     return builder.add("requantize", op.name, (op.activation(0),), Attrs(), op.output_qparams())
+
+
+def same_size(b: BoundNode) -> tuple[int, ...]:
+    """The output may overwrite an input whose elements are as large as its own."""
+    return (0,) if b.inputs[0].itemsize == b.output.itemsize else ()
 
 
 def cost(b: BoundNode) -> float:
@@ -106,7 +123,7 @@ def cost(b: BoundNode) -> float:
 
 OP = Op(
     name="requantize",
-    summary="int8 at one scale to int8 at another",
+    summary="int8 or int16 at one scale to int8 or int16 at another",
     attrs=Attrs,
     inputs=("input",),
     infer=infer,
@@ -117,7 +134,10 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=(Kernel("tg_requantize_s8", cost, in_place=lambda b: (0,)),),
+    kernels=(
+        Kernel("tg_requantize_s8", cost, in_place=same_size, template="tg_requantize"),
+        Kernel("tg_requantize_s16", cost, in_place=same_size, dtype="int16", template="tg_requantize"),
+    ),
     to_tflite=to_tflite,
     elementwise=True,
     from_tflite={"QUANTIZE": from_tflite},

@@ -141,6 +141,7 @@ def cost_free(b: BoundNode) -> float:
 
 KERNELS = (
     Kernel("tg_reshape_s8", cost_free, alias=True),
+    Kernel("tg_reshape_s16", cost_free, alias=True, dtype="int16"),
     Kernel("tg_reshape_f32", cost_free, alias=True, dtype="float32"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import (
     Rounding,
+    multiply_by_quantized_multiplier,
     quantize_multiplier,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
@@ -19,6 +20,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.ops import transpose
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.coupling import frozen
+from tinygen.ops.interpolation import interpolated, look_up_between
 from tinygen.ops.q31 import (
     EXP_FRACTION_BITS,
     exp_of_negative,
@@ -36,6 +38,10 @@ SUM_INTEGER_BITS = 12
 """Format of the sum of exponentials: Q12, so up to 4,095 terms of at most 1."""
 
 OUTPUT = QParams.per_tensor(1 / 256, -128)
+WIDE_OUTPUT = QParams.int16(1 / 32768)
+
+EXP_RANGE = 10.0
+"""Of int16: exp of less than -10 counts as exp(-10); differences of -10 ... 0 are spread over 0 ... 65,535."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def infer(attrs: Attrs, shapes: tuple[Shape, ...]) -> Shape:
 
 
 def scaling(b: BoundNode) -> Scaling:
-    """Always 1/256 and -128."""
-    return Scaling(Share.FIXED, OUTPUT)
+    """Always 1/256 and -128; of int16 1/32,768."""
+    return Scaling(Share.FIXED, OUTPUT, wide=WIDE_OUTPUT)
 
 
 # ---- float evaluation
@@ -162,8 +168,10 @@ def params_f32(b: BoundNode) -> RealParams:
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """out = clamp(round(256 * exp(d) / sum of exp(d)) - 128), d = difference to the row's maximum.
 
-    All in fixed point; LiteRT computes the same: `rounding` does not matter.
+    All in fixed point; LiteRT computes the same: `rounding` does not matter. int16: see wide_reference.
     """
+    if b.output.q.bits == 16:
+        return wide_reference(b, arrays[0])
     p = params(b)
     x = arrays[0].astype(np.int64)
     difference = x - x.max(axis=-1, keepdims=True)
@@ -179,6 +187,55 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return np.where(counts, np.clip(scaled - 128, -128, 127), -128).astype(np.int8)
 
 
+# ---- int16 definition
+
+
+@dataclass(frozen=True)
+class WideParams:
+    """Numbers of one int16 node. multiplier, shift: difference -> 1/65,535 of EXP_RANGE."""
+
+    rows: int
+    depth: int
+    multiplier: int
+    shift: int
+
+
+def wide_params(b: BoundNode) -> WideParams:
+    """Numbers of one int16 node. A factor of 65,536 or more saturates every difference but 0."""
+    x = b.inputs[0]
+    factor = min(b.attrs.beta * x.scale / (EXP_RANGE / 65535.0), WIDEST_FACTOR)
+    depth = x.shape[-1]
+    return WideParams(x.elements // depth, depth, *quantize_multiplier(factor))
+
+
+WIDEST_FACTOR = 2.0**14
+"""Differences need 17 bits; more would leave int32."""
+
+
+def wide_tables(b: BoundNode) -> Mapping[str, Array]:
+    """exp over -10 ... 0 and 1 / (1 + x) over 0 ... 1, as tables of 513 to interpolate in."""
+    return {
+        "exponential": interpolated(np.exp, -EXP_RANGE, 0.0),
+        "reciprocal": interpolated(lambda x: 1.0 / (1.0 + x), 0.0, 1.0),
+    }
+
+
+def wide_reference(b: BoundNode, x: Array) -> Array:
+    """out = clamp(round(exp(d) / sum of exp(d))), exp and 1 / (1 + x) from tables, in Q15."""
+    p, tables = wide_params(b), wide_tables(b)
+    difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
+    scaled = multiply_by_quantized_multiplier(difference, p.multiplier, p.shift)
+    powers = look_up_between(tables["exponential"], np.clip(scaled + 32767, -32768, 32767))
+    total = powers.sum(axis=-1, keepdims=True)
+    zeros = leading_zeros(total)
+    mantissa = ((total << (zeros - 1)) + (1 << 13)) >> 14
+    centred = np.clip(mantissa - (1 << 15) - (1 << 16), -32768, 32767)
+    reciprocal = look_up_between(tables["reciprocal"], centred)
+    shift = 31 - zeros
+    quotient = (powers * reciprocal + (1 << (shift - 1))) >> shift
+    return b.output.q.narrowed(np.maximum(quotient, 0))
+
+
 # ---- TFLite
 
 
@@ -191,9 +248,12 @@ def to_tflite(b: BoundNode, writer: TfliteWriter) -> None:
 
 def from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
     """SOFTMAX with TFLite's fixed output quantization."""
-    if op.output_qparams() != OUTPUT:
-        raise op.error("the output of SOFTMAX must have scale 1/256 and zero point -128")
-    return builder.add("softmax", op.name, (op.activation(0),), Attrs(float(op.options.beta)), OUTPUT)
+    output = op.output_qparams()
+    if output not in (OUTPUT, WIDE_OUTPUT):
+        raise op.error(
+            "the output of SOFTMAX must have scale 1/256 and zero point -128 (int16: 1/32,768 and 0)"
+        )
+    return builder.add("softmax", op.name, (op.activation(0),), Attrs(float(op.options.beta)), output)
 
 
 # ---- kernels
@@ -224,6 +284,14 @@ OP = Op(
     macs=no_macs,
     kernels=(
         Kernel("tg_softmax_s8", cost, in_place=lambda b: (0,)),
+        Kernel(
+            "tg_softmax_s16",
+            cost,
+            constants=wide_tables,
+            in_place=lambda b: (0,),
+            dtype="int16",
+            params=wide_params,
+        ),
         Kernel("tg_softmax_f32", cost_f32, in_place=lambda b: (0,), dtype="float32", params=params_f32),
     ),
     constraints=(bounded_sum, usable_beta),

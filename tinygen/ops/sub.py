@@ -30,7 +30,7 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     """out = clamp(zo + requant(scale(a) - scale(b))); LiteRT rounds doubly: `rounding` does not matter."""
     p = add.params(b)
     first, second = add.scaled(b, arrays, p)
-    return add.finish(first - second, p)
+    return b.output.q.narrowed(add.finish(first - second, p))
 
 
 OP = Op(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tinygen import scoring
+from tinygen import decisions, scoring
 from tinygen.budgets import Budgets
 from tinygen.channels import ChannelGroup, groups
 from tinygen.errors import BudgetError
@@ -156,7 +156,9 @@ def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
 
 def _int8(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """Post-training quantization, as `tinygen compile` does it."""
-    quantized = quantized_by(fuse(load_keras_model(model)), setting.representative, "auto", setting.report)
+    quantized = quantized_by(
+        fuse(load_keras_model(model)), setting.representative, decisions.Options(), setting.report
+    )
     return Made(model, "quantized after training", int8=final(quantized.graph))
 
 

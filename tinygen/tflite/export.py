@@ -1,4 +1,4 @@
-"""Export a quantized graph as an int8 .tflite file that computes the same."""
+"""Export a quantized graph (int8, layers in int16 included) as a .tflite file that computes the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export_tflite(graph: Graph) -> bytes:
 
 
 def _writable(b: BoundNode) -> BoundNode:
-    """The node without a clamp so far beyond int8 that LiteRT, computing it as an int32, refuses the file."""
+    """The node without a clamp so far beyond its type that LiteRT, computing it as an int32, refuses the file."""
     activation = getattr(b.attrs, "activation", "none")
     if clamp_fits_int32(activation, b.output.q):
         return b
@@ -41,7 +41,7 @@ def _writable(b: BoundNode) -> BoundNode:
 def _check(graph: Graph) -> None:
     """Refuse what cannot be exported, before anything is written."""
     for tensor in graph.tensors.values():
-        if not tensor.is_constant and tensor.dtype != "int8":
+        if not tensor.is_constant and tensor.dtype not in ("int8", "int16"):
             raise ModelError(f"tensor '{tensor.name}' is {tensor.dtype}: only quantized graphs are exported")
     refused = [n for n in graph.nodes if ops.get(n.op).to_tflite is None]
     if refused:

@@ -10,6 +10,7 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import QParams, Shape, Tensor
 from tinygen.tflite import schema
+from tinygen.tflite.checks import checked_qparams
 from tinygen.tflite.parsing import OperatorRecord, TensorRecord
 from tinygen.tflite.writer import FUSED_NAMES
 
@@ -74,14 +75,15 @@ class TfliteOperator:
             self._check_weights(record)
         if record.data is None:
             return self._reading.builder.tensor(self._reading.activation(record, self))
-        if record.kind not in ("int8", "int32"):
+        if record.kind not in ("int8", "int16", "int32", "int64"):
             raise self.error(
-                f"its input {i} holds {record.kind} constants, only int8 and int32 are supported"
+                f"its input {i} holds {record.kind} constants, only int8, int16, int32 and int64 are supported"
             )
-        if record.kind == "int8" and record.qparams is None:
-            raise self.error(f"its int8 input {i} has no scale")
+        if record.kind in ("int8", "int16") and record.qparams is None:
+            raise self.error(f"its {record.kind} input {i} has no scale")
+        q = checked_qparams(record, self.error) if record.kind == "int16" else record.qparams
         data = record.data.astype(record.data.dtype.newbyteorder("="), copy=False)
-        return Tensor(self._constant_name(i), data.shape, record.kind, record.qparams, data)  # type: ignore[arg-type]
+        return Tensor(self._constant_name(i), data.shape, record.kind, q, data)  # type: ignore[arg-type]
 
     def constant(self, i: int) -> str:
         """Adds the int8 constant i to the builder (once per tensor of the file)."""
@@ -96,17 +98,18 @@ class TfliteOperator:
         return known[index]
 
     def bias(self, i: int, channels: int) -> str:
-        """Adds the int32 bias (channels,), zeros where it is absent."""
+        """Adds the int32 bias (channels,), int64 of int16 activations, zeros where it is absent."""
         x, weights = self.tensor(0 if self.kind != "TRANSPOSE_CONV" else 2), self.tensor(1)
         scales = tuple(min(max(x.scale * s, 1e-37), 1e38) for s in weights.q.scale)
         qparams = QParams(scales, (0,) * len(scales), None if weights.q.axis is None else 0)
+        kind = "int32" if x.dtype == "int8" else "int64"
         if not self.has(i):
-            zeros = np.zeros(channels, np.int32)
+            zeros = np.zeros(channels, kind)
             return self._reading.builder.constant(f"{self.name}/bias", zeros, qparams)
         tensor = self.tensor(i)
-        if tensor.data is None or tensor.dtype != "int32" or tensor.shape != (channels,):
+        if tensor.data is None or tensor.dtype != kind or tensor.shape != (channels,):
             raise self.error(
-                f"its bias is {tensor.dtype} {list(tensor.shape)}, it must be int32 [{channels}]"
+                f"its bias is {tensor.dtype} {list(tensor.shape)}, it must be {kind} [{channels}]"
             )
         return self._reading.builder.constant(f"{self.name}/bias", tensor.data, tensor.qparams or qparams)
 

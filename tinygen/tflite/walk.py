@@ -55,6 +55,12 @@ class Reading:
             raise ModelError(f"'{self.file.name}': nothing writes the output tensor '{missing[0]}'")
         graph = self.builder.build(tuple(self._known[i] for i in self.file.outputs))
         check_scaling(graph)
+        for tensor in graph.output_tensors:
+            if tensor.dtype == "int16":
+                raise ModelError(
+                    f"output '{tensor.name}' of '{self.file.name}' is int16: only inner layers may be\n"
+                    f"  {INT8_HINT}"
+                )
         return graph
 
     # ---- what operators ask for
@@ -67,9 +73,10 @@ class Reading:
         return self._known[record.index]
 
     def activation_qparams(self, record: TensorRecord, operator: TfliteOperator) -> QParams:
-        """QParams of an activation, which must be int8 and quantized per tensor."""
-        if record.kind != "int8" or record.qparams is None:
-            kind = record.kind if record.qparams or record.kind != "int8" else "int8 without a scale"
+        """QParams of an activation, which must be int8 or int16 and quantized per tensor."""
+        known = record.kind in ("int8", "int16")
+        if not known or record.qparams is None:
+            kind = f"{record.kind} without a scale" if known else record.kind
             raise operator.error(
                 f"tensor '{record.name[:60]}' is {kind}: activations must be int8; {INT8_HINT}"
             )
@@ -85,6 +92,11 @@ class Reading:
         """A model input: int8, or float32/uint8 when a QUANTIZE follows (see _quantize_at_edge)."""
         if record.data is not None:
             raise ModelError(f"'{self.file.name}': the input tensor '{record.name[:60]}' is a constant")
+        if record.kind == "int16":
+            name = self._taken.unique(names.input_name(record.name))
+            raise self._input_error(name)(
+                "it is int16, only int8 inputs and outputs are; inner layers may be int16"
+            )
         if record.kind == "int8":
             self._declare_input(record, record)
 
