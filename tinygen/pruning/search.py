@@ -20,7 +20,7 @@ from tinygen.pruning.records import Cost, Resource
 
 FRACTIONS = (0.125, 0.25, 0.5, 0.75)
 """Shares of a family at which its sensitivity is measured."""
-CHUNKS = 16
+CHUNKS = 8
 """A family is taken in so many portions."""
 KEPT = 0.125
 """Share of a family that stays in any case, and of what a step finds half."""

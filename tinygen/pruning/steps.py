@@ -188,7 +188,7 @@ _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {
 def _train(setting: Setting, model: Any, options: distillation.Options, stage: str) -> distillation.Trained:
     """Distillation from the original, as long as time allows."""
     x, held_out = setting.fit.x, setting.judge.samples.x
-    options = replace(options, minutes=setting.minutes_left())
+    options = replace(options, minutes=setting.minutes_left(), refit=False)  # _candidate did it
     return distillation.train(model, setting.teacher, x, held_out, options, _teller(setting, stage))
 
 
