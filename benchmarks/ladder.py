@@ -1,8 +1,10 @@
 """The playbook measured: float weights in external flash -> int8 -> pruned -> pinned, step by step.
 
-    python -m benchmarks.ladder                     # all ladders; writes docs/ladder.md
-    python -m benchmarks.ladder --json F            # and the figures, for `tinygen report --ladder F`
-    python -m benchmarks.ladder ad_autoencoder      # those whose model's name begins so; docs stay as they are
+    python -m benchmarks.ladder --runs runs/           # all ladders; writes docs/ladder.md
+    python -m benchmarks.ladder --runs runs/ --json F  # and the figures, for `tinygen report --ladder F`
+    python -m benchmarks.ladder --runs runs/ ad        # those whose model's name begins so; docs stay as they are
+
+runs/ holds the pruned models that `python -m benchmarks.pruning --out runs/` makes.
 
 The playbook's figures are those of a CNC spindle monitor: int8 4.2x, structural pruning 1.8x, weights pinned in SRAM
 2.5x, 19x in all. Time is modelled (docs/cycles.md). Needs ../shared and arm-none-eabi-gcc.
@@ -25,6 +27,7 @@ import tinygen
 from benchmarks.datasets import folder
 from benchmarks.real_models import REAL_MODELS, RealModel
 from benchmarks.tables import markdown
+from tinygen.pruning.folders import RESULT
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ladder.md"
 PLAYBOOK = {"int8": 4.2, "pruned": 1.8, "pinned": 2.5}
@@ -34,12 +37,12 @@ SAMPLES = 3
 
 @dataclass(frozen=True)
 class Rung:
-    """One build. weights: bytes of constants; cycles, ms: modelled, one warm inference; None: not made yet."""
+    """One build. weights: bytes of constants; cycles, ms: modelled, one warm inference."""
 
     name: str
     where: str
-    weights: int | None
-    instructions: int | None
+    weights: int
+    instructions: int
     cycles: int | None
     ms: float | None
     data_stalls: int | None
@@ -55,7 +58,7 @@ class Ladder:
 
     @property
     def factors(self) -> tuple[float | None, ...]:
-        """How much faster each rung is than the last one before it that was made; None for the first and for gaps."""
+        """How much faster each rung is than the one before it; None for the first."""
         found: list[float | None] = []
         last: int | None = None
         for rung in self.rungs:
@@ -85,25 +88,29 @@ def keras_model(name: str) -> RealModel:
     return next(m for m in REAL_MODELS if m.file == f"{name}.keras")
 
 
-def climb(name: str, board: str, region: str | None) -> Ladder:
-    """Build and profile every rung."""
-    steps: tuple[tuple[str, Mapping[str, Any]], ...] = (
-        ("float32", {"precision": "float32", "pin": "none"}),
-        ("int8", {"pin": "none"}),
-        ("pinned", {"pin": "auto", "pin_code": "auto"}),
+def climb(name: str, board: str, region: str | None, runs: Path) -> Ladder:
+    """Build and profile every rung; each stands on the one before."""
+    original = folder() / "models" / keras_model(name).file
+    pruned = runs / CASES[name] / RESULT
+    steps: tuple[tuple[str, Path, Mapping[str, Any]], ...] = (
+        ("float32", original, {"precision": "float32", "pin": "none"}),
+        ("int8", original, {"pin": "none"}),
+        ("pruned", pruned, {"pin": "none"}),
+        ("pinned", pruned, {"pin": "auto", "pin_code": "auto"}),
     )
-    rungs = [rung(name, board, region, title, how) for title, how in steps]
-    return Ladder(name, board, (*rungs[:2], NOT_PRUNED, *rungs[2:]))
+    rungs = tuple(rung(name, path, board, region, title, how) for title, path, how in steps)
+    return Ladder(name, board, rungs)
 
 
-NOT_PRUNED = Rung("pruned", "not made yet: issue Prune", None, None, None, None, None)
+CASES = {"ad_autoencoder": "ad", "kws_ds_cnn": "kws", "cwru_cnn1d": "cwru"}
+"""Model -> its case in benchmarks/pruning.py."""
 
 
-def rung(name: str, board: str, region: str | None, title: str, how: Mapping[str, Any]) -> Rung:
-    """One build of a model."""
+def rung(name: str, path: Path, board: str, region: str | None, title: str, how: Mapping[str, Any]) -> Rung:
+    """One build of a model, with the data of the model `name`."""
     model = keras_model(name)
     made = tinygen.profile(
-        folder() / "models" / model.file,
+        path,
         board=board,
         representative=folder() / model.train,
         inputs=folder() / model.eval,
@@ -146,7 +153,7 @@ def rows(ladder: Ladder) -> list[list[str]]:
 
 
 def _row(r: Rung, factor: float | None) -> list[str]:
-    figures = [f"{v:,}" if v is not None else "-" for v in (r.weights, r.instructions, r.cycles)]
+    figures = [f"{r.weights:,}", f"{r.instructions:,}", "-" if r.cycles is None else f"{r.cycles:,}"]
     waiting = f"{r.data_stalls / r.cycles:.0%}" if r.cycles and r.data_stalls is not None else "-"
     return [
         r.name,
@@ -161,11 +168,11 @@ def _row(r: Rung, factor: float | None) -> list[str]:
 
 HEAD = """# The ladder
 
-Made by `python -m benchmarks.ladder`. A CNC spindle monitor went from 120 ms to under 8 ms in three steps: int8 (4.2x),
-structural pruning (1.8x), weights pinned in SRAM (2.5x): 19x in all. Here the same steps are taken with real models:
+Made by `python -m benchmarks.ladder --runs runs/` from the pruned models of [pruning.md](pruning.md). A CNC spindle
+monitor went from 120 ms to under 8 ms in three steps: int8 (4.2x), structural pruning (1.8x), weights pinned in SRAM (2.5x): 19x in all. Here the same steps are taken with real models:
 one warm inference, instructions counted, cycles modelled ([cycles.md](cycles.md)), bytes of constants. Each factor is
 against the step before. The first step is float32 C by the same emitter (`--precision float32`), its weights read in
-place from external serial flash; no step but the last pins anything.
+place from external serial flash; no step but the last pins anything, and the last pins what is left after pruning.
 """
 
 
@@ -184,9 +191,10 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", help="beginnings of model names; default: all")
     parser.add_argument("--json", type=Path, metavar="F", help="write the figures to F")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of `benchmarks.pruning --out`")
     options = parser.parse_args()
     chosen = [one for one in LADDERS if not options.names or one[0].startswith(tuple(options.names))]
-    made = [climb(*one) for one in track(chosen, "ladders", console=Console(stderr=True))]
+    made = [climb(*one, options.runs) for one in track(chosen, "ladders", console=Console(stderr=True))]
     for ladder in made:
         print("\n".join([f"{ladder.model} on {ladder.board}", *markdown(TITLES, rows(ladder)), ""]))
     if options.json:
