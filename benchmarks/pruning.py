@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from tinygen.pruning.log import Log
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.shrinking import shrunk
 from tinygen.samples import Options
+from tinygen.serialization import read_dataclass
 from tinygen.wishes import read_wishes
 
 L4R5 = "nucleo_l4r5zi"
@@ -127,8 +128,9 @@ def measure(case: Case, out: Path, with_baselines: bool, report: Any) -> Row:
     made = finished(place) or pruned(case, task, place, report)
     magnitude = scratch = None
     if with_baselines:
-        magnitude = baseline(case, task, made.log, False)
-        scratch = baseline(case, task, made.log, True) if case.scratch else None
+        magnitude = kept(out / f"{case.name}-magnitude.json", lambda: baseline(case, task, made.log, False))
+        if case.scratch:
+            scratch = kept(out / f"{case.name}-scratch.json", lambda: baseline(case, task, made.log, True))
     exact = outcomes(task, made, out / f"{case.name}-qemu")
     return Row(
         case, made.log, made.log.seconds / 60, exact, builds(made.project), magnitude, scratch, made.notes
@@ -178,6 +180,14 @@ def builds(project: Path) -> bool:
 
 
 # ---- baselines
+
+
+def kept(file: Path, make: Callable[[], Baseline]) -> Baseline:
+    """What an earlier run left in the file, or made now and left there."""
+    if not file.is_file():
+        file.write_text(json.dumps(asdict(make())) + "\n")
+    found: Baseline = read_dataclass(Baseline, json.loads(file.read_text()))
+    return found
 
 
 def baseline(case: Case, task: Task, log: Log, scratch: bool) -> Baseline:
