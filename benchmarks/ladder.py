@@ -171,9 +171,9 @@ HEAD = """# The ladder
 Made by `python -m benchmarks.ladder --runs runs/` from the pruned models of [pruning.md](pruning.md). A CNC spindle
 monitor went from 120 ms to under 8 ms in three steps: int8 (4.2x), structural pruning (1.8x), weights pinned in SRAM
 (2.5x): 19x in all. Here the same steps are taken with real models: one warm inference, instructions counted, cycles
-modelled ([cycles.md](cycles.md)), bytes of constants. Each factor is against the step before. The first step is float32 C
-by the same emitter (`--precision float32`), its weights read in place from external serial flash; no step but the last
-pins anything, and the last pins what is left after pruning.
+modelled ([cycles.md](cycles.md)), bytes of constants. Each factor is against the step before. The first step is
+float32 C by the same emitter (`--precision float32`), its weights read in place from external serial flash; no step but
+the last pins anything, and the last pins what is left after pruning.
 """
 
 
