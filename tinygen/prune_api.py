@@ -21,8 +21,10 @@ from tinygen.metrics import Metric
 from tinygen.pipeline import Report, silent
 from tinygen.project import write_file
 from tinygen.pruning import command, distillation, folders, inputs, journal, judging, reach, search, steps
+from tinygen.pruning import importance as importances
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.journal import Journal
+from tinygen.pruning.judging import Judge
 from tinygen.pruning.log import End, Log
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.records import Step
@@ -115,7 +117,12 @@ class _Run:
         self.path = Path(arguments["model"])
         self.board = load_board(arguments["board"], [Path(folder) for folder in arguments["board_path"]])
         self.teacher, self.graph = _keras_model(self.path, arguments["input_shape"])
+        if arguments["importance"] not in ("auto", *importances.METHODS):
+            raise UsageError(importances.unknown(arguments["importance"]))
         self.samples = _representative(self.graph, arguments)
+        self.judged = labelled(
+            self.graph, arguments["eval"], arguments["samples"], arguments["metric"], arguments["max_drop"]
+        )
         self.wishes = read_wishes(arguments["pin"], arguments["pin_code"], None, None, arguments["weights"])
         self.costs = Costs(self.board, self.wishes)
 
@@ -130,6 +137,7 @@ class _Run:
             model = _keras_model(resumed.model, ())[0] if resumed.model else self.teacher
             return resumed.journal, model
         budgets = self.budgets()
+        self.judge()  # refuses
         return journal.start(self.out, asked, budgets, self.arguments, force, on_step), self.teacher
 
     def budgets(self) -> Budgets:
@@ -147,39 +155,41 @@ class _Run:
         reach.check(reach.reach(self.graph, self.costs, budgets))
         return budgets
 
-    def setting(self, held: Journal) -> Setting:
-        """What all steps share. Raises DataError where held-out samples cannot judge the allowed drop."""
+    def judge(self) -> tuple[Samples, Judge]:
+        """(samples to fit, the judge of what is held out). Raises DataError where it cannot judge the allowed drop."""
         fit, held_out = judging.split(self.samples)
-        judge = judging.make_judge(
-            self.graph, held_out, steps.answers(self.teacher, held_out.x), self.arguments["metric"]
-        )
+        original = steps.answers(self.teacher, held_out.x)
+        judge = judging.make_judge(self.graph, held_out, original, self.arguments["metric"])
         if self.arguments["max_drop"] is not None:
             said = judging.check_size(judge, self.arguments["max_drop"], self.samples.count)
-            self.notes = (*self.notes, said) if said else self.notes
-        training = replace(
-            distillation.DEFAULT, epochs=self.arguments["epochs"], seed=self.arguments["seed"] + 1
-        )
-        clock = _Clock(self.arguments["max_minutes"], held.log.seconds, time.perf_counter())
-        return Setting(
-            self.teacher,
-            held.log.budgets,
-            self._fitted_costs(held.log.budgets),
-            self.samples,
-            fit,
-            judge,
-            self.arguments["importance"],
-            training,
-            self.arguments["qat"],
-            clock.hurried,
-            clock.for_training,
-            self.report,
-        )
+            self.notes = tuple(dict.fromkeys((*self.notes, said))) if said else self.notes
+        return fit, judge
 
-    def _fitted_costs(self, budgets: Budgets) -> Costs:
-        """Costs with pins that leave room for the budgets, formulas fitted to this model."""
+    def setting(self, held: Journal) -> Setting:
+        """What all steps share."""
+        fit, judge = self.judge()
+        budgets, given = held.log.budgets, self.arguments
         self.costs.budgets = budgets
-        self.notes = (*self.notes, *self.costs.calibrate(self.graph).warnings)
-        return self.costs
+        estimates = Costs(
+            self.board, self.wishes, budgets
+        )  # formulas of these images alone: resuming asks the same
+        self.notes = (*self.notes, *estimates.calibrate(self.graph).warnings)
+        clock = _Clock(given["max_minutes"], held.log.seconds, time.perf_counter())
+        return Setting(
+            teacher=self.teacher,
+            budgets=budgets,
+            estimates=estimates,
+            images=self.costs,
+            representative=self.samples,
+            fit=fit,
+            judge=judge,
+            importance=given["importance"],
+            training=replace(distillation.DEFAULT, epochs=given["epochs"], seed=given["seed"] + 1),
+            qat=given["qat"],
+            hurried=clock.hurried,
+            minutes_left=clock.for_training,
+            report=self.report,
+        )
 
     def go_on(self, held: Journal, model: Any) -> None:
         """Step by step until nothing is left to do."""
@@ -210,6 +220,7 @@ class _Run:
             samples=given["samples"],
             report=self.report,
             force=True,
+            **self._limits(log),
             **{name: given[name] for name in passed},
         )
         original = self._original_metric()
@@ -224,6 +235,13 @@ class _Run:
                 )
         return End(why, reached, original, build.float_metric, build.int8_metric)
 
+    def _limits(self, log: Log) -> Mapping[str, Any]:
+        """Budgets that pins have to leave room for, unless the model is too large for them anyhow."""
+        budgets = log.budgets
+        if search.excess(log.line[-1].after.cost, budgets) > 0:
+            return {}
+        return {"budget_sram": budgets.sram, "budget_flash": budgets.flash}
+
     def _int8(self, name: str) -> Path:
         """The int8 model beside a checkpoint."""
         return (self.out / name).with_suffix(".tflite")
@@ -234,11 +252,10 @@ class _Run:
 
     def _original_metric(self) -> Metric | None:
         """Of the float original, on the evaluation set."""
-        given = self.arguments
-        judged = labelled(self.graph, given["eval"], given["samples"], given["metric"], given["max_drop"])
-        if judged is None:
+        if self.judged is None:
             return None
-        return metrics.judge(self.graph, judged, steps.answers(self.teacher, judged.x), given["metric"])
+        answers = steps.answers(self.teacher, self.judged.x)
+        return metrics.judge(self.graph, self.judged, answers, self.arguments["metric"])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.channels import ChannelGroup
-from tinygen.errors import UsageError
+from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array, Graph
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning.judging import Judge
@@ -56,10 +56,16 @@ def scores(
     activation, taylor: absolute, a share of variance and a loss. magnitude, bn: relative to the mean of the layer.
     """
     if method not in METHODS:
-        raise UsageError(f"--importance is '{method}'\n  it must be one of {', '.join(('auto', *METHODS))}")
+        raise UsageError(unknown(method))
     of = conditions_of(samples) if conditions is None else conditions
     values = METHODS[method](Evidence(model, graph, groups, samples, found, of, seed))
     return np.where([group.removable for group in groups], values, np.inf)
+
+
+def unknown(method: str) -> str:
+    """What to say of a method that there is not."""
+    known = ("auto", *METHODS)
+    return f"--importance is '{method}'{did_you_mean(method, known)}\n  it must be one of {', '.join(known)}"
 
 
 # ---- methods

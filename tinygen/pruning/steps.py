@@ -38,11 +38,15 @@ HURRY = 0.4
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same during a run. teacher: the original keras.Model; minutes_left: None without a limit."""
+    """What stays the same during a run. teacher: the original keras.Model; minutes_left: None without a limit.
+
+    estimates, images: costs of candidates by formula, and of the steps' results by building and following them.
+    """
 
     teacher: Any
     budgets: Budgets
-    costs: Costs
+    estimates: Costs
+    images: Costs
     representative: Samples
     fit: Samples
     judge: Judge
@@ -117,7 +121,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """The better of the search's candidates after a short fine-tuning of each."""
     ranked = _rank(setting, model)
     oracle = Oracle(
-        cost=lambda gone: setting.costs.estimate(shrunk(ranked.graph, ranked.pick(gone))),
+        cost=lambda gone: setting.estimates.estimate(shrunk(ranked.graph, ranked.pick(gone))),
         loss=lambda gone: ranked.masks.loss(gone, setting.judge),
     )
     estimated = oracle.cost(frozenset())
@@ -164,7 +168,9 @@ def _int8(setting: Setting, line: Sequence[Step], model: Any) -> Made:
 
 def _qat(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     """Weights and scales learn to answer as the original does, rounded as int8 rounds them."""
-    options = training.Options(minutes=setting.minutes_left(), seed=setting.training.seed)
+    options = training.Options(
+        epochs=setting.training.epochs, minutes=setting.minutes_left(), seed=setting.training.seed
+    )
     trained = training.train(
         model, setting.representative, options, _teller(setting, "qat"), setting.teacher, setting.report
     )
@@ -201,11 +207,11 @@ def figures(setting: Setting, made: Made) -> Figures:
     outputs = answers(made.model, judge.samples.x)
     loss, metric = judge.distance(outputs).mean, judge.figure(outputs)
     if made.int8 is None:
-        return Figures(setting.costs.measure(load_keras_model(made.model)), loss, metric)
+        return Figures(setting.images.measure(load_keras_model(made.model)), loss, metric)
     x = quantize_inputs(made.int8, judge.samples.x)
     integers = scoring.reference_outputs(made.int8, x, setting.report, "int8")
     int8 = judge.figure(scoring.dequantized(made.int8, integers))
-    return Figures(setting.costs.measure(made.int8), loss, metric, int8)
+    return Figures(setting.images.measure(made.int8), loss, metric, int8)
 
 
 def answers(model: Any, x: Sequence[Array]) -> tuple[Array, ...]:
