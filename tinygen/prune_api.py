@@ -20,7 +20,7 @@ from tinygen.graph import Graph
 from tinygen.metrics import Metric
 from tinygen.pipeline import Report, silent
 from tinygen.project import write_file
-from tinygen.pruning import command, distillation, folders, inputs, journal, judging, reach, search, steps
+from tinygen.pruning import command, folders, inputs, journal, judging, reach, recipe, search, steps
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.journal import Journal
 from tinygen.pruning.log import End, Log
@@ -157,7 +157,7 @@ class _Run:
             said = judging.check_size(judge, self.arguments["max_drop"], self.samples.count)
             self.notes = (*self.notes, said) if said else self.notes
         training = replace(
-            distillation.DEFAULT, epochs=self.arguments["epochs"], seed=self.arguments["seed"] + 1
+            recipe.recipe_for(self.teacher), epochs=self.arguments["epochs"], seed=self.arguments["seed"] + 1
         )
         clock = _Clock(self.arguments["max_minutes"], held.log.seconds, time.perf_counter())
         return Setting(
