@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from tinygen.frontend.keras import load_keras_model, open_keras
 from tinygen.judge import Outcome
 from tinygen.metrics import Metric
 from tinygen.prune_api import prune
-from tinygen.pruning import distillation, judging, steps
+from tinygen.pruning import distillation, judging, recipe, steps
 from tinygen.pruning.costs import Costs, over
 from tinygen.pruning.journal import has_run, read
 from tinygen.pruning.log import Log
@@ -201,7 +201,7 @@ def baseline(case: Case, task: Task, log: Log, scratch: bool) -> Baseline:
 
     ratio = baselines.ratio_for(loaded.graph, within)
     fit, held_out = judging.split(task.samples("train"))
-    options = distillation.Options(refit=False)
+    options = replace(recipe.recipe_for(model), refit=False)
     if scratch:
         trained = baselines.from_scratch(model, loaded.graph, ratio, fit, held_out, options).model
     else:

@@ -17,6 +17,7 @@ from tinygen.heavy import import_keras
 from tinygen.pruning import heads
 from tinygen.pruning.augmentation import WAYS, Augmentation, chosen, mixed
 from tinygen.pruning.distillation import Options, Progress, train
+from tinygen.pruning.recipe import DEFAULT, RECONSTRUCTING, recipe_for
 from tinygen.pruning.reestimation import reestimate
 from tinygen.pruning.surgery import remove
 
@@ -235,6 +236,40 @@ def test_every_augmentation_changes_a_batch_in_its_own_way_and_its_seed_repeats_
     assert not np.array_equal(one, batch)
     if way in ("flip", "shift"):
         assert set(np.unique(one)) <= set(np.unique(batch))
+
+
+def test_differences_move_samples_along_the_data_and_noise_in_every_direction() -> None:
+    """Data on a line: what is moved stays on it, and leaves its ends."""
+    along = data((1,), 256) * np.float32([1, 2, -1])
+    moved = Augmentation(("difference",), along.std(axis=0))(along, np.random.default_rng(3))
+    np.testing.assert_allclose(moved, moved[:, :1] * np.float32([1, 2, -1]), atol=1e-4)
+    assert moved[:, 0].max() > along[:, 0].max() and moved[:, 0].min() < along[:, 0].min()
+    noisy = Augmentation(("noise",), along.std(axis=0))(along, np.random.default_rng(3)) - along
+    assert np.linalg.matrix_rank(noisy) == 3
+    strengths = np.abs(noisy / along.std(axis=0)).mean(axis=1)
+    assert strengths.min() < 0.05 and 0.3 < strengths.max() < 2
+
+
+def test_only_models_that_give_back_their_input_learn_off_the_data() -> None:
+    keras = import_keras()
+    regressor = keras.Sequential([keras.Input((10,)), keras.layers.Dense(9)])
+    number = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    assert recipe_for(autoencoder()) == RECONSTRUCTING != DEFAULT
+    assert [recipe_for(model) for model in (classifier(), regressor, number)] == [DEFAULT] * 3
+
+
+def test_an_autoencoder_that_learned_off_the_data_answers_there_as_the_original_does() -> None:
+    """Few normal samples on a plane; judged on samples beside it, the student that saw only the plane is worse."""
+    teacher = autoencoder()
+    plane = data((2,), 64) @ data((2, 10), 1)[0] / 4
+    beside = plane + data((10,), 64, 2) / 4
+    wanted = np.asarray(teacher(beside))
+    errors = []
+    for ways in ((), RECONSTRUCTING.augment):
+        options = replace(QUICK, epochs=60, augment=ways)
+        student = train(pruned(teacher), teacher, (plane,), (plane,), options).model
+        errors.append(float(np.mean((np.asarray(student(beside)) - wanted) ** 2)))
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_mixing_treats_all_inputs_and_labels_of_a_sample_alike() -> None:

@@ -18,6 +18,7 @@ from tinygen.pruning.search import (
     cheapest,
     even,
     excess,
+    narrowest,
     plans,
     saved,
     sensitivity,
@@ -140,6 +141,17 @@ def test_a_step_takes_at_most_half_of_a_family() -> None:
     for plan in plans(curves(oracle()), oracle(), Budgets(macs=1), 0.0):
         for family in families():
             assert plan.counts.get(family.name, 0) <= len(family.order) // 2
+
+
+def test_the_even_plan_leaves_the_bottleneck_of_an_autoencoder() -> None:
+    narrow = Family("code", tuple(range(100, 108)))
+    assert narrowest((*families(), narrow)) == {"code"} == narrowest((*families()[:2], narrow))
+    assert narrowest(()) == narrowest(families()[:2]) == frozenset(), "all as wide as each other"
+    budgets = Budgets(macs=int(0.6 * ORIGINAL.macs))
+    plan = even(curves(oracle()), oracle(), budgets, 0.0, frozenset({"conv_1"}))
+    assert plan.counts.keys() == {"conv_0", "conv_2"} and plan.cost.macs <= 0.6 * ORIGINAL.macs
+    shares = [plan.counts[f.name] / len(f.order) for f in families() if f.name != "conv_1"]
+    assert abs(shares[0] - shares[1]) < 1 / 16
 
 
 def test_targets_fall_evenly_to_nothing() -> None:

@@ -20,7 +20,7 @@ from tinygen.graph import Graph
 from tinygen.metrics import Metric
 from tinygen.pipeline import Report, silent
 from tinygen.project import write_file
-from tinygen.pruning import command, distillation, folders, inputs, journal, judging, reach, search, steps
+from tinygen.pruning import command, folders, inputs, journal, judging, reach, recipe, search, steps
 from tinygen.pruning import importance as importances
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.journal import Journal
@@ -184,7 +184,7 @@ class _Run:
             fit=fit,
             judge=judge,
             importance=given["importance"],
-            training=replace(distillation.DEFAULT, epochs=given["epochs"], seed=given["seed"] + 1),
+            training=replace(recipe.recipe_for(self.teacher), epochs=given["epochs"], seed=given["seed"] + 1),
             qat=given["qat"],
             hurried=clock.hurried,
             minutes_left=clock.for_training,

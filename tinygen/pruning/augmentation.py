@@ -14,15 +14,21 @@ import numpy as np
 from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array
 
-Way = Literal["mixup", "noise", "flip", "shift", "scale"]
+Way = Literal["mixup", "difference", "noise", "flip", "shift", "scale"]
 WAYS: tuple[Way, ...] = get_args(Way)
 MIXUP: Way = "mixup"
 SHIFT = 1 / 8
 """Largest shift, as a share of the axis."""
-NOISE = 0.1
-"""Standard deviation of noise, as a share of the data's own per feature."""
+NOISE = 0.5
+"""Largest standard deviation of noise, as a share of the data's own per feature."""
+DIFFERENCE = 1.0
+"""Largest share of two samples' difference that another one is moved by."""
 SCALE = 0.2
 """Largest relative change of a signal's amplitude."""
+HELD_SEED = 3141592653
+"""Of changed held-out samples: every model is judged on the same ones."""
+OFF_DATA: frozenset[Way] = frozenset({"difference", "noise"})
+"""Ways whose samples need not look like the data: a model that learns them is judged on some of them, too."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,14 @@ class Augmentation:
             if way in self.ways and way != MIXUP:
                 batch = _CHANGES[way](self, batch, generator)
         return np.ascontiguousarray(batch, np.float32)
+
+
+def judged_on(changes: Sequence[Augmentation], held_out: Sequence[Array]) -> list[Array]:
+    """Held-out samples of each input; where an OFF_DATA way is used, followed by as many changed ones."""
+    if not any(OFF_DATA & {*change.ways} for change in changes):
+        return list(held_out)
+    generator = np.random.default_rng(HELD_SEED)
+    return [np.concatenate([x, change(x, generator)]) for change, x in zip(changes, held_out, strict=True)]
 
 
 def mixed(arrays: Sequence[Array], generator: np.random.Generator) -> list[Array]:
@@ -74,8 +88,20 @@ def is_image(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[-1] == 3
 
 
+def _moved(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """By up to DIFFERENCE of how two others differ: away from the data, in directions in which data varies."""
+    one, other = (batch[generator.permutation(len(batch))] for _ in range(2))
+    return np.asarray(batch + _strengths(batch, generator) * DIFFERENCE * (one - other))
+
+
 def _noisy(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
-    return batch + NOISE * a.spread * generator.standard_normal(batch.shape, np.float32)
+    noise = generator.standard_normal(batch.shape, np.float32)
+    return np.asarray(batch + _strengths(batch, generator) * NOISE * a.spread * noise)
+
+
+def _strengths(batch: Array, generator: np.random.Generator) -> Array:
+    """0 .. 1 per sample (N, 1, ...): some stay near what they were."""
+    return np.asarray(generator.random((len(batch), *(1,) * (batch.ndim - 1)), np.float32))
 
 
 def _flipped(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
@@ -106,6 +132,7 @@ def _scaled(a: Augmentation, batch: Array, generator: np.random.Generator) -> Ar
 
 
 _CHANGES: dict[Way, Callable[[Augmentation, Array, np.random.Generator], Array]] = {
+    "difference": _moved,
     "noise": _noisy,
     "flip": _flipped,
     "shift": _shifted,

@@ -141,16 +141,18 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.held_out = batches_of(held_out, options.batch)
-        self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
-        self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
-        self.truth = self._truth(labels[0] if labels else None)
-        own_truth = self._truth(labels[1] if labels else None)
-        self.held_truth = batches_of(own_truth, options.batch) if own_truth else [[]] * len(self.held_out)
-        self.generator = np.random.default_rng(options.seed)
         self.augment = [
             Augmentation(augmentation.chosen(options.augment, a.shape[1:]), a.std(axis=0)) for a in self.x
         ]
+        judged = augmentation.judged_on(self.augment, held_out)
+        self.held_out = batches_of(judged, options.batch)
+        self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
+        self.heads = [_head(kind, [t[i] for t in self.targets]) for i, kind in enumerate(kinds)]
+        self.truth = self._truth(labels[0] if labels else None)
+        times = len(judged[0]) // len(held_out[0])
+        own_truth = self._truth(np.concatenate([labels[1]] * times) if labels else None)
+        self.held_truth = batches_of(own_truth, options.batch) if own_truth else [[]] * len(self.held_out)
+        self.generator = np.random.default_rng(options.seed)
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
         self.step, self.judge = self._compiled()

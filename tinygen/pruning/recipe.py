@@ -52,6 +52,22 @@ class Options:
 
 
 DEFAULT = Options()
+RECONSTRUCTING = Options(batch=256, steps=9000, augment=("difference", "noise"))
+"""An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
+small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
+
+
+def recipe_for(teacher: Any) -> Options:
+    """How models pruned from this keras.Model learn."""
+    return RECONSTRUCTING if reconstructs(teacher) else DEFAULT
+
+
+def reconstructs(model: Any) -> bool:
+    """True where the only output is shaped like the only input, of more than one number."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        return False
+    taken, given = (tuple(tensors[0].shape[1:]) for tensors in (model.inputs, model.outputs))
+    return taken == given and taken not in ((), (1,))
 
 
 def optimizer_of(options: Options) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -228,25 +228,37 @@ def _last_loss(choice: _Choice, family: int) -> float:
     return curve.at(gone) - curve.at(gone - 1) if gone else 0.0
 
 
-def even(curves: Sequence[Curve], oracle: Oracle, budgets: Budgets, target: float) -> Plan:
-    """The same share of every family, as small as `target` allows: bisected to about one channel."""
+def even(
+    curves: Sequence[Curve], oracle: Oracle, budgets: Budgets, target: float, spared: Set[str] = frozenset()
+) -> Plan:
+    """The same share of every family that is not `spared`, as small as `target` allows: bisected to about one
+    channel."""
 
     def sharing(share: float) -> _Choice:
-        counts = tuple(min(c.family.most, round(share * len(c.family.order))) for c in curves)
-        return _Choice(curves, oracle, counts)
+        families = [c.family for c in curves]
+        counts = (0 if f.name in spared else min(f.most, round(share * len(f.order))) for f in families)
+        return _Choice(curves, oracle, tuple(counts))
 
     low, high = 0.0, 1 - KEPT
     for _ in range(7):
         middle = (low + high) / 2
         low, high = (low, middle) if excess(sharing(middle).cost, budgets) <= target else (middle, high)
-    return sharing(high).plan("the same share of every layer")
+    return sharing(high).plan("the same share of every layer" + " but the narrowest" * bool(spared))
 
 
-def plans(curves: Sequence[Curve], oracle: Oracle, budgets: Budgets, target: float) -> Iterator[Plan]:
-    """The candidates of a step, each different from the ones before."""
+def narrowest(families: Sequence[Family]) -> frozenset[str]:
+    """The families with the fewest groups, if at most half of the widest's: the bottleneck of an autoencoder."""
+    sizes = {family.name: len(family.order) for family in families}
+    least, most = min(sizes.values(), default=0), max(sizes.values(), default=0)
+    return frozenset(name for name, size in sizes.items() if size == least <= most / 2)
+
+
+def plans(
+    curves: Sequence[Curve], oracle: Oracle, budgets: Budgets, target: float, spared: Set[str] = frozenset()
+) -> Iterator[Plan]:
+    """The candidates of a step, each different from the ones before. spared: families that `even` leaves."""
     seen: list[frozenset[int]] = [frozenset()]
-    for make in (cheapest, even):
-        plan = make(curves, oracle, budgets, target)
+    for plan in (cheapest(curves, oracle, budgets, target), even(curves, oracle, budgets, target, spared)):
         if plan.groups not in seen:
             seen.append(plan.groups)
             yield plan

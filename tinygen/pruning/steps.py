@@ -14,7 +14,7 @@ from tinygen.frontend.keras import load_keras_model
 from tinygen.fusion import fuse
 from tinygen.graph import Array, Graph
 from tinygen.pipeline import final, quantized_by
-from tinygen.pruning import distillation, folding, importance, search
+from tinygen.pruning import distillation, folding, importance, recipe, search
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
 from tinygen.pruning.masks import Masks
@@ -128,7 +128,8 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     budgets = _comparable(setting.budgets, estimated, line[-1].after.cost)
     curves = search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
     target = _target(setting, line, search.excess(estimated, budgets))
-    plans = list(search.plans(curves, oracle, budgets, target))
+    spared = search.narrowest(ranked.families) if recipe.reconstructs(setting.teacher) else frozenset()
+    plans = list(search.plans(curves, oracle, budgets, target, spared))
     if not plans:
         raise BudgetError(_exhausted(setting, line[-1].after.cost))
     tried = [_candidate(setting, ranked, model, plan) for plan in plans]
@@ -140,7 +141,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     why = f"{binding} binds; {best.plan.how}, ranked by {ranked.choice.method}: loss {best.loss:.4g} refitted"
     return Made(
         trained.model,
-        f"{why}{others}, {trained.loss:.4g} after a short fine-tuning",
+        f"{why}{others}; short fine-tuning: {trained.given:.4g} -> {trained.loss:.4g}",
         _removals(ranked, best.plan),
     )
 
