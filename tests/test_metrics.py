@@ -141,6 +141,13 @@ def test_unknown_metric() -> None:
         check_labels(model((3,), (3,)), samples(2, (3,)), "f1")  # type: ignore[arg-type]
 
 
+def test_a_drop_as_large_as_allowed_is_allowed() -> None:
+    """In floating point, 90 % less 87 % is a little more than 3 points."""
+    lost = 100 * (0.90 - 0.87)
+    assert lost > 3 and metrics.allowed(lost, 3)
+    assert not metrics.allowed(3.001, 3) and metrics.allowed(-1.0, 0.0)
+
+
 def test_drop_is_positive_when_int8_is_worse() -> None:
     better, worse = (metrics.Metric("accuracy", v, 0, 1, 100) for v in (0.9, 0.88))
     assert drop(better, worse) == pytest.approx(2.0) and drop(worse, better) == pytest.approx(-2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def test_public_names_exist_and_unknown_ones_do_not() -> None:
         assert getattr(tinygen, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'compil'"):
         _ = tinygen.compil  # type: ignore[attr-defined]
+
+
+def test_nothing_is_converted_by_autograph() -> None:
+    """It prints what it cannot convert: the process's whole environment, where a traced function imports Keras."""
+    calls = [
+        (path.name, node.lineno, {keyword.arg for keyword in node.keywords})
+        for path in sorted((ROOT / "tinygen").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tf.function"
+    ]
+    assert len(calls) >= 6
+    assert [call[:2] for call in calls if "autograph" not in call[2]] == []
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import tinygen
+from tinygen.cli import main
 from tinygen.errors import BudgetError, DataError, ModelError, UsageError
 from tinygen.frontend.keras import open_keras
 from tinygen.heavy import import_keras
 from tinygen.judge import Outcome
-from tinygen.prune_api import prune, rollback
+from tinygen.prune_api import rollback
 from tinygen.pruning import journal
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.records import Step
@@ -70,7 +71,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, out: Path, **options: Any) -> Pruned:
     given = {"budget_macs": "50%", "epochs": 4, "board": BOARD, "eval": place / "eval.npz", "max_drop": 25.0}
-    return prune(place / "waves.keras", representative=place / "train.npz", out=out, **{**given, **options})
+    return tinygen.prune(
+        place / "waves.keras", representative=place / "train.npz", out=out, **{**given, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,18 @@ def test_an_interrupted_run_goes_on(pruned: Pruned, place: Path, tmp_path: Path)
     assert back.log.line[-1].action == "fold" and back.log.end is not None and not back.log.end.reached
 
 
+def test_compile_prunes_and_compiles_under_the_originals_name(place: Path, tmp_path: Path) -> None:
+    """The command line, from the trained model to firmware; the share of flash becomes bytes for both."""
+    data = ["--representative", str(place / "train.npz"), "--board", BOARD, "--budget-flash", "98%"]
+    assert main(["compile", str(place / "waves.keras"), *data, "--prune", "--out", str(tmp_path / "fw")]) == 0
+    log = journal.read(tmp_path / "fw-pruned")
+    first, last = log.line[0].after.cost, log.line[-1].after.cost
+    assert log.budgets.flash == int(0.98 * first.flash) and last.flash <= log.budgets.flash
+    assert (tmp_path / "fw" / "lib" / "waves").is_dir() and (tmp_path / "fw" / "pruning_log.json").is_file()
+    ran = tinygen.run(tmp_path / "fw", inputs=place / "eval.npz", emulator="unicorn", count=2)
+    assert ran.result.outcome is Outcome.PASSED
+
+
 def test_quantization_aware_training_as_the_last_stage(place: Path, tmp_path: Path) -> None:
     made = run(place, tmp_path / "qat", qat=True, budget_macs="80%")
     last = made.log.line[-1]
@@ -163,7 +178,7 @@ def test_refusals_write_nothing(place: Path, tmp_path: Path, options: Any, kind:
 def test_int8_models_are_refused(pruned: Pruned, place: Path, tmp_path: Path) -> None:
     tinygen.export(pruned.project, tflite=tmp_path / "int8.tflite")
     with pytest.raises(ModelError, match="is int8 already"):
-        prune(
+        tinygen.prune(
             tmp_path / "int8.tflite",
             representative=place / "train.npz",
             out=tmp_path / "o",

@@ -223,7 +223,7 @@ def test_compile_prunes_first(tmp_path: Path, capsys: Capture, monkeypatch: pyte
     arguments = ["compile", str(model), "--out", str(out), "--budget-sram", "20480", "--board", "pico"]
     assert main([*arguments, "--prune"]) == 0
     assert (out / "lib" / "kws_net").is_dir() and (out / "pruning_log.json").is_file()
-    assert CALLS[0]["board"] == "pico" and CALLS[0]["budget_sram"] == 20480 and not CALLS[0]["resume"]
+    assert CALLS[0]["board"] == "pico" and CALLS[0]["budget_sram"] == "20480" and not CALLS[0]["resume"]
     assert journal.read(tmp_path / "fw-pruned").current == 6
     assert main([*arguments, "--prune"]) == 0 and CALLS[1]["resume"]
     for more, says in (
@@ -233,3 +233,4 @@ def test_compile_prunes_first(tmp_path: Path, capsys: Capture, monkeypatch: pyte
     ):
         assert says in fails(capsys, *arguments, "--prune", *more)
     assert "needs a budget" in fails(capsys, "compile", str(model), "--out", str(out), "--prune")
+    assert "that is for --prune" in fails(capsys, *arguments, "--budget-sram", "60%")

@@ -20,6 +20,7 @@ __all__ = [
     "export",
     "load",
     "profile",
+    "prune",
     "qat",
     "read_registry",
     "report",
@@ -29,6 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     from tinygen.api import bench, compile, export, load, profile, report, run
     from tinygen.errors import TinygenError
+    from tinygen.prune_api import prune
     from tinygen.pruning.registry import read as read_registry
     from tinygen.qat_api import qat
 
@@ -43,6 +45,10 @@ def __getattr__(name: str) -> Any:
         from tinygen.pruning.registry import read
 
         return read
+    if name == "prune":
+        from tinygen.prune_api import prune
+
+        return prune
     if name == "qat":
         from tinygen.qat_api import qat
 

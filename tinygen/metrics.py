@@ -18,6 +18,8 @@ Kind = Literal["accuracy", "auc", "mse"]
 KINDS: tuple[Kind, ...] = ("accuracy", "auc", "mse")
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
+ROUNDING = 1e-9
+"""Points that are floating point's, not the model's."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def drop(float_metric: Metric, int8_metric: Metric) -> float:
     if float_metric.kind == "mse":
         return 100.0 * (int8_metric.value - float_metric.value) / max(float_metric.value, 1e-30)
     return 100.0 * (float_metric.value - int8_metric.value)
+
+
+def allowed(lost: float, max_drop: float) -> bool:
+    """True when a drop keeps within --max-drop: 100 * (0.90 - 0.87) is 3, whatever floating point makes of it."""
+    return lost <= max_drop + ROUNDING
 
 
 # ---- the metric of a model

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinygen import ops
+from tinygen import metrics, ops
 from tinygen.decisions import Int16Decision
 from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array, Graph, QParams
@@ -73,12 +73,14 @@ def choose(
     start = Measured(frozenset(), simulator.errors(qparams), drop_of(simulator, qparams))
     steps, gains = [start], sensitivities(simulator, tied, qparams, start.errors)
     for group in sorted(gains, key=lambda g: -gains[g]):
-        if max_drop is not None and steps[-1].drop <= max_drop:
+        if max_drop is not None and metrics.allowed(steps[-1].drop, max_drop):
             break
         wide = steps[-1].wide | neighbourhood(simulator.graph, group.members)
         if wide != steps[-1].wide:
             steps.append(measure(simulator, widen(wide), wide))
-    chosen = steps[-1] if max_drop is not None and steps[-1].drop <= max_drop else smallest(steps)
+    chosen = (
+        steps[-1] if max_drop is not None and metrics.allowed(steps[-1].drop, max_drop) else smallest(steps)
+    )
     shown = {g.name: gain for g, gain in gains.items()}
     return chosen.wide, Int16Decision(
         tuple(b.name for b in simulator.graph.bound() if b.name in chosen.wide),
@@ -91,7 +93,7 @@ def choose(
 def _why(chosen: Measured, max_drop: float | None) -> str:
     if max_drop is None:
         return "as long as the cost falls"
-    verdict = "holds" if chosen.drop <= max_drop else "is not reached: the best there is"
+    verdict = "holds" if metrics.allowed(chosen.drop, max_drop) else "is not reached: the best there is"
     return f"--max-drop {max_drop:g} {verdict} on held-out samples ({chosen.drop:.2f})"
 
 

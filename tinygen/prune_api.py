@@ -228,7 +228,7 @@ class _Run:
         why = "every budget is met" if reached else "not every budget is met"
         if original and build.int8_metric and given["max_drop"] is not None:
             lost = metrics.drop(original, build.int8_metric)
-            if lost > given["max_drop"]:
+            if not metrics.allowed(lost, given["max_drop"]):
                 reached, why = (
                     False,
                     f"{why}, but {lost:.2f} are lost on the evaluation set, --max-drop allows {given['max_drop']:g}",

@@ -48,7 +48,7 @@ def check_drop(before: Metric | None, after: Metric | None, max_drop: float | No
     if max_drop is None or before is None or after is None:
         return
     lost = metrics.drop(before, after)
-    if lost > max_drop:
+    if not metrics.allowed(lost, max_drop):
         unit = "%" if after.kind == "mse" else "points"
         raise DataError(
             f"int8 loses {lost:.2f} {unit} of {after.kind}, --max-drop allows {max_drop:g}: nothing was written\n"

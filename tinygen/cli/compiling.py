@@ -47,7 +47,7 @@ from tinygen.errors import DataError, UsageError
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
 @opt.weights_option
-@opt.budget_options
+@opt.budget_texts("flash", "sram", "ms")
 @click.option(
     "--prune", is_flag=True, help="Prune first until the budgets are met, in OUT-pruned: see 'tinygen prune'."
 )
@@ -128,7 +128,10 @@ def compile_command(
     samples = opt.sample_options(given.pop("input_scale"), given.pop("input_offset"), given.pop("preprocess"))
     given |= {"eval": given.pop("evaluation"), "samples": samples}
     if prune:
-        model, given["name"] = prune_first(model, out, force, given)
+        model, changed = prune_first(model, out, force, given)
+        given |= changed
+    else:
+        given |= opt.absolute(given, "flash", "sram", "ms")
     with opt.progress() as report:
         build = tinygen.compile(
             model,

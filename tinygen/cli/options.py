@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,6 +164,23 @@ def budget_texts(*names: str) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def absolute(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Arguments budget_NAME of texts, as numbers. Raises UsageError for shares: of what?"""
+    from tinygen.budgets import amount
+
+    found: dict[str, Any] = {}
+    for key, text in ((f"budget_{name}", given[f"budget_{name}"]) for name in names):
+        if text is not None and "%" in text:
+            option = "--" + key.replace("_", "-")
+            raise UsageError(
+                f"{option} {text} is a share of what the original takes: that is for --prune\n"
+                "  give an amount, such as 80K"
+            )
+        value = None if text is None else amount(key.removeprefix("budget_"), text, None)
+        found[key] = int(value) if value is not None and key != "budget_ms" else value
+    return found
 
 
 @contextmanager

@@ -200,8 +200,8 @@ SHARED = (
 """Arguments of tinygen.compile that are tinygen.prune's, too."""
 
 
-def prune_first(model: Path, out: Path, force: bool, given: Mapping[str, Any]) -> tuple[Path, str]:
-    """Prune a model beside the project folder `out`: (the smaller model, the C prefix of the original).
+def prune_first(model: Path, out: Path, force: bool, given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Prune a model beside the project folder `out`: (the smaller model, arguments of compile that change with it).
 
     An interrupted or finished run there goes on. Raises BudgetError when a budget is not met, and what prune raises.
     """
@@ -211,7 +211,7 @@ def prune_first(model: Path, out: Path, force: bool, given: Mapping[str, Any]) -
     if not any(given[f"budget_{name}"] for name in ("sram", "flash", "ms")):
         raise UsageError(
             "--prune needs a budget: --budget-sram, --budget-flash or --budget-ms\n"
-            "  tinygen prune has more of them, and amounts like 60%"
+            "  tinygen prune has more of them"
         )
     if given["precision"] != "int8" or len(given["board"]) != 1:
         raise UsageError(
@@ -235,4 +235,5 @@ def prune_first(model: Path, out: Path, force: bool, given: Mapping[str, Any]) -
         raise BudgetError(
             f"pruning did not meet every budget: {made.log.end.why}\n  its steps are in '{folder}'"
         )
-    return made.model, given["name"] or suggest_prefix(model.stem)
+    budgets = {f"budget_{name}": getattr(made.log.budgets, name) for name in ("sram", "flash", "ms")}
+    return made.model, {"name": given["name"] or suggest_prefix(model.stem), **budgets}

@@ -142,9 +142,6 @@ def summary(made: Pruned) -> Table:
     return table
 
 
-ROUNDING = 1e-9
-"""Points: 100 * (0.90 - 0.87) is a little more than 3."""
-
 MARKS = {True: ("✓", "bold green"), False: ("✗", "bold red"), None: ("", "")}
 
 
@@ -163,7 +160,7 @@ def _score_rows(log: Log) -> list[list[Text | str]]:
 
 def _score_row(original: Metric, figure: Metric, name: str, allowed: float | None) -> list[Text | str]:
     lost = metrics.drop(original, figure)
-    mark = MARKS[None if allowed is None else lost <= allowed + ROUNDING]
+    mark = MARKS[None if allowed is None else metrics.allowed(lost, allowed)]
     budget = "" if allowed is None else f"{-allowed:+g}"
     title = Text(f"{figure.kind}, {name}")
     return [Text(*mark), title, original.short, figure.short, f"{-lost:+.2f}", budget]

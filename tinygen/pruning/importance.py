@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from tinygen.channels import ChannelGroup
 from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array, Graph
 from tinygen.ops.tensors import tensorflow
-from tinygen.pruning.judging import Judge
+from tinygen.pruning.judging import Judge, few
 from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families, readers
 from tinygen.pruning.statistics import BATCH, Statistics, conditions_of, spread
@@ -22,7 +24,9 @@ from tinygen.quantized_training import network
 from tinygen.samples import Samples
 
 TRIED = 0.2
-"""Share of every family that `choose` removes."""
+"""Share of a family that `choose` removes to see what its method is worth."""
+CHOOSING_SAMPLES = 512
+"""Evenly spaced held-out samples on which it looks."""
 DRAWS = 4
 """Random directions per sample in which `taylor` looks."""
 TAYLOR_SAMPLES = 512
@@ -198,11 +202,26 @@ METHODS: Mapping[str, Callable[[Evidence], Array]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """losses: per method, on held-out samples with TRIED of every family gone, mean-folded, not trained."""
+    """methods: family -> the method that ranks it. scores: to be compared within a family only.
 
-    method: str
+    losses: per method, the sum over families of what TRIED of that family alone loses, on held-out samples, mean-folded
+    and not trained; {} where the user named the method.
+    """
+
+    methods: Mapping[str, str]
     scores: Array
     losses: Mapping[str, float]
+
+    @property
+    def method(self) -> str:
+        """In words: the methods, the one that ranks most families first."""
+        counts = Counter(self.methods.values()).most_common()
+        if len(counts) == 1:
+            return counts[0][0]
+        return (
+            ", ".join(f"{name} ({count} of {len(self.methods)} layers)" for name, count in counts)
+            or "nothing"
+        )
 
 
 def choose(
@@ -216,20 +235,30 @@ def choose(
     judge: Judge,
     seed: int = 1,
 ) -> Choice:
-    """The scores of a method; of `auto`, those of the method that loses least when it removes TRIED of every family."""
+    """The scores of a method; of `auto`, in every family those of the method that loses least when TRIED of it goes.
+
+    One family at a time: with all at once, a model whose classes collapse tells methods apart by luck.
+    """
     names = tuple(METHODS) if method == "auto" else (method,)
     tried = {name: scores(name, model, graph, groups, samples, found, seed=seed) for name in names}
-    if method != "auto":
-        return Choice(method, tried[method], {})
     own = families(graph, groups)
-    losses = {name: masks.loss(_least(values, own), judge) for name, values in tried.items()}
-    best = min((n for n in losses if n != "random"), key=lambda n: losses[n])
-    return Choice(best, tried[best], losses)
+    if method != "auto":
+        return Choice(dict.fromkeys(own, method), tried[method], {})
+    loss = cache(lambda gone: masks.loss(gone, few(judge, CHOOSING_SAMPLES)))
+    lost = {
+        name: {family: loss(_least(values, members)) - loss(frozenset()) for family, members in own.items()}
+        for name, values in tried.items()
+    }
+    totals = {name: sum(values.values()) for name, values in lost.items()}
+    able = [name for name in METHODS if name != "random"]
+    best = {family: min(able, key=lambda n: (lost[n][family], totals[n])) for family in own}
+    chosen = np.full(len(groups), np.inf)
+    for family, members in own.items():
+        chosen[list(members)] = tried[best[family]][list(members)]
+    return Choice(best, chosen, totals)
 
 
-def _least(values: Array, own: Mapping[str, tuple[int, ...]]) -> list[int]:
-    gone: list[int] = []
-    for members in own.values():
-        count = min(len(members) - 1, max(1, round(TRIED * len(members))))
-        gone += sorted(members, key=lambda i: float(values[i]))[: max(0, count)]
-    return gone
+def _least(values: Array, members: Sequence[int]) -> frozenset[int]:
+    """TRIED of a family's groups, those of least importance; one stays in any case."""
+    count = min(len(members) - 1, max(1, round(TRIED * len(members))))
+    return frozenset(sorted(members, key=lambda i: float(values[i]))[:count])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tinygen.metrics import Kind, Metric
 from tinygen.pruning import drops
 from tinygen.pruning.drops import Drop
 from tinygen.pruning.heads import Kind as HeadKind
+from tinygen.pruning.statistics import spread
 from tinygen.samples import Samples
 
 HELD_OUT = 0.2
@@ -138,6 +139,16 @@ def make_judge(graph: Graph, samples: Samples, original: Sequence[Array], kind: 
     if kind is not None:
         metrics.check_labels(graph, judged, kind)
     return Judge(graph, judged, tuple(original), _kinds(original), kind)
+
+
+def few(judge: Judge, most: int) -> Judge:
+    """The judge of distances on at most `most` of its samples, evenly spaced; it knows no labels."""
+    chosen = spread(judge.samples.count, most)
+    own = judge.samples.groups
+    groups = None if own is None else np.unique(own[chosen], return_inverse=True)[1]
+    samples = Samples(tuple(x[chosen] for x in judge.samples.x), None, groups)
+    original = tuple(output[chosen] for output in judge.original)
+    return replace(judge, samples=samples, original=original, metric=None)
 
 
 def _judgeable(graph: Graph, samples: Samples, kind: Kind | None) -> tuple[Samples, Kind | None]:

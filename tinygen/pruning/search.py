@@ -125,6 +125,17 @@ def _soft(cost: Cost, resource: Resource) -> float:
     return amount - cost.arena + peak * float(np.linalg.norm(live / peak, SHARPNESS))
 
 
+def comparable(budgets: Budgets, estimated: Cost, measured: Cost) -> Budgets:
+    """The budgets in the units of estimates: by what the model at hand was measured, formulas are corrected."""
+    changed: dict[str, float] = {}
+    for name, amount in budgets.given():
+        guess, real = estimated.of(name), measured.of(name)  # type: ignore[arg-type]
+        if guess is not None and real:
+            scaled = amount * guess / real
+            changed[name] = scaled if name == "ms" else int(scaled)
+    return replace(budgets, **changed)  # type: ignore[arg-type]
+
+
 # ---- sensitivity
 
 

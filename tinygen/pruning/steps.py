@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from tinygen import decisions, scoring
 from tinygen.budgets import Budgets
@@ -21,6 +21,7 @@ from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families
 from tinygen.pruning.records import Action, Cost, Figures, Removal, Step
 from tinygen.pruning.refitting import refit
+from tinygen.pruning.removals import Quiet, quiet, removals
 from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.statistics import statistics
@@ -32,8 +33,6 @@ STEP = 0.35
 """What a step takes at most of log(amount / budget): about 30 % of what is too much."""
 SHORT = 0.15
 """Share of the fine-tuning that the candidates of a step get."""
-HURRY = 0.4
-"""Share of --max-minutes after which one step takes all that is left."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +104,8 @@ def _fold(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     constant = folding.constant_groups(graph, found, seen)
     if not constant:
         return Made(model, "no channel has the same value in every sample")
-    gone = frozenset(constant)
-    removed = tuple(
-        _removal(
-            name, [found[i] for i in own if i in gone], len(own), "exact", "the same value in every sample"
-        )
-        for name, own in families(graph, found).items()
-        if gone & {*own}
-    )
+    why = "the same value in every sample"
+    removed = removals(graph, found, constant, "exact", why, quiet(graph, found, seen))
     smaller = folding.fold(model, graph, found, constant, seen)
     return Made(smaller, f"{len(constant)} channels have the same value in every sample", removed)
 
@@ -125,7 +118,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
         loss=lambda gone: ranked.masks.loss(gone, setting.judge),
     )
     estimated = oracle.cost(frozenset())
-    budgets = _comparable(setting.budgets, estimated, line[-1].after.cost)
+    budgets = search.comparable(setting.budgets, estimated, line[-1].after.cost)
     curves = search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
     target = _target(setting, line, search.excess(estimated, budgets))
     spared = search.narrowest(ranked.families) if recipe.reconstructs(setting.teacher) else frozenset()
@@ -142,7 +135,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     return Made(
         trained.model,
         f"{why}{others}; short fine-tuning: {trained.given:.4g} -> {trained.loss:.4g}",
-        _removals(ranked, best.plan),
+        ranked.removals(best.plan.groups),
     )
 
 
@@ -242,10 +235,16 @@ class _Ranked:
     families: tuple[Family, ...]
     choice: importance.Choice
     masks: Masks
+    quiet: Quiet
 
     def pick(self, gone: frozenset[int]) -> list[ChannelGroup]:
         """The groups with these indices."""
         return [self.found[i] for i in sorted(gone)]
+
+    def removals(self, gone: frozenset[int]) -> tuple[Removal, ...]:
+        """What goes, for the log."""
+        whys = {family: f"least by {method}" for family, method in self.choice.methods.items()}
+        return removals(self.graph, self.found, gone, "refitted", whys, self.quiet)
 
 
 def _rank(setting: Setting, model: Any) -> _Ranked:
@@ -270,18 +269,7 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
         Family(name, tuple(sorted(members, key=lambda i: float(choice.scores[i]))))
         for name, members in own.items()
     )
-    return _Ranked(graph, found, ordered, choice, masks)
-
-
-def _comparable(budgets: Budgets, estimated: Cost, measured: Cost) -> Budgets:
-    """The budgets in the units of estimates: by what the model at hand was measured, formulas are corrected."""
-    changed: dict[str, float] = {}
-    for name, amount in budgets.given():
-        guess, real = estimated.of(name), measured.of(name)  # type: ignore[arg-type]
-        if guess is not None and real:
-            scaled = amount * guess / real
-            changed[name] = scaled if name == "ms" else int(scaled)
-    return replace(budgets, **changed)  # type: ignore[arg-type]
+    return _Ranked(graph, found, ordered, choice, masks, quiet(graph, found, seen))
 
 
 def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
@@ -298,29 +286,6 @@ def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Ca
     fitted = refit(smaller, setting.teacher, setting.fit.x)
     loss = setting.judge.distance(answers(fitted, setting.judge.samples.x)).mean
     return _Candidate(plan, fitted, loss)
-
-
-def _removals(ranked: _Ranked, plan: Plan) -> tuple[Removal, ...]:
-    """What goes, layer by layer."""
-    return tuple(
-        _removal(
-            family.name,
-            [ranked.found[i] for i in family.order if i in plan.groups],
-            len(family.order),
-            "refitted",
-            f"least by {ranked.choice.method}",
-        )
-        for family in ranked.families
-        if plan.groups & {*family.order}
-    )
-
-
-def _removal(
-    layer: str, gone: Sequence[ChannelGroup], count: int, folded: Literal["exact", "refitted"], why: str
-) -> Removal:
-    """Channels by their index in the first tensor of their group."""
-    channels = sorted(index for group in gone for index in group.activations[0].indices)
-    return Removal(layer, tuple(channels), count - len(gone), folded, why)
 
 
 def _exhausted(setting: Setting, cost: Cost) -> str:
