@@ -126,11 +126,13 @@ def measure(case: Case, out: Path, with_baselines: bool, report: Any) -> Row:
     """Prune (or take a finished run), then everything around it."""
     task, place = BY_NAME[case.task], out / case.name
     made = finished(place) or pruned(case, task, place, report)
-    magnitude = scratch = None
-    if with_baselines:
-        magnitude = kept(out / f"{case.name}-magnitude.json", lambda: baseline(case, task, made.log, False))
-        if case.scratch:
-            scratch = kept(out / f"{case.name}-scratch.json", lambda: baseline(case, task, made.log, True))
+    scratch = None
+    magnitude = kept(
+        out / f"{case.name}-magnitude.json", lambda: baseline(case, task, made.log, False), with_baselines
+    )
+    if case.scratch:
+        file = out / f"{case.name}-scratch.json"
+        scratch = kept(file, lambda: baseline(case, task, made.log, True), with_baselines)
     exact = outcomes(task, made, out / f"{case.name}-qemu")
     return Row(
         case, made.log, made.log.seconds / 60, exact, builds(made.project), magnitude, scratch, made.notes
@@ -182,8 +184,10 @@ def builds(project: Path) -> bool:
 # ---- baselines
 
 
-def kept(file: Path, make: Callable[[], Baseline]) -> Baseline:
-    """What an earlier run left in the file, or made now and left there."""
+def kept(file: Path, make: Callable[[], Baseline], allowed: bool) -> Baseline | None:
+    """What an earlier run left in the file, or, where that is allowed, made now and left there."""
+    if not file.is_file() and not allowed:
+        return None
     if not file.is_file():
         file.write_text(json.dumps(asdict(make())) + "\n")
     found: Baseline = read_dataclass(Baseline, json.loads(file.read_text()))
@@ -226,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{line(rows[-1])}  ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
     if given.json:
         print(json.dumps([_as_json(row) for row in rows], indent=2))
-    if len(rows) == len(CASES) and not given.no_baselines:
+    if len(rows) == len(CASES):
         PAGE.write_text(page(rows))
     return 0 if all(row.holds for row in rows) else 1
 
@@ -259,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the runs; finished ones are reused"
     )
-    parser.add_argument("--no-baselines", action="store_true", help="leave out what people do today")
+    parser.add_argument("--no-baselines", action="store_true", help="only those that earlier runs left")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     return parser
 

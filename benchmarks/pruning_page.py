@@ -122,7 +122,7 @@ def _beside(row: Row) -> tuple[str, ...]:
 
 
 def _baseline(found: Baseline | None) -> str:
-    return "-" if found is None else f"{_figure(found.figure)} ({found.left:.0%} of the channels)"
+    return "not run" if found is None else f"{_figure(found.figure)} ({found.left:.0%} of the channels)"
 
 
 def _figure(metric: Metric) -> str:
