@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.support.graphs import float_graph, int8_graph
@@ -170,6 +171,10 @@ def test_int8_models_are_measured_against_all_budgets_but_not_pruned() -> None:
 
 def test_a_multiple_is_liked_only_where_the_difference_is_certain() -> None:
     by_four = {n: 5 + 10 / n + (1.0 if n % 4 else 0.0) for n in range(9, 25)}
-    noisy = {n: 5 + 10 / n + ((n * 7919) % 11) / 5 for n in range(9, 25)}
     assert liked(by_four) == 4
-    assert liked({n: 5 + 10 / n for n in range(9, 25)}) == 1 and liked(noisy) == 1
+    assert liked({n: 5 + 10 / n for n in range(9, 25)}) == 1
+    noises = [np.random.default_rng(seed).normal(0, 0.5, 25) for seed in range(40)]
+    found = [liked({n: 5 + 10 / n + noise[n] for n in range(9, 25)}) for noise in noises]
+    assert sum(m != 1 for m in found) <= 2, (
+        "noise alone is liked about once in 75 times at three standard errors"
+    )

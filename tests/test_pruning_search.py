@@ -117,8 +117,26 @@ def test_free_channels_go_first() -> None:
     assert plan.counts.keys() == {"conv_2"} and plan.predicted == 0
 
 
-def test_what_is_left_is_a_good_multiple() -> None:
-    plan = cheapest(curves(oracle(), 4), oracle(), Budgets(macs=int(0.5 * ORIGINAL.macs)), 0.0)
+def test_what_a_portion_takes_too_much_comes_back() -> None:
+    """conv_2 goes in portions of 2 channels, of 9 * 16 weights each; 3 are enough."""
+    dear = dict.fromkeys((*families()[0].order, *families()[1].order), 1e6)
+    given_oracle = oracle(dear)
+    budgets = Budgets(weights=ORIGINAL.weights - 3 * 9 * 16)
+    assert cheapest(curves(given_oracle), given_oracle, budgets, 0.0).counts == {"conv_2": 3}
+
+
+@pytest.mark.parametrize("share", [0.9, 0.8, 0.7])
+def test_a_dear_layer_keeps_its_channels_while_others_are_cheap(share: float) -> None:
+    """Also those that were asked first, and those whose first channels were cheap."""
+    dear = dict.fromkeys((*families()[0].order, *families()[2].order[4:]), 1000.0)
+    given_oracle = oracle(dear)
+    plan = cheapest(curves(given_oracle), given_oracle, Budgets(macs=int(share * ORIGINAL.macs)), 0.0)
+    assert set(plan.counts) <= {"conv_1", "conv_2"} and plan.counts.get("conv_2", 0) <= 4
+
+
+@pytest.mark.parametrize("share", [0.9, 0.8, 0.7, 0.5])
+def test_what_is_left_is_a_good_multiple(share: float) -> None:
+    plan = cheapest(curves(oracle(), 4), oracle(), Budgets(macs=int(share * ORIGINAL.macs)), 0.0)
     for family in families(4):
         assert (len(family.order) - plan.counts.get(family.name, 0)) % 4 == 0
 

@@ -8,6 +8,7 @@ from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
 from tests.mutants.defects_profile import PROFILE
+from tests.mutants.defects_pruning import PRUNING
 from tests.mutants.runner import Defect
 
 DEFECTS: tuple[Defect, ...] = (
@@ -19,4 +20,5 @@ DEFECTS: tuple[Defect, ...] = (
     *PROFILE,
     *CYCLES,
     *BENCH,
+    *PRUNING,
 )

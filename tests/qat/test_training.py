@@ -17,7 +17,7 @@ from tinygen.graph import Array, Graph
 from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import heads
-from tinygen.quantized_training import network, training
+from tinygen.quantized_training import network, rounding, training
 from tinygen.quantized_training.ranges import Ranges, moved
 from tinygen.quantized_training.state import Loop
 from tinygen.quantized_training.training import Options, Trained, train
@@ -149,6 +149,17 @@ def test_gradients_pass_straight_through(model: Any, samples: Samples) -> None:
     np.testing.assert_array_equal(by_x.numpy(), inside.astype(np.float32))
     want = np.where(inside, np.rint(steps) - steps, np.clip(steps, -128 - zero_point, 127 - zero_point))
     assert float(by_scale) == pytest.approx(want.sum(), rel=1e-4)
+
+
+def test_weights_are_rounded_and_learn_nevertheless() -> None:
+    """What is whole but for float rounding becomes whole; its gradient is 1."""
+    tf = tensorflow()
+    x = tf.constant([-1.0001, 0.0, 2.9999])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = rounding._whole(x)
+    np.testing.assert_array_equal(y.numpy(), [-1, 0, 3])
+    np.testing.assert_array_equal(tape.gradient(y, x).numpy(), np.ones(3))
 
 
 def test_the_int8_graph_has_the_trained_scales(trained: Trained) -> None:
