@@ -2,10 +2,12 @@
 
     python -m benchmarks.code_sizes            # the table; exit status 1 when an estimate is off by more than 10 %
     python -m benchmarks.code_sizes --write    # measure anew: writes tinygen/code_sizes.json, then the table
+    python -m benchmarks.code_sizes --only '*_s16'   # measure these kernels anew, everything else in the file stays
 
-Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), in int8 and
-in float32, compiled with the flags of building.py for a Cortex-M0, M4 and M55. Needs arm-none-eabi-gcc. About eight
-minutes with --write.
+Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), in int8, with
+int16 activations and in float32, compiled with the flags of building.py for a Cortex-M0, M4 and M55. Needs
+arm-none-eabi-gcc. About twelve minutes with --write; --only takes the models in the precisions of the named kernels and
+prints no table.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +34,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.datasets import folder
-from tinygen import api, building, code_size, fit, pipeline, spec
+from tinygen import api, building, code_size, fit, ops, pipeline, spec
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.code_size import ANY, ENCODINGS, Encoding, Features
 from tinygen.emission import Library, emit_library
@@ -84,6 +89,15 @@ Final = Callable[[Graph], Graph]
 def int8(graph: Graph) -> Graph:
     """The final int8 graph, ranges made up."""
     return spec.check(schedule(simplify(fit.assumed_int8(graph))), quantized=True)
+
+
+def int16(graph: Graph) -> Graph:
+    """The final graph with int16 activations wherever an operator has that form, ranges made up."""
+    return spec.check(schedule(simplify(fit.assumed_int8(graph, "int16"))), quantized=True)
+
+
+FORMS: dict[str, Final] = {"f32": pipeline.float_program, "s16": int16, "s8": int8}
+"""End of kernels' names -> what makes the graphs that have such kernels. Of names in two forms the later one counts."""
 
 
 def real_graphs(names: Sequence[str] = MODELS, final: Final = int8) -> Iterator[tuple[str, Graph]]:
@@ -294,23 +308,67 @@ def measured(graphs: Sequence[Graph], encoding: Encoding) -> list[Sizes]:
 
 def write(real: dict[str, Graph]) -> None:
     """Measure everything, write tinygen/code_sizes.json."""
-    floats = dict(real_graphs(final=pipeline.float_program))
-    random, random_floats = list(random_graphs(int8)), list(random_graphs(pipeline.float_program))
+    floats = dict(real_graphs(final=FORMS["f32"]))
+    seven = {
+        "f32": [*floats.values()],
+        "s16": [g for _, g in real_graphs(final=int16)],
+        "s8": [*real.values()],
+    }
+    random = {form: list(random_graphs(final)) for form, final in FORMS.items()}
     data: dict[str, Any] = {"compiler": building.compiler_version()}
     for encoding in ENCODINGS:
-        seven, others = measured([*real.values()], encoding), measured(random, encoding)
-        divides = dividing(seven, others)
-        board = load_board(MEASURED[encoding])
+        sizes = {f: (measured(seven[f], encoding), measured(random[f], encoding)) for f in FORMS}
         firmware = firmware_table(real["ceiling_fan_ae"], encoding)
-        kernels = kernel_table(seven, others)
-        more = kernel_table(measured([*floats.values()], encoding), measured(random_floats, encoding))
+        divides = sorted({kernel for f in ("s16", "s8") for kernel in dividing(*sizes[f])})
         data[encoding] = {
             "firmware": firmware,
-            "entry": entry_table([*seven, *others]),
-            "helpers": {"bytes": division_bytes(real, board) if divides else 0, "kernels": divides},
+            "entry": entry_table([*sizes["s8"][0], *sizes["s8"][1]]),
+            "helpers": {
+                "bytes": division_bytes(real, load_board(MEASURED[encoding])) if divides else 0,
+                "kernels": divides,
+            },
             "mathematics": mathematics_table(floats, encoding, firmware["text"]),
-            "kernels": {**more, **kernels},
+            "kernels": reduce(or_, (kernel_table(*sizes[f]) for f in FORMS)),
         }
+    save(data)
+
+
+def write_only(patterns: Sequence[str]) -> list[str]:
+    """Measure the kernels of these names (* and ? as in the shell) anew; the rest of tinygen/code_sizes.json stays.
+    Gives their names. Raises SystemExit when no operator has such a kernel or no measured model needs it."""
+    names = {k.name for op in ops.OPS for k in op.kernels if not k.alias}
+    wanted = {name for name in names if any(fnmatchcase(name, p) for p in patterns)}
+    forms = {f: final for f, final in FORMS.items() if any(name.endswith(f"_{f}") for name in wanted)}
+    graphs = {f: ([g for _, g in real_graphs(final=v)], list(random_graphs(v))) for f, v in forms.items()}
+    data = {**code_size.table()}
+    for encoding in ENCODINGS:
+        for seven, random in graphs.values():
+            sizes = [of_kernels(measured(g, encoding), wanted) for g in (seven, random)]
+            data[encoding] = with_kernels(data[encoding], kernel_table(*sizes), dividing(*sizes))
+    missing = wanted - set(data["thumb2"]["kernels"])
+    if missing or not wanted:
+        raise SystemExit(f"no kernel {', '.join(sorted(missing) or patterns)} in any model; nothing written")
+    save(data)
+    return sorted(wanted)
+
+
+def of_kernels(sizes: Sequence[Sizes], wanted: set[str]) -> list[Sizes]:
+    """Without other kernels than these."""
+    return [replace(s, kernels=tuple(k for k in s.kernels if k[0] in wanted)) for s in sizes]
+
+
+def with_kernels(entry: dict[str, Any], made: dict[str, Any], divides: Sequence[str]) -> dict[str, Any]:
+    """One encoding's entry with the coefficients of the kernels that were measured, and which of those divide."""
+    measured = made.keys() - {ANY}
+    others = [k for k in entry["helpers"]["kernels"] if k not in measured]
+    helpers = {**entry["helpers"], "kernels": sorted({*others, *divides})}
+    kernels = {**entry["kernels"], **{k: made[k] for k in measured}}
+    any_last = dict(sorted(kernels.items(), key=lambda item: (item[0] == ANY, item[0])))
+    return {**entry, "helpers": helpers, "kernels": any_last}
+
+
+def save(data: dict[str, Any]) -> None:
+    """Write tinygen/code_sizes.json."""
     code_size.TABLE.write_text(_json(data))
     code_size.table.cache_clear()
 
@@ -355,7 +413,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="KERNEL", help="measure these only, as in '*_s16'")
     options = parser.parse_args()
+    if options.only:
+        print(f"measured: {', '.join(write_only(options.only))}")
+        return 0
     real = dict(real_graphs())
     if options.write:
         write(real)

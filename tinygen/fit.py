@@ -17,6 +17,7 @@ from tinygen.boards import Board
 from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.calibration import calibrate
 from tinygen.code_size import Encoding, encoding_of
+from tinygen.decisions import Activations
 from tinygen.decisions import Options as QuantizationOptions
 from tinygen.emission import Library, emit_library
 from tinygen.errors import BoardError, DataError
@@ -96,9 +97,10 @@ class Sized:
     precision: str = "int8"
 
 
-def assumed_int8(graph: Graph) -> Graph:
+def assumed_int8(graph: Graph, activations: Activations = "int8") -> Graph:
     """The int8 graph of a float graph with ranges from made-up samples: right in every size, not in its numbers.
 
+    activations: of layers that have an int16 form.
     Raises DataError when no made-up samples keep all activations finite.
     """
     fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
@@ -113,7 +115,7 @@ def assumed_int8(graph: Graph) -> Graph:
         except DataError as error:
             problem = error
             continue
-        options = QuantizationOptions("min-max", "off", "off")
+        options = QuantizationOptions("min-max", "off", "off", activations=activations)
         return quantize(fused, calibration, options).graph
     assert problem is not None
     raise problem

@@ -1,8 +1,9 @@
 """Which layers compute in 16x8: those whose int8 activations cost most at the outputs, until it is enough.
 
 Sensitivity of a group of tied activations: how much the simulated cost at the outputs (simulation.py) falls on held-out
-representative samples when it is not rounded. The groups are widened in that order; where to stop is measured on the
-same held-out samples, never on the evaluation set, which judges the result once.
+representative samples when it is not rounded. The groups are widened in that order, those that do not lower the
+measured cost are left out; where to stop is measured on the same held-out samples, never on the evaluation set, which
+judges the result once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from tinygen.graph import Array, Graph, QParams
 from tinygen.mixed import Widened, able, neighbourhood
 from tinygen.scales import Group
 from tinygen.simulation import CHUNK, Simulator, compare, is_classifier, rounded_constants
+
+LEFT = 0.05
+"""Share of the gain that may be left: the last layers widened bring next to nothing and take memory like the first."""
 
 Widen = Callable[[frozenset[str]], Widened]
 """Names of wide nodes -> the graph in which they are wide."""
@@ -72,15 +76,15 @@ def choose(
     outputs' variance); None: as long as it helps."""
     start = Measured(frozenset(), simulator.errors(qparams), drop_of(simulator, qparams))
     steps, gains = [start], sensitivities(simulator, tied, qparams, start.errors)
-    for group in sorted(gains, key=lambda g: -gains[g]):
-        if max_drop is not None and metrics.allowed(steps[-1].drop, max_drop):
-            break
-        wide = steps[-1].wide | neighbourhood(simulator.graph, group.members)
-        if wide != steps[-1].wide:
-            steps.append(measure(simulator, widen(wide), wide))
-    chosen = (
-        steps[-1] if max_drop is not None and metrics.allowed(steps[-1].drop, max_drop) else smallest(steps)
-    )
+    ordered = [neighbourhood(simulator.graph, g.members) for g in sorted(gains, key=lambda g: -gains[g])]
+    for more in (*ordered, all_able(simulator.graph)):
+        wide = steps[-1].wide | more
+        if holds(steps[-1], max_drop) or wide == steps[-1].wide:
+            continue
+        made = measure(simulator, widen(wide), wide)
+        if made.errors.mean() < steps[-1].errors.mean() or holds(made, max_drop):
+            steps.append(made)
+    chosen = steps[-1] if holds(steps[-1], max_drop) else smallest(steps)
     shown = {g.name: gain for g, gain in gains.items()}
     return chosen.wide, Int16Decision(
         tuple(b.name for b in simulator.graph.bound() if b.name in chosen.wide),
@@ -115,10 +119,32 @@ def measure(simulator: Simulator, made: Widened, wide: frozenset[str]) -> Measur
     return Measured(wide, other.errors(made.qparams), drop_of(other, made.qparams))
 
 
+def holds(step: Measured, max_drop: float | None) -> bool:
+    """True where the asked drop is kept."""
+    return max_drop is not None and metrics.allowed(step.drop, max_drop)
+
+
+def gained(before: Array, after: Array) -> bool:
+    """After costs less on average, by more than chance: by a standard error of the mean difference, or of its signed
+    ranks (Wilcoxon).
+
+    before, after: (N,) of the same samples; each is its own control. The mean sees a gain that sits in few samples;
+    ranks see one that most samples share while few, between two classes, vary far more than it.
+    """
+    difference = before - after
+    ranks = np.argsort(np.argsort(np.abs(difference), kind="stable"), kind="stable") + 1.0
+    signed = np.sign(difference) * ranks
+    shared = bool(signed.sum() > np.sqrt((signed**2).sum()))
+    return bool(difference.mean() > 0) and (compare(before, after).better or shared)
+
+
 def smallest(steps: Sequence[Measured]) -> Measured:
-    """The first step than which the best one is not better by more than a standard error."""
+    """The first step with all but LEFT of what the best one gains; the first of all if that gains nothing."""
     best = min(steps, key=lambda s: float(s.errors.mean()))
-    return next(s for s in steps if not compare(s.errors, best.errors).better)
+    if not gained(steps[0].errors, best.errors):
+        return steps[0]
+    low, high = float(best.errors.mean()), float(steps[0].errors.mean())
+    return next(s for s in steps if s.errors.mean() <= low + LEFT * (high - low))
 
 
 def drop_of(simulator: Simulator, qparams: Mapping[str, QParams]) -> float:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.nodes import assert_agree, assert_equals_c, assert_equals_litert, quantized_node
+from tests.support.nodes import (
+    assert_agree,
+    assert_equals_c,
+    assert_equals_litert,
+    quantized_node,
+    random_inputs,
+)
 from tinygen import evaluate
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import multiply_wide, quantize_multiplier, reduced_multiplier
@@ -28,7 +34,7 @@ from tinygen.ops import (
     softmax,
     transpose,
 )
-from tinygen.ops.interpolation import sigmoid_table
+from tinygen.ops.interpolation import look_up_between, sigmoid_table
 from tinygen.ops.windows import same_padding
 
 scales = st.sampled_from([2.0**-15, 7e-5, 2.0**-12, 3e-4, 0.01])
@@ -145,8 +151,41 @@ def test_sums(graph: Graph, seed: int) -> None:
 @given(st.integers(1, 5), st.integers(1, 60), scales, st.sampled_from([0.5, 1.0]), seeds)
 def test_softmax(rows: int, depth: int, scale: float, beta: float, seed: int) -> None:
     graph = quantized_node("softmax", softmax.Attrs(beta), [((rows, depth), wide(scale))])
-    # Each term is rounded (half a step), below exp(-10) taken for exp(-10) (1.5 steps); the reciprocal errs by a few.
-    assert_agree(graph, samples=4, seed=seed, lsb=8 + 2.0 * depth)
+    inputs = random_inputs(graph, samples=4, seed=seed)
+    assert_equals_c(graph, inputs)
+    assert_equals_litert(graph, inputs)
+    (got,) = evaluate.reference(graph, inputs)
+    low, high = softmax_bounds(beta * scale * inputs[0].astype(np.float64))
+    assert (got >= np.minimum(low, 32767)).all() and (got <= high).all()
+
+
+def softmax_bounds(x: Array) -> tuple[Array, Array]:
+    """Least and largest output, in steps of 1/32,768, that the method allows for real inputs x along the last axis.
+
+    A power errs by what its table errs at worst (measured at all 65,536 inputs), by a rounded argument (one step: twice
+    half, once of the product, once of the shift) and by 65,535 in place of 65,536 steps; below -10 it is exp(-10)'s. So
+    the quotient lies between those of the powers' ends. The reciprocal adds its table's error and a rounded sum, the
+    output half a step.
+    """
+    step, tables = softmax.EXP_RANGE / 65536, {n: t.astype(np.int64) for n, t in softmax_tables().items()}
+    every = np.arange(-32768, 32768)
+    argument = (every - 32768) * step
+    off = np.abs(look_up_between(tables["exponential"], every) / 32768 - np.exp(argument)).max()
+    parts = 1 + (every + 32768) / 65536
+    ratio = np.abs(look_up_between(tables["reciprocal"], every) / 32768 * parts - 1).max() + 2.0**-16
+    d = np.maximum(x - x.max(axis=-1, keepdims=True), -softmax.EXP_RANGE)
+    power = np.exp(d)
+    err = off + power * np.expm1(step - d / 65536)
+    least, most = np.maximum(power - err, 0), power + err
+    low = least / (least + most.sum(axis=-1, keepdims=True) - most)
+    high = most / (most + least.sum(axis=-1, keepdims=True) - least)
+    return 32768 * low * (1 - ratio) - 0.5, 32768 * high * (1 + ratio) + 0.5
+
+
+def softmax_tables() -> dict[str, Array]:
+    """exp and 1 / (1 + x), as the kernel has them."""
+    graph = quantized_node("softmax", softmax.Attrs(), [((1, 2), wide(1e-3))])
+    return dict(softmax.wide_tables(graph.bound()[0]))
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "tanh"])
