@@ -28,6 +28,7 @@ from tinygen.boards import load_board
 from tinygen.frontend.keras import load_keras_model, open_keras
 from tinygen.judge import Outcome
 from tinygen.metrics import Metric
+from tinygen.pio.bootstrap import bootstrap
 from tinygen.prune_api import prune
 from tinygen.pruning import distillation, judging, recipe, steps
 from tinygen.pruning.costs import Costs, over
@@ -175,8 +176,9 @@ def outcomes(task: Task, made: Pruned, place: Path) -> dict[str, str]:
     return found
 
 
-def builds(project: Path) -> bool:
-    """`pio run` gives firmware."""
+def builds(project: Path, core: Path) -> bool:
+    """`pio run` gives firmware, with what `tinygen pio bootstrap` makes of this machine: no network."""
+    bootstrap(project, core)
     command = [sys.executable, "-m", "platformio", "run", "-d", str(project)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
