@@ -97,13 +97,17 @@ def test_killed_while_training_nothing_is_left(given: Path, tmp_path: Path, how:
     """Runs for as long as it may; the signal comes while it trains."""
     line = [*arguments(given, tmp_path / "fw")]
     line[line.index("--epochs") + 1] = "100000"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tinygen", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=15)
-    process.send_signal(how)
-    out, _ = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tinygen", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as process:  # fmt: skip
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.communicate(timeout=15)
+            process.send_signal(how)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == (-9 if how is signal.SIGKILL else 1)
     assert how is signal.SIGKILL or "nothing was written" in out
     assert list(tmp_path.iterdir()) == []
