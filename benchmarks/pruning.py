@@ -63,9 +63,9 @@ class Case:
     scratch: bool = False
 
 
-CASES: tuple[Case, ...] = (
+CASES: tuple[Case, ...] = (  # of budgets that imply each other the stricter one is given
     Case("kws", "kws", "MACs -40 %, cycles / 1.8", 1.5, {"macs": "60%", "cycles": FASTER}, scratch=True),
-    Case("cwru", "cwru", "MACs -60 %, cycles / 1.8", 1.0, {"macs": "40%", "cycles": FASTER}, scratch=True),
+    Case("cwru", "cwru", "MACs -60 %, cycles / 1.8", 1.0, {"macs": "40%"}, scratch=True),
     Case("fan", "fan", "MACs -40 %", 1.5, {"macs": "60%"}, scratch=True),
     Case("ic", "ic", "all in SRAM, 48 KB left", 3.0, {"sram": 80 * 1024}, "nucleo_f446re", "all"),
     Case("ad", "ad", "weights halved, cycles / 1.8", 1.0, {"weights": "50%", "cycles": FASTER}, scratch=True),
