@@ -136,7 +136,14 @@ def measure(case: Case, out: Path, with_baselines: bool, report: Any) -> Row:
         scratch = kept(file, lambda: baseline(case, task, made.log, True), with_baselines)
     exact = outcomes(task, made, out / f"{case.name}-qemu")
     return Row(
-        case, made.log, made.log.seconds / 60, exact, builds(made.project), magnitude, scratch, made.notes
+        case,
+        made.log,
+        made.log.seconds / 60,
+        exact,
+        builds(made.project, out / "pio-core"),
+        magnitude,
+        scratch,
+        made.notes,
     )
 
 
