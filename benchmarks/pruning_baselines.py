@@ -75,6 +75,6 @@ def from_scratch(
         model,
         fit.x,
         held_out.x,
-        replace(options, task=0.5),
+        replace(options, task=0.5, statistics="batch"),  # it has none to keep
         labels=None if reconstructs else labels,
     )
