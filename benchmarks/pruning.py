@@ -25,7 +25,8 @@ from benchmarks.datasets import BY_NAME, Task, folder
 from benchmarks.real_models import REAL_MODELS
 from tinygen import metrics
 from tinygen.boards import load_board
-from tinygen.frontend.keras import load_keras_model, open_keras
+from tinygen.frontend.keras import load_keras_model
+from tinygen.heavy import import_keras
 from tinygen.judge import Outcome
 from tinygen.metrics import Metric
 from tinygen.pio.bootstrap import bootstrap
@@ -205,24 +206,27 @@ def kept(file: Path, make: Callable[[], Baseline], allowed: bool) -> Baseline | 
 
 def baseline(case: Case, task: Task, log: Log, scratch: bool) -> Baseline:
     """Magnitude pruning with one ratio for all layers, or a net of those sizes from scratch; trained as ours is."""
-    model, loaded = open_keras(task.model_path)
+    model = import_keras().saving.load_model(
+        task.model_path, compile=False
+    )  # open_keras draws no weights anew
+    graph = load_keras_model(model)
     costs = Costs(load_board(case.board), read_wishes(case.pin), log.budgets)
-    costs.calibrate(loaded.graph)
+    costs.calibrate(graph)
 
     def within(gone: Sequence[Any]) -> bool:
-        return not over(costs.estimate(shrunk(loaded.graph, gone)), log.budgets)
+        return not over(costs.estimate(shrunk(graph, gone)), log.budgets)
 
-    ratio = baselines.ratio_for(loaded.graph, within)
+    ratio = baselines.ratio_for(graph, within)
     fit, held_out = judging.split(task.samples("train"))
     options = replace(recipe.recipe_for(model), refit=False)
     if scratch:
-        trained = baselines.from_scratch(model, loaded.graph, ratio, fit, held_out, options).model
+        trained = baselines.from_scratch(model, graph, ratio, fit, held_out, options).model
     else:
-        smaller = baselines.pruned_uniformly(model, loaded.graph, ratio)
+        smaller = baselines.pruned_uniformly(model, graph, ratio)
         trained = distillation.train(smaller, model, fit.x, held_out.x, options).model
-    judged, graph = task.samples("eval"), load_keras_model(trained)
-    figure = metrics.judge(graph, judged, steps.answers(trained, judged.x), task.metric)
-    return Baseline(1 - ratio, figure, costs.estimate(graph).macs)
+    judged, narrow = task.samples("eval"), load_keras_model(trained)
+    figure = metrics.judge(narrow, judged, steps.answers(trained, judged.x), task.metric)
+    return Baseline(1 - ratio, figure, costs.estimate(narrow).macs)
 
 
 # ---- command
