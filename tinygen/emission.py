@@ -223,10 +223,11 @@ def profile_bytes(steps: int) -> int:
     return WORD * (PROFILE_RUNS * (steps + 1) + 2) if steps else 0
 
 
-def helpers_of(graph: Graph) -> tuple[str, ...]:
-    """The headers that the kernels include: what int16 needs stands on top of what int8 needs."""
-    types = {t.dtype for t in graph.tensors.values() if not t.is_constant}
-    return tuple(HELPERS[t] for t in HELPERS if t in types or (t == "int8" and "int16" in types))
+def helpers_of(program: Program) -> tuple[str, ...]:
+    """The headers that the kernels include: what int16 needs stands on top of what int8 needs, variants' come last."""
+    types = {t.dtype for t in program.graph.tensors.values() if not t.is_constant}
+    basic = [HELPERS[t] for t in HELPERS if t in types or (t == "int8" and "int16" in types)]
+    return tuple(dict.fromkeys((*basic, *(s.kernel.header for s in program.steps if s.kernel.header))))
 
 
 def _shape(tensor: Tensor) -> str:
@@ -265,7 +266,7 @@ def emit_library(
     emitter = _Emitter(check_prefix(name), encoding, program.graph.precision)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
     graph, names = program.graph, profile_names(program) if profile else ()
-    size, helpers = graph.input_tensors[0].itemsize, helpers_of(graph)
+    size, helpers = graph.input_tensors[0].itemsize, helpers_of(program)
     context: dict[str, Any] = {
         "name": name,
         "NAME": name.upper(),
