@@ -18,6 +18,16 @@
 /* A function whose body is one assembler statement stands in its kernel's section, so that both are placed together. */
 #define TG_ASM_FUNCTION(section_name) __attribute__((naked, noinline, used, section(section_name))) static
 
+/* What the inner functions of products work on (dsp_tile.j2): `count` steps of one or two neighbouring outputs.
+ * x: activations under each row of the kernel; packed, end: the stream of weights (tinygen/ops/dsp_product.py). */
+struct tg_tile {
+    const int16_t *x[3];
+    int8_t *out;
+    const int32_t *packed;
+    const int32_t *end;
+    int32_t count;
+};
+
 /* Four bytes, or two int16, as one word; any address. */
 static inline uint32_t tg_load_word(const void *address)
 {
@@ -160,6 +170,15 @@ static inline int32_t tg_requantize_dsp(int32_t acc, int32_t multiplier, int32_t
 {
     const int32_t high = tg_smmulr((int32_t)((uint32_t)acc << 1), multiplier);
     return tg_saturate8((high + (high >> 31) + bias) >> right);
+}
+
+/* n times the same int16; returns what follows. */
+static inline int16_t *tg_fill(int16_t *to, int32_t value, int32_t n)
+{
+    for (; n > 0; --n) {
+        *to++ = (int16_t)value;
+    }
+    return to;
 }
 
 /* n times the same word, to an aligned address. */
