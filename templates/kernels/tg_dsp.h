@@ -181,6 +181,31 @@ static inline int16_t *tg_fill(int16_t *to, int32_t value, int32_t n)
     return to;
 }
 
+/* n times the same word, to an aligned address. */
+static inline void tg_fill_words(void *to, uint32_t word, int32_t n)
+{
+    uint32_t *words = (uint32_t *)to;
+    for (int32_t i = 0; i < n; ++i) {
+        words[i] = word;
+    }
+}
+
+/* n words to a lower address, where they may overlap themselves. */
+static inline void tg_move_words(int16_t *to, const int16_t *from, int32_t n)
+{
+    for (; n >= 4; n -= 4, from += 8, to += 8) {
+        const uint32_t word0 = tg_load_word(from), word1 = tg_load_word(from + 2);
+        const uint32_t word2 = tg_load_word(from + 4), word3 = tg_load_word(from + 6);
+        tg_store_word(to, word0);
+        tg_store_word(to + 2, word1);
+        tg_store_word(to + 4, word2);
+        tg_store_word(to + 6, word3);
+    }
+    for (; n > 0; --n, from += 2, to += 2) {
+        tg_store_word(to, tg_load_word(from));
+    }
+}
+
 /* n int8 -> int16 in the same order, from any address to an aligned one. */
 static inline int16_t *tg_widen(int16_t *to, const int8_t *from, int32_t n)
 {

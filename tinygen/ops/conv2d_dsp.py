@@ -73,10 +73,7 @@ def takes_columns(b: BoundNode, board: Board | None) -> bool:
 
 def column_constants(b: BoundNode) -> Mapping[str, Array]:
     """Weights in the order (ky, kx, channel)."""
-    weights = b.inputs[1].data
-    assert weights is not None
-    flat = weights.reshape(len(weights), -1)
-    return dsp_product.constants(b, np.pad(flat, ((0, 0), (0, flat.shape[1] % 2))), lanes=2)
+    return dsp_product.constants(b, lanes=2)
 
 
 def column_cost(b: BoundNode) -> float:
@@ -133,12 +130,7 @@ def takes_rows(b: BoundNode, board: Board | None) -> bool:
 
 def row_constants(b: BoundNode) -> Mapping[str, Array]:
     """Weights row by row of the kernel, each with an even number of products."""
-    weights = b.inputs[1].data
-    assert weights is not None
-    o, kernel_h, kernel_w, depth = weights.shape
-    flat = weights.reshape(o, kernel_h, kernel_w * depth)
-    padded = np.pad(flat, ((0, 0), (0, 0), (0, kernel_w * depth % 2)))
-    return dsp_product.constants(b, padded.reshape(o, -1), lanes=2)
+    return dsp_product.constants(b, lanes=2, runs=b.inputs[1].shape[1])
 
 
 def row_scratch(b: BoundNode) -> int:

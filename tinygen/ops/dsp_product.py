@@ -1,14 +1,15 @@
-"""Matrix products for the DSP extension (Cortex-M4, M7, M33): what conv2d and dense share of numbers, packing and proof.
+"""Matrix products for the DSP extension (Cortex-M4, M7, M33): numbers, packing and proof of conv2d and dense.
 
-Two output channels a, b stand in one int16 lane: v = 256 * weight_a + weight_b. SMLAD of v gives S1 = 256 * A + B, SMLAD
-of the sign-extended low bytes S2 = B; A = (S1 - S2) / 256. All modulo 2**32: exact while |A| < 2**23. Activations are
-widened to int16 and keep their zero_point, which is folded into the bias here. docs/kernels.md, "Products".
+Two output channels a, b stand in one int16 lane: v = 256 * weight_a + weight_b. SMLAD of v gives S1 = 256 * A + B,
+SMLAD of the sign-extended low bytes S2 = B; A = (S1 - S2) / 256. All modulo 2**32: exact while |A| < 2**23.
+Activations are widened to int16 and keep their zero_point, which is folded into the bias here. docs/kernels.md,
+"Products".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ DOUBLED_BOUND = 2**30
 """More than any |accumulator|: SMMULR takes it doubled."""
 RAW_REACH = 128
 """Greatest |int8 input|, its zero_point included."""
-MOST_UNROLLED = 8
+MOST_UNROLLED = 20
 """Pairs of products that one turn of the inner loop makes per lane and pixel."""
 REACHED = 4096
 """Offsets in bytes that an LDR or STRB reaches, and one more."""
@@ -40,9 +41,10 @@ class Tile:
     """The numbers of the inner function (templates/kernels/dsp_tile.j2).
 
     It computes `pixels` neighbouring outputs of all channels. segments: how many runs of `pairs` pairs of int16 lie
-    behind each other in the weights, each with a pointer into the activations of its own. pixel_bytes: from one output's activations
-    to the next one's. full: groups of `group`; rest: the group behind them, None where there is none.
-    turns, unrolled, left: of the inner loop: pairs = turns * unrolled + left. low, high: of the clamp, None where int8 clamps.
+    behind each other in the weights, each with a pointer into the activations of its own. pixel_bytes: from one
+    output's activations to the next one's. full: groups of `group`; rest: the group behind them, None where there is
+    none. turns, unrolled, left: of the inner loop: pairs = turns * unrolled + left. low, high: of the clamp, None
+    where int8 clamps.
     """
 
     pixels: int
@@ -101,86 +103,103 @@ def unrolling(pairs: int) -> tuple[int, int]:
 # ---- proof
 
 
-def folded_bias(b: BoundNode) -> Array:
-    """int64 bias - input zero_point * sum of the channel's weights: the accumulator's start for raw inputs."""
-    weights, bias = _constants(b)
-    return np.asarray(bias.astype(np.int64) - b.inputs[0].zero_point * weights.astype(np.int64).sum(axis=1))
+@dataclass(frozen=True)
+class Operands:
+    """What a product is made of, per output channel: raw inputs times weights plus bias, then tg_requantize_dsp.
+
+    int64. weights: (channels, products). bias: the input's zero_point folded in.
+    """
+
+    weights: Array
+    bias: Array
+    multiplier: Array
+    right: Array
+    rounding: Array
+
+    @property
+    def bound(self) -> Array:
+        """Greatest |accumulator| per channel, over all inputs and partial sums."""
+        return np.asarray(np.abs(self.bias) + RAW_REACH * np.abs(self.weights).sum(axis=1))
 
 
-def _constants(b: BoundNode) -> tuple[Array, Array]:
-    """Weights (channels, products) and bias of a node whose weights have the output channel first."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return weights.reshape(len(weights), -1), bias
+def operands(b: BoundNode) -> Operands:
+    """Those of a node whose weights have the output channel first.
+
+    A channel whose output is the same for every input (a huge bias, as training leaves it on dead channels) needs no
+    product: weights 0, multiplier 0, and its value as rounding.
+    """
+    data, bias = b.inputs[1].data, b.inputs[2].data
+    assert data is not None and bias is not None
+    weights, requant = data.reshape(len(data), -1).astype(np.int64), requant_of(b)
+    start = bias.astype(np.int64) - b.inputs[0].zero_point * weights.sum(axis=1)
+    low = start + np.minimum(weights * -128, weights * 127).sum(axis=1)
+    high = start + np.maximum(weights * -128, weights * 127).sum(axis=1)
+    values = requant.apply(np.stack([low, high])).astype(np.int64)
+    constant = values[0] == values[1]
+    multiplier = np.where(constant, 0, np.array(requant.multiplier, np.int64))
+    right = np.where(multiplier == 0, 1, -np.array(requant.shift, np.int64))
+    shown = np.where(constant, values[0], requant.output_zero_point)
+    shift = np.clip(right, 1, 31)
+    return Operands(
+        np.where(constant[:, np.newaxis], 0, weights),
+        np.where(constant, 0, start),
+        multiplier,
+        right,
+        (np.int64(1) << (shift - 1)) + (shown << shift),
+    )
 
 
 def exact(b: BoundNode) -> bool:
     """True when lanes and the quick requantization are proved for every channel and every input."""
     if any(t.data is None for t in b.inputs[1:]):
         return False
-    weights, _ = _constants(b)
-    size = np.abs(weights.astype(np.int64)).sum(axis=1)
-    bound = np.abs(folded_bias(b)) + RAW_REACH * size
+    o = operands(b)
     # -128 in both halves of a lane would leave int16.
-    lanes = weights.size == 0 or int(weights.min()) > -128
-    return bool(lanes and np.all(bound < LANE_BOUND) and np.all(quick_requantization(b, bound)))
+    lanes = o.weights.size == 0 or int(o.weights.min()) > -128
+    return bool(lanes and np.all(o.bound < LANE_BOUND) and np.all(quick(o)))
 
 
-def quick_requantization(b: BoundNode, bound: Array) -> Array:
-    """Per channel: `tg_requantize_dsp` equals the reference for every |accumulator| up to `bound`."""
-    requant = requant_of(b)
-    multiplier, right, zero_point = rounding_of(requant)
-    high = (2 * bound * multiplier.astype(object) >> 32) + 2
-    largest = high + (1 << (right.astype(object) - 1)) + (abs(zero_point) << right.astype(object))
-    return (
-        np.array([s <= -1 or m == 0 for s, m in zip(requant.shift, requant.multiplier, strict=True)])
-        & np.array([o < 2**31 for o in largest])
-        & (bound < DOUBLED_BOUND)
-    )
-
-
-def rounding_of(requant: Requant) -> tuple[Array, Array, int]:
-    """(multiplier, shift to the right >= 1, zero_point) per channel; a multiplier of 0 shifts by 1."""
-    multiplier = np.array(requant.multiplier, np.int64)
-    right = np.where(multiplier == 0, 1, np.maximum(-np.array(requant.shift, np.int64), 1))
-    return multiplier, right, requant.output_zero_point
+def quick(o: Operands) -> Array:
+    """Per channel: `tg_requantize_dsp` equals the reference for every accumulator within the bound."""
+    high = np.abs(o.bound * o.multiplier.astype(object)) // 2**31 + 2
+    fits = np.array([int(h) + abs(int(r)) < 2**31 for h, r in zip(high, o.rounding, strict=True)])
+    return np.asarray((o.right >= 1) & fits & (o.bound < DOUBLED_BOUND))
 
 
 # ---- packing
 
 
-def packed(weights: Array, bias: Array, requant: Requant, lanes: int) -> Array:
-    """The int32 stream that a tile reads in order, group by group of 2 * lanes channels.
+def packed(o: Operands, lanes: int) -> Array:
+    """The int32 stream that a tile reads in order, group by group of 2 * lanes channels; an even number of products.
 
-    weights: int8 (channels, products), an even number of products. bias: folded. Per group: S1 and S2 of every lane to
-    start from, the lanes' weights for two products after the other, then (multiplier, right, rounding) per channel.
+    Per group: S1 and S2 of every lane to start from, the lanes' weights for two products after the other, then
+    (multiplier, right, rounding) per channel.
     """
-    channels, width = len(weights), 2 * lanes
-    multiplier, right, zero_point = rounding_of(requant)
-    rounding = (np.int64(1) << (right - 1)) + (zero_point << right)
-    parts = []
-    for first in range(0, channels, width):
-        last = min(first + width, channels)
-        parts.append(_group(weights[first:last], bias[first:last]))
-        parts.append(np.stack([multiplier, right, rounding], axis=1)[first:last].reshape(-1))
-    return np.concatenate(parts).astype(np.uint64).astype(np.uint32).view(np.int32)
+    width, parts = 2 * lanes, []
+    trailer = np.stack([o.multiplier, o.right, o.rounding], axis=1)
+    for first in range(0, len(o.weights), width):
+        these = slice(first, first + width)
+        parts += [_group(o.weights[these], o.bias[these]), trailer[these].reshape(-1)]
+    return (np.concatenate(parts) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
 def _group(weights: Array, bias: Array) -> Array:
     """Start values and weights of one group: int64 words, modulo 2**32. An odd last channel has zeros for partner."""
     odd = len(weights) % 2
-    w = np.pad(weights.astype(np.int64), ((0, odd), (0, 0)))
-    start = np.pad(bias.astype(np.int64), (0, odd))
+    w, start = np.pad(weights, ((0, odd), (0, 0))), np.pad(bias, (0, odd))
     upper, lower = w[0::2], w[1::2]
     value = (256 * upper + lower) & 0xFFFF
     words = value[:, 0::2] | (value[:, 1::2] << 16)  # (lanes, products / 2)
-    begin = np.stack([256 * start[0::2] + start[1::2], start[1::2]], axis=1).reshape(-1)
-    return np.concatenate([begin, words.T.reshape(-1)]) & 0xFFFFFFFF
+    begin = np.stack([256 * start[0::2] + start[1::2], start[1::2]], axis=1)
+    return np.concatenate([begin.reshape(-1), words.T.reshape(-1)])
 
 
-def constants(b: BoundNode, weights: Array, lanes: int) -> Mapping[str, Array]:
-    """The one array that the kernel reads. weights: (channels, products) as the kernel walks them."""
-    return {"packed": packed(weights, folded_bias(b), requant_of(b), lanes)}
+def constants(b: BoundNode, lanes: int, runs: int = 1) -> Mapping[str, Array]:
+    """The one array that the kernel reads. runs: equal parts of a channel's products that each need an even number."""
+    o = operands(b)
+    parts = o.weights.reshape(len(o.weights), runs, -1)
+    parts = np.pad(parts, ((0, 0), (0, 0), (0, parts.shape[2] % 2)))
+    return {"packed": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes)}
 
 
 def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
@@ -203,8 +222,8 @@ def cycles(t: Tile) -> float:
 
 def _group_cycles(t: Tile, g: Group) -> float:
     products = 2 * g.lanes * t.pixels + g.lanes
-    loads = t.pixels + 1 + (2.0 * (g.lanes - 1) if t.pixels == 2 else 1.75 * (g.lanes - 1)) + 1
+    loads = t.pixels + g.lanes + (2 if g.lanes > 3 else 1)
     per_pair = products + loads
-    loop = 4.0 * t.turns if t.turns > 1 else 0.0
+    loop = 7.0 * t.turns if t.turns > 1 else 0.0
     outputs = g.stores * (4.0 + 7.0 * t.pixels)
     return t.segments * (t.pairs * per_pair + loop + 3.0) + outputs + 18.0 + 2 * g.lanes * t.pixels
