@@ -164,12 +164,18 @@ static inline int32_t tg_saturate8(int32_t x)
 #endif
 }
 
-/* Accumulator -> int8 without a branch: equals tg_requantize for |acc| < 2^30 and shifts to the right, right >= 1.
- * bias = (1 << (right - 1)) + (zero_point << right). */
-static inline int32_t tg_requantize_dsp(int32_t acc, int32_t multiplier, int32_t right, int32_t bias)
+/* acc * multiplier * 2^(-31 - right), rounded as tg_multiply does, without a branch: |acc| < 2^30, right >= 1.
+ * added = (1 << (right - 1)) plus anything that shall be added shifted. */
+static inline int32_t tg_rounded(int32_t acc, int32_t multiplier, int32_t right, int32_t added)
 {
     const int32_t high = tg_smmulr((int32_t)((uint32_t)acc << 1), multiplier);
-    return tg_saturate8((high + (high >> 31) + bias) >> right);
+    return (high + (high >> 31) + added) >> right;
+}
+
+/* Accumulator -> int8: equals tg_requantize. added = (1 << (right - 1)) + (zero_point << right). */
+static inline int32_t tg_requantize_dsp(int32_t acc, int32_t multiplier, int32_t right, int32_t added)
+{
+    return tg_saturate8(tg_rounded(acc, multiplier, right, added));
 }
 
 /* n times the same int16; returns what follows. */
