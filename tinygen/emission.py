@@ -22,6 +22,7 @@ from tinygen.graph import Array, DType, Graph, Tensor
 from tinygen.placement import Movable
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
+from tinygen.rendering import NAME, body_of
 
 Arena = Literal["caller", "library"]
 HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "int16": "tg_int16.h", "float32": "tg_float.h"}
@@ -120,12 +121,10 @@ class _Emitter:
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
         kernel, b = step.kernel, step.bound
-        template = environment().get_template(f"kernels/{kernel.template or kernel.name}.c.j2")
-        params = (kernel.params or ops.get(b.node.op).params)(b)
-        body = template.render(fn="@FN@", p=params, T=C_TYPES[kernel.dtype], precision=kernel.dtype)
+        body = body_of(kernel, b)
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
-            self.functions[body] = KernelFunction(name, kernel.name, body.replace("@FN@", name), b.name)
+            self.functions[body] = KernelFunction(name, kernel.name, body.replace(NAME, name), b.name)
         function = self.functions[body]
         self.read[function.symbol] += executed_bytes(kernel.cost(b))
         return function.symbol
@@ -223,10 +222,11 @@ def profile_bytes(steps: int) -> int:
     return WORD * (PROFILE_RUNS * (steps + 1) + 2) if steps else 0
 
 
-def helpers_of(graph: Graph) -> tuple[str, ...]:
-    """The headers that the kernels include: what int16 needs stands on top of what int8 needs."""
-    types = {t.dtype for t in graph.tensors.values() if not t.is_constant}
-    return tuple(HELPERS[t] for t in HELPERS if t in types or (t == "int8" and "int16" in types))
+def helpers_of(program: Program) -> tuple[str, ...]:
+    """The headers that the kernels include: what int16 needs stands on top of what int8 needs, variants' come last."""
+    types = {t.dtype for t in program.graph.tensors.values() if not t.is_constant}
+    basic = [HELPERS[t] for t in HELPERS if t in types or (t == "int8" and "int16" in types)]
+    return tuple(dict.fromkeys((*basic, *(s.kernel.header for s in program.steps if s.kernel.header))))
 
 
 def _shape(tensor: Tensor) -> str:
@@ -265,7 +265,7 @@ def emit_library(
     emitter = _Emitter(check_prefix(name), encoding, program.graph.precision)
     calls = [emitter.call(i, step, plan) for i, step in enumerate(program.steps)]
     graph, names = program.graph, profile_names(program) if profile else ()
-    size, helpers = graph.input_tensors[0].itemsize, helpers_of(graph)
+    size, helpers = graph.input_tensors[0].itemsize, helpers_of(program)
     context: dict[str, Any] = {
         "name": name,
         "NAME": name.upper(),

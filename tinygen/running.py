@@ -61,7 +61,7 @@ def run_models(
         for sample in range(len(arrays[0])):
             right = None if answers is None else tuple(a[sample] for a in answers)
             wanted.append(Wanted(index, sample, right, allowed))
-            records.append(_record(index, sample, [a[sample] for a in arrays]))
+            records.append(record(index, sample, [a[sample] for a in arrays]))
     return _run_chunks(firmware, board, emulator, wanted, records, timeout, progress)
 
 
@@ -80,8 +80,7 @@ def _run_chunks(
         block_capacity(firmware), emulator.most_bytes if isinstance(emulator, Slow) else HOST_BLOCK_BYTES
     )
     for first, last in chunks(records, capacity):
-        block = struct.pack("<II", MAGIC, last - first) + b"".join(records[first:last])
-        log = emulator.execute(firmware, board, block, timeout)
+        log = emulator.execute(firmware, board, block(records[first:last]), timeout)
         description = firmware.description
         part = wanted[first:last]
         results.append(judge(log, description.run_id, description.models, part, firmware.symbols))
@@ -111,7 +110,12 @@ def chunks(records: Sequence[bytes], capacity: int) -> Iterator[tuple[int, int]]
     yield first, len(records)
 
 
-def _record(model: int, sample: int, inputs: Sequence[Array]) -> bytes:
+def block(records: Sequence[bytes]) -> bytes:
+    """What the firmware finds in its input block."""
+    return struct.pack("<II", MAGIC, len(records)) + b"".join(records)
+
+
+def record(model: int, sample: int, inputs: Sequence[Array]) -> bytes:
     """One sample as the harness reads it: every input padded to 4 bytes."""
     parts = [little_endian(x).ljust(-(-x.nbytes // 4) * 4, b"\0") for x in inputs]
     return struct.pack("<II", model, sample) + b"".join(parts)

@@ -116,6 +116,7 @@ class Kernel:
     dtype: of the activations that it takes and gives; a kernel of another type is never chosen.
     params: what the template sees as `p`; None: what the operator's `params` gives.
     template: its template's name, for kernels that only move elements and share one; "": the kernel's own name.
+    header: of templates/kernels, included beside that of the type ("tg_dsp.h").
     """
 
     name: str
@@ -129,6 +130,12 @@ class Kernel:
     dtype: DType = "int8"
     params: Callable[[BoundNode], Any] | None = None
     template: str = ""
+    header: str = ""
+
+
+def dsp(b: BoundNode, board: Board | None) -> bool:
+    """Cores with the DSP extension: M4, M7, M33."""
+    return board is not None and "dsp" in board.isa
 
 
 @dataclass(frozen=True)

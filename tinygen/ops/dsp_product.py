@@ -1,0 +1,229 @@
+"""Matrix products for the DSP extension (Cortex-M4, M7, M33): numbers, packing and proof of conv2d and dense.
+
+Two output channels a, b stand in one int16 lane: v = 256 * weight_a + weight_b. SMLAD of v gives S1 = 256 * A + B,
+SMLAD of the sign-extended low bytes S2 = B; A = (S1 - S2) / 256. All modulo 2**32: exact while |A| < 2**23.
+Activations are widened to int16 and keep their zero_point, which is folded into the bias here. docs/kernels.md,
+"Products".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinygen.graph import Array, BoundNode
+from tinygen.ops.requant import Requant, requant_of
+
+LANE_BOUND = 2**23
+"""More than |A| of the channel in the upper half of a lane."""
+DOUBLED_BOUND = 2**30
+"""More than any |accumulator|: SMMULR takes it doubled."""
+RAW_REACH = 128
+"""Greatest |int8 input|, its zero_point included."""
+MOST_UNROLLED = 20
+"""Pairs of products that one turn of the inner loop makes per lane and pixel."""
+REACHED = 4096
+"""Offsets in bytes that an LDR or STRB reaches, and one more."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels computed together: `lanes` lanes of two, `stores` of them exist (the last of an odd count does not)."""
+
+    lanes: int
+    stores: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The numbers of the inner function (templates/kernels/dsp_tile.j2).
+
+    It computes `pixels` neighbouring outputs of all channels. segments: how many runs of `pairs` pairs of int16 lie
+    behind each other in the weights, each with a pointer into the activations of its own. pixel_bytes: from one
+    output's activations to the next one's. full: groups of `group`; rest: the group behind them, None where there is
+    none. turns, unrolled, left: of the inner loop: pairs = turns * unrolled + left. low, high: of the clamp, None
+    where int8 clamps.
+    """
+
+    pixels: int
+    segments: int
+    pairs: int
+    turns: int
+    unrolled: int
+    left: int
+    pixel_bytes: int
+    out_c: int
+    full: int
+    group: Group
+    rest: Group | None
+    low: int | None
+    high: int | None
+
+    @property
+    def full_words(self) -> int:
+        """Words of the stream before the rest."""
+        g = self.group
+        return self.full * (2 * g.lanes + self.segments * self.pairs * g.lanes + 3 * g.stores)
+
+
+def tile(
+    requant: Requant, channels: int, pixels: int, pairs: int, step: int, segments: int = 1, lanes: int = 2
+) -> Tile:
+    """The tile of so many pixels; step: bytes from one pixel's activations to the next one's."""
+    width = 2 * lanes
+    rest = channels % width
+    turns, unrolled = unrolling(pairs)
+    return Tile(
+        pixels=pixels,
+        segments=segments,
+        pairs=pairs,
+        turns=turns,
+        unrolled=unrolled,
+        left=pairs - turns * unrolled,
+        pixel_bytes=step,
+        out_c=channels,
+        full=channels // width,
+        group=Group(lanes, width),
+        rest=Group((rest + 1) // 2, rest) if rest else None,
+        low=requant.activation_min if requant.activation_min > -128 else None,
+        high=requant.activation_max if requant.activation_max < 127 else None,
+    )
+
+
+def unrolling(pairs: int) -> tuple[int, int]:
+    """(turns, pairs a turn) of the inner loop: as few pairs as can be are left over."""
+    if pairs <= MOST_UNROLLED:
+        return 1, pairs
+    unrolled = min(range(MOST_UNROLLED, MOST_UNROLLED // 2, -1), key=lambda u: pairs % u)
+    return pairs // unrolled, unrolled
+
+
+# ---- proof
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a product is made of, per output channel: raw inputs times weights plus bias, then tg_requantize_dsp.
+
+    int64. weights: (channels, products). bias: the input's zero_point folded in.
+    """
+
+    weights: Array
+    bias: Array
+    multiplier: Array
+    right: Array
+    rounding: Array
+
+    @property
+    def bound(self) -> Array:
+        """Greatest |accumulator| per channel, over all inputs and partial sums."""
+        return np.asarray(np.abs(self.bias) + RAW_REACH * np.abs(self.weights).sum(axis=1))
+
+
+def operands(b: BoundNode) -> Operands:
+    """Those of a node whose weights have the output channel first.
+
+    A channel whose output is the same for every input (a huge bias, as training leaves it on dead channels) needs no
+    product: weights 0, multiplier 0, and its value as rounding.
+    """
+    data, bias = b.inputs[1].data, b.inputs[2].data
+    assert data is not None and bias is not None
+    weights, requant = data.reshape(len(data), -1).astype(np.int64), requant_of(b)
+    start = bias.astype(np.int64) - b.inputs[0].zero_point * weights.sum(axis=1)
+    low = start + np.minimum(weights * -128, weights * 127).sum(axis=1)
+    high = start + np.maximum(weights * -128, weights * 127).sum(axis=1)
+    values = requant.apply(np.stack([low, high])).astype(np.int64)
+    constant = values[0] == values[1]
+    multiplier = np.where(constant, 0, np.array(requant.multiplier, np.int64))
+    right = np.where(multiplier == 0, 1, -np.array(requant.shift, np.int64))
+    shown = np.where(constant, values[0], requant.output_zero_point)
+    shift = np.clip(right, 1, 31)
+    return Operands(
+        np.where(constant[:, np.newaxis], 0, weights),
+        np.where(constant, 0, start),
+        multiplier,
+        right,
+        (np.int64(1) << (shift - 1)) + (shown << shift),
+    )
+
+
+def exact(b: BoundNode) -> bool:
+    """True when lanes and the quick requantization are proved for every channel and every input."""
+    if any(t.data is None for t in b.inputs[1:]):
+        return False
+    o = operands(b)
+    # -128 in both halves of a lane would leave int16.
+    lanes = o.weights.size == 0 or int(o.weights.min()) > -128
+    return bool(lanes and np.all(o.bound < LANE_BOUND) and np.all(quick(o)))
+
+
+def quick(o: Operands) -> Array:
+    """Per channel: `tg_requantize_dsp` equals the reference for every accumulator within the bound."""
+    high = np.abs(o.bound * o.multiplier.astype(object)) // 2**31 + 2
+    fits = np.array([int(h) + abs(int(r)) < 2**31 for h, r in zip(high, o.rounding, strict=True)])
+    return np.asarray((o.right >= 1) & fits & (o.bound < DOUBLED_BOUND))
+
+
+# ---- packing
+
+
+def packed(o: Operands, lanes: int) -> Array:
+    """The int32 stream that a tile reads in order, group by group of 2 * lanes channels; an even number of products.
+
+    Per group: S1 and S2 of every lane to start from, the lanes' weights for two products after the other, then
+    (multiplier, right, rounding) per channel.
+    """
+    width, parts = 2 * lanes, []
+    trailer = np.stack([o.multiplier, o.right, o.rounding], axis=1)
+    for first in range(0, len(o.weights), width):
+        these = slice(first, first + width)
+        parts += [_group(o.weights[these], o.bias[these]), trailer[these].reshape(-1)]
+    return (np.concatenate(parts) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def _group(weights: Array, bias: Array) -> Array:
+    """Start values and weights of one group: int64 words, modulo 2**32. An odd last channel has zeros for partner."""
+    odd = len(weights) % 2
+    w, start = np.pad(weights, ((0, odd), (0, 0))), np.pad(bias, (0, odd))
+    upper, lower = w[0::2], w[1::2]
+    value = (256 * upper + lower) & 0xFFFF
+    words = value[:, 0::2] | (value[:, 1::2] << 16)  # (lanes, products / 2)
+    begin = np.stack([256 * start[0::2] + start[1::2], start[1::2]], axis=1)
+    return np.concatenate([begin.reshape(-1), words.T.reshape(-1)])
+
+
+def constants(b: BoundNode, lanes: int, runs: int = 1) -> Mapping[str, Array]:
+    """The one array that the kernel reads. runs: equal parts of a channel's products that each need an even number."""
+    o = operands(b)
+    parts = o.weights.reshape(len(o.weights), runs, -1)
+    parts = np.pad(parts, ((0, 0), (0, 0), (0, parts.shape[2] % 2)))
+    return {"packed": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes)}
+
+
+def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
+    """`Kernel.reads` of a kernel that streams all its constants so many times."""
+
+    def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
+        return times(b) * int(values.nbytes)
+
+    return reads
+
+
+# ---- cost
+
+
+def cycles(t: Tile) -> float:
+    """Cortex-M4 cycles of one call for one step of `pixels` outputs, zero wait states (benchmarks/kernels.py)."""
+    groups = [t.group] * t.full + ([t.rest] if t.rest else [])
+    return 12.0 + sum(_group_cycles(t, g) for g in groups)
+
+
+def _group_cycles(t: Tile, g: Group) -> float:
+    products = 2 * g.lanes * t.pixels + g.lanes
+    loads = t.pixels + g.lanes + (2 if g.lanes > 3 else 1)
+    per_pair = products + loads
+    loop = 7.0 * t.turns if t.turns > 1 else 0.0
+    outputs = g.stores * (4.0 + 7.0 * t.pixels)
+    return t.segments * (t.pairs * per_pair + loop + 3.0) + outputs + 18.0 + 2 * g.lanes * t.pixels
