@@ -104,8 +104,8 @@ def banded(graph: Graph, chain: Sequence[BoundNode], rows: int) -> Graph:
     nodes: list[Node] = []
     tensors = dict(graph.tensors)
     parts = []
-    for first in range(0, height, rows):
-        made = _band(chain, Rows(first, min(first + rows, height)))
+    for number, first in enumerate(range(0, height, rows)):
+        made = _band(chain, number, Rows(first, min(first + rows, height)))
         nodes += [node for node, _ in made]
         tensors.update((tensor.name, tensor) for _, tensor in made)
         parts.append(made[-1][1].name)
@@ -122,7 +122,7 @@ def _split(graph: Graph, name: str) -> tuple[tuple[Node, ...], tuple[Node, ...]]
     return graph.nodes[:index], graph.nodes[index:]
 
 
-def _band(chain: Sequence[BoundNode], wanted: Rows) -> list[tuple[Node, Tensor]]:
+def _band(chain: Sequence[BoundNode], number: int, wanted: Rows) -> list[tuple[Node, Tensor]]:
     """The nodes of one band, with the tensors that they write."""
     layers: list[tuple[BoundNode, Rows, Rows, Node]] = []
     for b in reversed(chain):
@@ -132,10 +132,10 @@ def _band(chain: Sequence[BoundNode], wanted: Rows) -> list[tuple[Node, Tensor]]
         layers.append((b, needed, wanted, replace(b.node, attrs=attrs)))
         wanted = needed
     source = chain[0].inputs[0]
-    made = [_cropped(chain[0].name, source, wanted)] if wanted != Rows(0, source.shape[0]) else []
+    made = [_cropped(chain[0].name, source, number, wanted)] if wanted != Rows(0, source.shape[0]) else []
     name = made[-1][1].name if made else source.name
     for b, _, given, node in reversed(layers):
-        tensor = _part(b.output, b.name, given)
+        tensor = _part(b.output, f"{b.name}/band {number}", given)
         made.append(
             (replace(node, name=tensor.name, inputs=(name, *node.inputs[1:]), output=tensor.name), tensor)
         )
@@ -149,14 +149,13 @@ def _rows(b: BoundNode, wanted: Rows) -> tuple[Pair, Any] | None:
     return rule(b, wanted.first, wanted.end) if rule and len(b.output.shape) == 3 else None
 
 
-def _cropped(reader: str, source: Tensor, rows: Rows) -> tuple[Node, Tensor]:
+def _cropped(reader: str, source: Tensor, number: int, rows: Rows) -> tuple[Node, Tensor]:
     """A copy of the rows that the first layer of a band reads."""
-    tensor = _part(source, f"{reader}/input", rows)
+    tensor = _part(source, f"{reader}/input of band {number}", rows)
     spans = ((rows.first, source.shape[0] - rows.end), *((0, 0) for _ in source.shape[1:]))
     return Node("crop", tensor.name, (source.name,), tensor.name, crop.Attrs(spans)), tensor
 
 
 def _part(whole: Tensor, name: str, rows: Rows) -> Tensor:
-    """Rows of a tensor, under a name of their own that says which."""
-    shape = (rows.end - rows.first, *whole.shape[1:])
-    return replace(whole, name=f"{name}/rows {rows.first} to {rows.end - 1}", shape=shape)
+    """Rows of a tensor under a name of their own: two bands may have the same ones."""
+    return replace(whole, name=name, shape=(rows.end - rows.first, *whole.shape[1:]))

@@ -1,8 +1,9 @@
-"""Planted defects in the removal of channels that no output can see."""
+"""Planted defects in the removal of channels that no output can see, and in bands of rows."""
 
 from tests.mutants.runner import Defect
 
 TESTS = "tests/test_constant_channels.py"
+BANDS = "tests/test_bands.py"
 
 CHANNELS: tuple[Defect, ...] = (
     Defect(
@@ -89,5 +90,33 @@ CHANNELS: tuple[Defect, ...] = (
         "real = np.delete(real, quantized.removed[name], axis=-1)",
         "real = np.delete(real, [c - 1 for c in quantized.removed[name]], axis=-1)",
         f"{TESTS}::test_the_float_graph_is_compared_channel_by_channel_with_what_is_left",
+    ),
+    Defect(
+        "bands: every band has the whole padding below",
+        "tinygen/ops/windows.py",
+        "top=inside[0] - low, bottom=high - inside[1])",
+        "top=inside[0] - low)",
+        f"{BANDS}::test_any_chain_in_any_bands_is_exact",
+    ),
+    Defect(
+        "bands: windows in the padding alone are cut, too",
+        "tinygen/ops/windows.py",
+        "if max(padding.top, padding.bottom) >= reach:",
+        "if max(padding.top, padding.bottom) > reach:",
+        f"{BANDS}::test_a_window_in_the_padding_alone_has_no_rows",
+    ),
+    Defect(
+        "bands: the fewest multiply-accumulates come first",
+        "tinygen/bands.py",
+        "key=lambda g: (peak_of(g)[0], macs(g))",
+        "key=lambda g: (macs(g), peak_of(g)[0])",
+        f"{BANDS}::test_bands_are_chosen_where_they_need_less_and_the_plan_keeps_to_it",
+    ),
+    Defect(
+        "bands: whoever wants speed gets them",
+        "tinygen/bands.py",
+        'if optimize == "size" else graph',
+        'if optimize != "balanced" else graph',
+        f"{BANDS}::test_only_size_asks_for_bands",
     ),
 )
