@@ -2,6 +2,7 @@
 
 from tests.mutants.defects_arithmetic import ARITHMETIC
 from tests.mutants.defects_bench import BENCH
+from tests.mutants.defects_channels import CHANNELS
 from tests.mutants.defects_compiler import COMPILER
 from tests.mutants.defects_cycles import CYCLES
 from tests.mutants.defects_firmware import FIRMWARE
@@ -16,6 +17,7 @@ DEFECTS: tuple[Defect, ...] = (
     *OPERATORS,
     *MODELS,
     *COMPILER,
+    *CHANNELS,
     *FIRMWARE,
     *PROFILE,
     *CYCLES,

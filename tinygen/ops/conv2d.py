@@ -29,6 +29,7 @@ from tinygen.ops.windows import (
     VALID,
     Padding,
     Pair,
+    band,
     keras_padding,
     output_size,
     windows,
@@ -216,6 +217,14 @@ def shares(b: BoundNode, x: Interval) -> Shares:
     return intervals.shares(b, x, rows, sources(b), everywhere=not params(b).overhang.any)
 
 
+def rows(b: BoundNode, first: int, end: int) -> tuple[Pair, Attrs] | None:
+    """The input rows of some output rows, and the padding that is left."""
+    attrs: Attrs = b.attrs
+    window = b.inputs[1].shape[1], attrs.stride[0], attrs.dilation[0]
+    found = band(first, end, b.inputs[0].shape[0], *window, attrs.padding)
+    return found and (found[0], replace(attrs, padding=found[1]))
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times products per output (padding counted)."""
     return b.output.elements * int(np.prod(b.inputs[1].shape[1:]))
@@ -295,5 +304,6 @@ OP = Op(
     narrowed=narrowed,
     layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
     bounds=bounds,
+    rows=rows,
     shares=shares,
 )
