@@ -153,6 +153,46 @@ static inline int32_t tg_smmulr(int32_t a, int32_t b)
 #endif
 }
 
+/* accumulator + (a * b + 2^31) >> 32. */
+static inline int32_t tg_smmlar(int32_t a, int32_t b, int32_t accumulator)
+{
+#if TG_HAS_DSP
+    int32_t result;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(accumulator));
+    return result;
+#else
+    return accumulator + tg_smmulr(a, b);
+#endif
+}
+
+/* result = x >> right, saturated to int8; right: a literal in 1 ... 31. */
+#if TG_HAS_DSP
+#define TG_SHIFT_AND_SATURATE8(result, x, right) __asm__("ssat %0, #8, %1, asr #" #right : "=r"(result) : "r"(x))
+#else
+#define TG_SHIFT_AND_SATURATE8(result, x, right) ((result) = tg_clamp((x) >> (right), -128, 127))
+#endif
+
+/* Bytes of a word as int8. */
+static inline int32_t tg_byte0(uint32_t word)
+{
+    return (int8_t)(uint8_t)(word & 0xFFU);
+}
+
+static inline int32_t tg_byte1(uint32_t word)
+{
+    return (int8_t)(uint8_t)((word >> 8) & 0xFFU);
+}
+
+static inline int32_t tg_byte2(uint32_t word)
+{
+    return (int8_t)(uint8_t)((word >> 16) & 0xFFU);
+}
+
+static inline int32_t tg_byte3(uint32_t word)
+{
+    return (int8_t)(uint8_t)(word >> 24);
+}
+
 static inline int32_t tg_saturate8(int32_t x)
 {
 #if TG_HAS_DSP
