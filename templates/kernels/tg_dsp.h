@@ -221,6 +221,78 @@ static inline int16_t *tg_fill(int16_t *to, int32_t value, int32_t n)
     return to;
 }
 
+/* x + the int16 lanes of bytes 0 and 2 (1 and 3) of bytes, modulo 2^16. */
+static inline uint32_t tg_sxtab16(uint32_t x, uint32_t bytes)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(x), "r"(bytes));
+    return result;
+#else
+    return tg_sadd16(x, tg_sxtb16(bytes));
+#endif
+}
+
+static inline uint32_t tg_sxtab16_ror8(uint32_t x, uint32_t bytes)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(x), "r"(bytes));
+    return result;
+#else
+    return tg_sadd16(x, tg_sxtb16_ror8(bytes));
+#endif
+}
+
+/* Byte by byte the larger (smaller) of two int8. SEL reads the flags that SSUB8 sets: they stay together. */
+static inline uint32_t tg_max4(uint32_t a, uint32_t b)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(result) : "r"(a), "r"(b) : "cc");
+    return result;
+#else
+    uint32_t result = 0;
+    for (int32_t shift = 0; shift < 32; shift += 8) {
+        const uint32_t x = (a >> shift) & 0xFFU, y = (b >> shift) & 0xFFU;
+        result |= ((int8_t)(uint8_t)x >= (int8_t)(uint8_t)y ? x : y) << shift;
+    }
+    return result;
+#endif
+}
+
+static inline uint32_t tg_min4(uint32_t a, uint32_t b)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(result) : "r"(a), "r"(b) : "cc");
+    return result;
+#else
+    return ~tg_max4(~a, ~b);
+#endif
+}
+
+/* One pixel, n pixels `step` apart, added to four channels' sums in int16 lanes: at most 256 pixels fit. */
+static inline void tg_sum_pixel(uint32_t *even, uint32_t *odd, const int8_t *from)
+{
+    const uint32_t word = tg_load_word(from);
+    *even = tg_sxtab16(*even, word);
+    *odd = tg_sxtab16_ror8(*odd, word);
+}
+
+static inline void tg_sum_pixels(uint32_t *even, uint32_t *odd, const int8_t *from, int32_t step, int32_t n)
+{
+    for (; n >= 4; n -= 4, from += 4 * step) {
+        const uint32_t word0 = tg_load_word(from), word1 = tg_load_word(from + step);
+        const uint32_t word2 = tg_load_word(from + 2 * step), word3 = tg_load_word(from + 3 * step);
+        *even = tg_sxtab16(tg_sxtab16(tg_sxtab16(tg_sxtab16(*even, word0), word1), word2), word3);
+        *odd = tg_sxtab16_ror8(tg_sxtab16_ror8(tg_sxtab16_ror8(tg_sxtab16_ror8(*odd, word0), word1), word2), word3);
+    }
+    for (; n > 0; --n, from += step) {
+        tg_sum_pixel(even, odd, from);
+    }
+}
+
 /* n times the same word, to an aligned address. */
 static inline void tg_fill_words(void *to, uint32_t word, int32_t n)
 {

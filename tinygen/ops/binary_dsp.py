@@ -1,4 +1,5 @@
-"""add, sub and mul on DSP cores (Cortex-M4, M7, M33): four elements a turn, every rounding two instructions and a shift.
+"""add, sub and mul on DSP cores (Cortex-M4, M7, M33): four elements a turn, two instructions
+and a shift for every rounding.
 
 docs/kernels.md, "Elementwise", has the proof: all numbers stay below 2**30, shifts to the right are at least 1.
 """
@@ -25,7 +26,8 @@ MOST_RIGHT = 22
 
 @dataclass(frozen=True)
 class Term:
-    """One input of an add: q * 2**left - zero, and if not `is_shift` times the multiplier, rounded, shifted to the right."""
+    """One input of an add: q * 2**left - zero, and if not `is_shift` times the multiplier, rounded, shifted
+    to the right."""
 
     is_shift: bool
     left: int
@@ -161,9 +163,9 @@ def _kernel(
 
 def sum_kernel(op: str, params: Callable[[BoundNode], Any]) -> Kernel:
     """Of add or sub. params: those of the portable kernel."""
-    return _kernel(op, "tg_add_s8_dsp", cost(15.5, 24.0), lambda b: sum_numbers(op, params(b)))
+    return _kernel(op, "tg_add_s8_dsp", cost(18.0, 22.0), lambda b: sum_numbers(op, params(b)))
 
 
 def product_kernel(params: Callable[[BoundNode], Any]) -> Kernel:
     """Of mul. params: those of the portable kernel."""
-    return _kernel("mul", "tg_mul_s8_dsp", cost(11.5, 20.0), lambda b: product_numbers("mul", params(b)))
+    return _kernel("mul", "tg_mul_s8_dsp", cost(13.2, 18.0), lambda b: product_numbers("mul", params(b)))

@@ -294,8 +294,8 @@ class General:
 
     A filter's row is `filter_row` int16: the weights as pairs and, where windows start at odd elements, too, the same
     one element later at `odd` (else 0). turns * unrolled + left words of it are multiplied. shifts, parities: of the
-    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter: int16
-    from behind the words to the next row. tiles: how many outputs at a time.
+    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter:
+    int16 from behind the words to the next row. tiles: how many outputs at a time.
     """
 
     planes: Planes
