@@ -76,22 +76,25 @@ def takes_average(b: BoundNode, board: Board | None) -> bool:
     return dsp(b, board) and (p.count <= LANE_PIXELS or p.whole)
 
 
-def cost(pixel: float, output: float) -> Callable[[BoundNode], float]:
-    """Cycles: `pixel` per four channels of a pixel of every window, `output` per four outputs; three times that alone."""
+def cost(unrolled: float, whole: float, looped: float, output: float) -> Callable[[BoundNode], float]:
+    """Cycles per four channels: of a pixel (unrolled, of one window over everything, in loops), of an output. A channel
+    that is left over takes three times a quarter."""
 
     def cycles(b: BoundNode) -> float:
         p = pool(b)
+        pixel = unrolled if p.offsets else whole if p.whole else looped
+        rows = 0.0 if p.offsets or p.whole else 12.0 * p.c.window_h
         four = p.c.channels // 4 + 3.0 * (p.c.channels % 4)
-        edges = 0.0 if p.inside else 12.0
-        looped = 0.0 if p.offsets else 4.0
-        window = four * (p.count * (pixel + looped / 2) + output + looped * p.c.window_h) + 10.0 + edges
+        window = four * (p.count * pixel + output + rows) + 25.0
         return p.c.out_h * p.c.out_w * window
 
     return cycles
 
 
-MAX = Kernel("tg_max_pool2d_s8_dsp", cost(4.0, 8.0), takes_max, params=pool, header="tg_dsp.h")
-AVERAGE = Kernel("tg_average_pool2d_s8_dsp", cost(4.5, 48.0), takes_average, params=pool, header="tg_dsp.h")
+MAX = Kernel("tg_max_pool2d_s8_dsp", cost(3.3, 9.0, 8.5, 6.0), takes_max, params=pool, header="tg_dsp.h")
+AVERAGE = Kernel(
+    "tg_average_pool2d_s8_dsp", cost(4.5, 4.5, 8.5, 42.0), takes_average, params=pool, header="tg_dsp.h"
+)
 
 
 # ---- mean
