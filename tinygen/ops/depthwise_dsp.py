@@ -205,15 +205,28 @@ def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
 
 @dataclass(frozen=True)
 class Three:
-    """Numbers of the kernel for windows of up to 3 x 3. pairs: of outputs in a row; offsets: bytes from the first row
-    under the window to each one; turn: bytes from behind a row's last pair to the next row; step: from one channel's
-    plane to the next one's (0: output channels share a plane)."""
+    """Numbers of the kernel for windows of up to 3 x 3. turns * unrolled pairs of outputs and perhaps a `single` one are
+    all `outputs` of a run; they are `out_step` bytes apart and read every `advance`-th element. phases, run: as in General.
+
+    offsets: bytes from the first row under the window to each one; turn: bytes from behind a row's last pair to the next
+    row; step: from one channel's plane to the next one's (0: output channels share a plane).
+    """
 
     planes: Planes
-    pairs: int
+    phases: int
+    run: int
+    advance: int
+    outputs: int
+    turns: int
+    unrolled: int
+    out_step: int
     offsets: tuple[int, ...]
     turn: int
     step: int
+
+    @property
+    def single(self) -> int:
+        return self.outputs % 2
 
     @property
     def words(self) -> int:
@@ -221,27 +234,47 @@ class Three:
         return 2 + self.planes.c.kernel_h
 
 
+def phases_of(c: convolution.Params) -> tuple[int, int]:
+    """(runs of a row, elements from one output's window to the next one's in a run)."""
+    common = gcd(c.stride_w, c.dilation_w)
+    return c.dilation_w // common, c.stride_w // common
+
+
 def three(b: BoundNode) -> Three:
     """Numbers of one node."""
     c = geometry(b)
-    pitch = even((c.out_w - 1) * c.stride_w + 3)
-    columns = min(c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w - c.pad_left)
-    p = planes(b, pitch, (Run(c.pad_left, 0, columns),), c.in_c)
-    pairs = c.out_w // 2
-    turn = 2 * pitch * c.stride_h - 4 * c.stride_w * pairs
-    step = 2 * pitch * p.rows if c.depth_multiplier == 1 else 0
-    return Three(p, pairs, tuple(2 * pitch * c.dilation_h * i for i in range(c.kernel_h)), turn, step)
+    phases, advance = phases_of(c)
+    outputs = c.out_w // phases
+    run = even((outputs - 1) * advance + 3)
+    pitch, pairs = phases * run, outputs // 2
+    runs = tuple(run_of(c, i, phases, advance, run) for i in range(phases))
+    p = planes(b, pitch, runs, c.dilation_w * c.in_c)
+    unrolled = pairs if pairs <= 3 else next(n for n in (3, 2, 1) if pairs % n == 0)
+    return Three(
+        planes=p,
+        phases=phases,
+        run=run,
+        advance=advance,
+        outputs=outputs,
+        turns=pairs // max(unrolled, 1),
+        unrolled=unrolled,
+        out_step=phases * c.out_c,
+        offsets=tuple(2 * pitch * c.dilation_h * i for i in range(c.kernel_h)),
+        turn=2 * pitch * c.stride_h - 4 * advance * pairs,
+        step=2 * pitch * p.rows if c.depth_multiplier == 1 else 0,
+    )
 
 
 def takes_three(b: BoundNode, board: Board | None) -> bool:
-    """Up to 3 x 3, stride 1 or 2 and no dilation along rows, exact, within reach of the instructions' offsets."""
-    kernel_h, kernel_w, channels = b.inputs[1].shape
-    small = kernel_h <= 3 and kernel_w <= 3 and b.attrs.stride[1] <= 2
-    if not (dsp(b, board) and small and (b.attrs.dilation[1] == 1 or kernel_w == 1)):
+    """Up to 3 x 3, stride 1 or 2 in a run and runs alike, exact, within reach of the instructions' offsets."""
+    c = geometry(b)
+    phases, advance = phases_of(c)
+    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 2 and c.out_w % phases == 0
+    if not (dsp(b, board) and small):
         return False
-    p = three(b)
-    within = p.offsets[-1] + 8 < REACHED and p.turn < REACHED and 2 * channels < REACHED and p.step < REACHED
-    return within and bool(p.planes.runs) and p.planes.block <= MOST_ROWS and exact(b)
+    t = three(b)
+    within = max(t.offsets[-1] + 8, t.turn, 2 * t.out_step, t.step) < REACHED
+    return within and bool(t.planes.runs) and t.planes.block <= MOST_ROWS and exact(b)
 
 
 def three_constants(b: BoundNode) -> Mapping[str, Array]:
@@ -263,11 +296,11 @@ def three_cost(b: BoundNode) -> float:
     """Pairs of outputs, rows, channels of blocks, and what is widened, moved or filled."""
     t = three(b)
     p, c = t.planes, t.planes.c
-    words = 2 + (c.stride_w == 2)
-    pair = c.kernel_h * (words + 1 + 4) + 19.0
-    single = 6.0 * c.kernel_h + 14.0
-    row = t.pairs * pair + (single if c.out_w % 2 else 0) + 8
-    channel = c.out_h * row + p.blocks * (30.0 + 9 * c.kernel_h)
+    words = 2 + (t.advance == 2)
+    pair = c.kernel_h * (words + 1 + 4) + 15.0
+    single = 6.0 * c.kernel_h + 11.0
+    row = t.turns * (t.unrolled * pair + (4 if t.turns > 1 else 0)) + t.single * single + 6
+    channel = t.phases * (c.out_h * row + p.blocks * (22.0 + 9 * c.kernel_h))
     return c.out_c * channel + widening_cost(p)
 
 
@@ -277,8 +310,8 @@ def widening_cost(p: Planes) -> float:
     groups = -(-c.in_c // p.group)
     moved = (p.blocks - 1) * p.kept * p.pitch * c.in_c
     pixels = sum(run.count for run in p.runs)
-    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.5 * pixels * c.in_c + 20.0 * groups)
-    return widened + 0.8 * moved + 80.0 * groups * p.blocks + 2.0 * p.words
+    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.4 * pixels * c.in_c + 10.0 * groups)
+    return widened + 0.9 * moved + 40.0 * groups * p.blocks + 2.0 * p.words
 
 
 # ---- any window
@@ -338,8 +371,7 @@ class General:
 def general(b: BoundNode) -> General:
     """Numbers of one node: pixels that taps of a window read are brought together in runs, one per phase."""
     c = geometry(b)
-    common = gcd(c.stride_w, c.dilation_w)
-    phases, advance = c.dilation_w // common, c.stride_w // common
+    phases, advance = phases_of(c)
     most = -(-c.out_w // phases)
     words = (c.kernel_w + advance % 2 + 1) // 2
     run = even((most - 1) * advance + 2 * words)
