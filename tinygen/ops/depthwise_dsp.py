@@ -205,11 +205,10 @@ def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
 
 @dataclass(frozen=True)
 class Three:
-    """Numbers of the kernel for windows of up to 3 x 3. turns * unrolled pairs of outputs and perhaps a `single` one are
-    all `outputs` of a run; they are `out_step` bytes apart and read every `advance`-th element. phases, run: as in General.
-
-    offsets: bytes from the first row under the window to each one; turn: bytes from behind a row's last pair to the next
-    row; step: from one channel's plane to the next one's (0: output channels share a plane).
+    """Numbers of the kernel for windows of up to 3 x 3. turns * unrolled pairs of outputs and perhaps a `single` one
+    are all `outputs` of a run; they are `out_step` bytes apart and read every `advance`-th element. phases, run: as in
+    General. offsets: bytes from the first row under the window to each one; turn: bytes from behind a row's last pair
+    to the next row; step: from one channel's plane to the next one's (0: output channels share a plane).
     """
 
     planes: Planes
