@@ -8,7 +8,7 @@ input, and scratch stays small. docs/kernels.md, "Depthwise".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 import numpy as np
@@ -21,8 +21,9 @@ from tinygen.ops.requant import Requant, accumulator_bound, requant_of
 
 GROUP = 4
 """Channels widened at a time: a word of the input."""
-BLOCK_BYTES = 2048
-"""Scratch, unless one block of two output rows takes more."""
+BLOCK_BYTES = 2048, 8192
+"""Scratch: a quarter of the output, but within these bounds, unless a block of two output rows takes more. Layers
+beside a depthwise one hold two images of its size, it holds one in place: that much is free."""
 GROUP_BYTES = 8192
 """Planes of one output row beyond which one channel at a time is widened."""
 REACHED = 4096
@@ -145,11 +146,17 @@ def rows_seen(c: convolution.Params, outputs: int) -> int:
 
 
 def cut(c: convolution.Params, pitch: int, group: int) -> tuple[int, int]:
-    """(output rows of a block, blocks): the fewest blocks whose planes fit BLOCK_BYTES, alike."""
-    block, least = c.out_h, 2 if group > 1 else 1
-    while block > least and 2 * group * pitch * rows_seen(c, block) > BLOCK_BYTES:
-        block -= 1
-    block = -(-c.out_h // -(-c.out_h // block))
+    """(output rows of a block, blocks): the fewest blocks of even size whose planes fit BLOCK_BYTES, alike."""
+
+    def fits(block: int) -> bool:
+        return 2 * group * pitch * rows_seen(c, block) <= budget
+
+    budget = min(max(BLOCK_BYTES[0], c.out_h * c.out_w * c.out_c // 4), BLOCK_BYTES[1])
+
+    if c.out_h <= 2 or fits(c.out_h):
+        return c.out_h, 1
+    most = max((n for n in range(2, c.out_h, 2) if fits(n)), default=2)
+    block = even(-(-c.out_h // -(-c.out_h // most)))
     return block, -(-c.out_h // block)
 
 
@@ -222,6 +229,16 @@ class Three:
     offsets: tuple[int, ...]
     turn: int
     step: int
+
+    @property
+    def pitch_bytes(self) -> int:
+        """Of a row in a plane."""
+        return 2 * self.planes.pitch
+
+    @property
+    def out_row(self) -> int:
+        """Bytes of a row of the output."""
+        return self.planes.c.out_w * self.planes.c.out_c
 
     @property
     def single(self) -> int:
@@ -301,6 +318,37 @@ def three_cost(b: BoundNode) -> float:
     row = t.turns * (t.unrolled * pair + (4 if t.turns > 1 else 0)) + t.single * single + 6
     channel = t.phases * (c.out_h * row + p.blocks * (22.0 + 9 * c.kernel_h))
     return c.out_c * channel + widening_cost(p)
+
+
+# ---- windows of 3 rows, two rows of output at a time
+
+
+def quad(b: BoundNode) -> Three:
+    """Numbers of one node: tiles of 2 x 2 outputs. turn: bytes from a row's last tile to the row after the next one."""
+    t = three(b)
+    walked = 4 * t.turns * t.unrolled if t.turns > 1 else 0
+    return replace(t, turn=2 * t.pitch_bytes - walked)
+
+
+def takes_quad(b: BoundNode, board: Board | None) -> bool:
+    """What takes_three takes, with three rows side by side, stride 1, at least two rows of output in every block."""
+    if not takes_three(b, board):
+        return False
+    t = quad(b)
+    p, c = t.planes, t.planes.c
+    last = c.out_h - (p.blocks - 1) * p.block
+    plain = (c.kernel_h, c.stride_h, c.dilation_h, t.advance) == (3, 1, 1, 1) and min(p.block, last) >= 2
+    reach = max(3 * t.pitch_bytes + 4 * t.unrolled + 8, t.out_row + 2 * t.out_step)
+    return plain and reach < REACHED
+
+
+def quad_cost(b: BoundNode) -> float:
+    """Tiles, single columns, pairs of rows, channels of blocks, and what is widened, moved or filled."""
+    t = quad(b)
+    p, c = t.planes, t.planes.c
+    line = t.turns * (65.0 * t.unrolled + (9 if t.turns > 1 else 0)) + 43.0 * t.single + 11
+    pairs = (p.blocks - 1) * -(-p.block // 2) + -(-(c.out_h - (p.blocks - 1) * p.block) // 2)
+    return c.out_c * t.phases * (pairs * line + 56.0 * p.blocks) + widening_cost(p)
 
 
 def widening_cost(p: Planes) -> float:
@@ -427,6 +475,17 @@ def general_cost(b: BoundNode) -> float:
 
 
 KERNELS = (
+    Kernel(
+        "tg_depthwise_conv2d_s8_dsp_3x3_quad",
+        quad_cost,
+        takes_quad,
+        three_constants,
+        lambda b: quad(b).planes.scratch,
+        lambda b: (0,) if overwrites(b, quad(b).planes) else (),
+        reads=reads,
+        params=quad,
+        header="tg_dsp.h",
+    ),
     Kernel(
         "tg_depthwise_conv2d_s8_dsp_3x3",
         three_cost,

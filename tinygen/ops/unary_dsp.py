@@ -34,7 +34,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Rescaled(Flat):
-    """Numbers of requantize: q * factor - zero, times the multiplier, then a shift to the right by `right` (0: none)."""
+    """Numbers of requantize: q * factor - zero, times the multiplier, shifted to the right by `right` (0: not)."""
 
     factor: int
     zero: int
