@@ -334,37 +334,38 @@ static inline void tg_store_pixels(
     tg_store_word(to + 3 * plane, tg_pkhtb(odd2, odd1));
 }
 
-static inline void tg_widen_pixels(int16_t *to, int32_t plane, const int8_t *from, int32_t step)
+static inline void tg_widen_pixels(int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t dropped)
 {
-    const uint32_t first = tg_load_word(from), second = tg_load_word(from + step);
+    const uint32_t first = tg_load_word(from) >> dropped, second = tg_load_word(from + step) >> dropped;
     tg_store_pixels(to, plane, tg_sxtb16(first), tg_sxtb16_ror8(first), tg_sxtb16(second), tg_sxtb16_ror8(second));
 }
 
 /* count pixels of four channels, `step` apart -> four planes of int16, `plane` apart, two pixels at a time. lead: `to` is
- * an odd element: `zero` (the zero_point in both lanes) goes before the first pixel, as behind the last one if need be. */
-static inline void tg_widen_planes(
-    int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t lead, uint32_t zero)
+ * an odd element: `zero` (the zero_point in both lanes) goes before the first pixel, as behind the last one if need be.
+ * dropped: so many low bits of every word belong to channels in front; as many planes at the end get anything. */
+static inline void tg_widen_planes(int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count,
+    int32_t lead, uint32_t zero, int32_t dropped)
 {
     if (lead) {
-        const uint32_t word = tg_load_word(from);
+        const uint32_t word = tg_load_word(from) >> dropped;
         tg_store_pixels(to - 1, plane, zero, zero, tg_sxtb16(word), tg_sxtb16_ror8(word));
         from += step, ++to, --count;
     }
     for (; count >= 4; count -= 4, from += 4 * step, to += 4) {
-        tg_widen_pixels(to, plane, from, step);
-        tg_widen_pixels(to + 2, plane, from + 2 * step, step);
+        tg_widen_pixels(to, plane, from, step, dropped);
+        tg_widen_pixels(to + 2, plane, from + 2 * step, step, dropped);
     }
     if (count >= 2) {
-        tg_widen_pixels(to, plane, from, step);
+        tg_widen_pixels(to, plane, from, step, dropped);
         from += 2 * step, to += 2, count -= 2;
     }
     if (count) {
-        const uint32_t word = tg_load_word(from);
+        const uint32_t word = tg_load_word(from) >> dropped;
         tg_store_pixels(to, plane, tg_sxtb16(word), tg_sxtb16_ror8(word), zero, zero);
     }
 }
 
-/* The same of n channels, one after the other. */
+/* The same of n channels, one after the other, as they are. */
 static inline void tg_widen_channels(
     int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t n)
 {

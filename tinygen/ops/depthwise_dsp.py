@@ -356,8 +356,11 @@ def widening_cost(p: Planes) -> float:
     c = p.c
     groups = -(-c.in_c // p.group)
     moved = (p.blocks - 1) * p.kept * p.pitch * c.in_c
-    pixels = sum(run.count for run in p.runs)
-    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.4 * pixels * c.in_c + 10.0 * groups)
+    pixels, group = (
+        sum(run.count for run in p.runs),
+        9.6 + bool(c.in_c % GROUP) if p.group == GROUP else 7.0 * p.group,
+    )
+    widened = min(c.in_h, rows_seen(c, c.out_h)) * groups * (group * pixels + 10.0)
     return widened + 0.9 * moved + 40.0 * groups * p.blocks + 2.0 * p.words
 
 
