@@ -179,7 +179,8 @@ def _template(symbol: str) -> str:
 
 
 def _symbols(path: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Function -> bytes of its section (of itself where gcc has made two equal ones one), and function -> what its code refers to."""
+    """Function -> bytes of its section (of itself where gcc has made one of two equal ones), and function -> what its
+    code refers to."""
     with path.open("rb") as file:
         image = ELFFile(file)
         table = image.get_section_by_name(".symtab")
