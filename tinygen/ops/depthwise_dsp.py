@@ -22,7 +22,7 @@ from tinygen.ops.requant import Requant, accumulator_bound, requant_of
 GROUP = 4
 """Channels widened at a time: a word of the input."""
 BLOCK_BYTES = 2048, 8192
-"""Scratch: a quarter of the output, but within these bounds, unless a block of two output rows takes more. Layers
+"""Scratch: a quarter of the larger image, but within these bounds, unless a block of two output rows takes more. Layers
 beside a depthwise one hold two images of its size, it holds one in place: that much is free."""
 GROUP_BYTES = 8192
 """Planes of one output row beyond which one channel at a time is widened."""
@@ -151,7 +151,8 @@ def cut(c: convolution.Params, pitch: int, group: int) -> tuple[int, int]:
     def fits(block: int) -> bool:
         return 2 * group * pitch * rows_seen(c, block) <= budget
 
-    budget = min(max(BLOCK_BYTES[0], c.out_h * c.out_w * c.out_c // 4), BLOCK_BYTES[1])
+    image = max(c.out_h * c.out_w * c.out_c, c.in_h * c.in_w * c.in_c)
+    budget = min(max(BLOCK_BYTES[0], image // 4), BLOCK_BYTES[1])
 
     if c.out_h <= 2 or fits(c.out_h):
         return c.out_h, 1
