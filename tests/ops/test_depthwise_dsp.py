@@ -88,6 +88,9 @@ def extreme(seed: int, kernel: int) -> Graph:
     exponent = rng.uniform(-22, -1.01, 9)
     multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
     bias[::4], multipliers[::4] = rng.integers(-1000, 1000, 3), 2.0**-29
+    halves = slice(1, None, 4)  # of either sign, and not saturated
+    weights[..., halves] = 0
+    weights[1, 1, halves], bias[halves], multipliers[halves] = 1, rng.integers(-3, 4, 2), 2.0**-2
     x, y = (QParams.per_tensor(1.0, int(rng.integers(-128, 128))) for _ in range(2))
     attrs = Attrs(padding=Padding(1, 1, 1, 1))
     return exact_node("depthwise_conv2d", attrs, (3, 5, 9), weights, bias, multipliers, 2, input=x, output=y)
