@@ -5,6 +5,7 @@ from tests.mutants.defects_bench import BENCH
 from tests.mutants.defects_channels import CHANNELS
 from tests.mutants.defects_compiler import COMPILER
 from tests.mutants.defects_cycles import CYCLES
+from tests.mutants.defects_dsp import DSP
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
@@ -15,6 +16,7 @@ from tests.mutants.runner import Defect
 DEFECTS: tuple[Defect, ...] = (
     *ARITHMETIC,
     *OPERATORS,
+    *DSP,
     *MODELS,
     *COMPILER,
     *CHANNELS,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder
-from tinygen.ops import binary
+from tinygen.ops import binary, binary_dsp
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
@@ -156,6 +156,7 @@ OP = Op(
             dtype="int16",
             template="tg_add",
         ),
+        binary_dsp.sum_kernel("add", params),
         binary.kernel_f32("add"),
     ),
     constraints=(binary.one_activation,),
