@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygen import bundle, homes, metrics, pipeline, scoring, sharing
+from tinygen import bundle, constant_channels, homes, metrics, pipeline, scoring, sharing
 from tinygen import ci as continuous
 from tinygen.benching import bench as bench
 from tinygen.boards import Board, all_boards, common, load_board
@@ -39,9 +39,7 @@ from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import load_samples, quantize_inputs
-from tinygen.scheduling import schedule
 from tinygen.selection import Choice, Optimize, check_optimize
-from tinygen.simplification import simplify
 from tinygen.wishes import able_boards, check_weights, read_wishes
 
 AS_STORED = SampleOptions()
@@ -309,8 +307,9 @@ def inspect(source: str | Path) -> Inspected:
             f"'{source}' is a float model: it has no int8 layers and no memory plan yet\n"
             "  compile it first and inspect the project: tinygen inspect fw/"
         )
-    program = select(schedule(simplify(graph)), None)
-    return Inspected(program, plan(program), {}, (), {})
+    final = pipeline.final(graph)
+    program, made = select(final, None), constant_channels.decisions(graph, final)
+    return Inspected(program, plan(program), {}, tuple(map(str, made)), {})
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tinygen import decisions, spec
+from tinygen import constant_channels, decisions, spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
@@ -86,7 +86,8 @@ class Options:
 class Compiled:
     """Everything that compiling made. fused: the float graph that was quantized (None where nothing was).
 
-    placement: None without a board. real: `fused` with its channels as the int8 graph has them (decisions.py).
+    placement: None without a board. real: `fused` with its channels as the int8 graph had them before simplify took
+    those away that Graph.removed lists (decisions.py).
     """
 
     graph: Graph
@@ -121,7 +122,9 @@ def compile_graph(
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
         quantized = quantized_by(fused, samples, options.quantization, report)
         graph, real, made = quantized.graph, quantized.real, quantized.decisions
-    return replace(lower(final(graph), board, options, fused, made), real=real)
+    simplified = final(graph)
+    made += constant_channels.decisions(graph, simplified)
+    return replace(lower(simplified, board, options, fused, made), real=real)
 
 
 def quantized_by(

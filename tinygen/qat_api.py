@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinygen import bundle, homes, metrics, pipeline, scoring, spec
+from tinygen import bundle, constant_channels, homes, metrics, pipeline, scoring
 from tinygen.boards import Board, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Decision, RangeDecision, RewriteDecision
@@ -25,9 +25,7 @@ from tinygen.pruning.distillation import Progress
 from tinygen.quantized_training.training import DEFAULT, Options, Trained, train
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
-from tinygen.scheduling import schedule
 from tinygen.selection import Optimize, check_optimize
-from tinygen.simplification import simplify
 from tinygen.tflite.export import export_tflite
 
 AS_STORED = SampleOptions()
@@ -122,8 +120,9 @@ def _told(report: Report) -> Callable[[Progress], None]:
 
 def _compiled(trained: Trained, board: Board, options: pipeline.Options) -> Compiled:
     """From the trained int8 graph to C; its scales stay as they are."""
-    graph = spec.check(schedule(simplify(trained.graph)), quantized=True)
-    lowered = pipeline.lower(graph, board, options, trained.fused, _decisions(trained))
+    graph = pipeline.final(trained.graph)
+    made = (*_decisions(trained), *constant_channels.decisions(trained.graph, graph))
+    lowered = pipeline.lower(graph, board, options, trained.fused, made)
     return replace(lowered, real=trained.real)
 
 
