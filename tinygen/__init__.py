@@ -25,6 +25,7 @@ __all__ = [
     "read_registry",
     "report",
     "run",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tinygen.prune_api import prune
     from tinygen.pruning.registry import read as read_registry
     from tinygen.qat_api import qat
+    from tinygen.tune_api import tune
 
 
 def __getattr__(name: str) -> Any:
@@ -53,6 +55,10 @@ def __getattr__(name: str) -> Any:
         from tinygen.qat_api import qat
 
         return qat
+    if name == "tune":
+        from tinygen.tune_api import tune
+
+        return tune
     if name in __all__:
         from tinygen import api
 

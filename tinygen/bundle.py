@@ -129,22 +129,24 @@ def make_project(
     options: pipeline.Options,
     scores: tuple[Metric | None, Metric | None] = (None, None),
     beside: Mapping[str, str] | None = None,
+    stored: tuple[tuple[Array, ...], tuple[Array, ...]] | None = None,
 ) -> Project:
     """The library in its home (homes.py), the quantized graph, the manifest.
 
     compiled: one per board, in their order. samples: the representative ones, None takes random numbers for
-    `pio test`. scores: (float, int8) on the evaluation set, noted in the manifest. beside: files that are kept with
+    `pio test`; stored: (inputs, outputs) for it as C has them. scores: (float, int8) on the evaluation set, noted
+    in the manifest; what that says of quantization already stays. beside: files that are kept with
     it and no part of the image (pruning/projects.py). Raises BoardError when the boards would need different
     libraries; with --ci (ci.py), which builds and measures images, what building raises.
     """
     check_one_library(compiled, boards)
     first = compiled[0]
     library = first.library
-    manifest = {**manifest, "quantization": quantization_of(first)}
+    manifest = {"quantization": quantization_of(first), **manifest}
     text = serialization.graph_to_json(first.graph)
     run_id = project.run_id_of(manifest, {**library.files, GRAPH_FILE: text})
     manifest = {**manifest, **scores_of(*scores)}  # measured, not part of what the image is made from
-    inputs, outputs = stored_samples(first.graph, samples)
+    inputs, outputs = stored or stored_samples(first.graph, samples)
     contents = Contents(
         library=library,
         boards=boards,
@@ -279,9 +281,14 @@ def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, B
         raise BoardError(
             f"'{folder}' has no board '{board}'{did_you_mean(board, names)}\n  it is for {', '.join(names)}"
         )
-    boards = common([load_board(folder / firmware.board_folder(name) / "board.toml") for name in names])
-    chosen = boards[names.index(board or names[0])]
+    chosen = boards_of(folder, manifest)[names.index(board or names[0])]
     return serialization.graph_from_json(text, str(path)), chosen, manifest
+
+
+def boards_of(folder: Path, manifest: Mapping[str, Any]) -> tuple[Board, ...]:
+    """All boards of a project, in its order, with the instructions that all of them have. Raises BoardError."""
+    names = (str(b["name"]) for b in manifest["boards"])
+    return common([load_board(folder / firmware.board_folder(name) / "board.toml") for name in names])
 
 
 def weights_homes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinygen.boards import Board
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
-from tinygen.selection import BALANCED, Candidate, Choice, Selector, candidates
+from tinygen.selection import BALANCED, Candidate, Choice, Selector, Weigh, by_formula, candidates
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,16 @@ def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
     return min(candidates(bound, board), key=lambda k: k.cost(bound))
 
 
-def select(graph: Graph, board: Board | None, choice: Choice = BALANCED) -> Program:
-    """Choose a kernel for every node. board None: portable C for the host.
+def select(
+    graph: Graph, board: Board | None, choice: Choice = BALANCED, weigh: Weigh = by_formula
+) -> Program:
+    """Choose a kernel for every node. board None: portable C for the host. weigh: what kernels take.
 
     Raises UnsupportedLayerError for an operator that has no float32 kernel, UsageError for a named kernel that cannot
     execute its layer.
     """
     nodes = [(b, candidates(b, board)) for b in graph.bound()]
-    selector = Selector(nodes, choice)
+    selector = Selector(nodes, choice, weigh)
     steps = []
     for b, kernels in nodes:
         ranked = selector.ranked(b, kernels)

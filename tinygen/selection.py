@@ -6,7 +6,7 @@ a project must choose alike, and only the order of the candidates matters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -52,7 +52,8 @@ BALANCED = Choice()
 
 @dataclass(frozen=True)
 class Candidate:
-    """One kernel for one node. cycles: of its formula. flash: constants, and code that no layer before it has already.
+    """One kernel for one node. cycles: of its formula, or counted. flash: constants, and code that no layer
+    before it has already.
 
     sram: bytes live while it runs, scratch included, above those that some node needs in any case. points: what
     decides, less is better; a named kernel comes first whatever it has.
@@ -95,37 +96,73 @@ def live_bytes(kernel: Kernel, b: BoundNode) -> int:
     return own + (0 if kernel.in_place(b) else b.output.size_bytes)
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What a kernel takes for a node: cycles of one inference, bytes of code."""
+
+    cycles: float
+    code: int
+
+
+Weigh = Callable[[Kernel, BoundNode, str], Figures]
+"""(kernel, node, its C) -> figures. Kernels that are aliases are not asked."""
+
+
+def by_formula(kernel: Kernel, b: BoundNode, body: str) -> Figures:
+    """Figures of a kernel that nobody has built."""
+    return Figures(kernel.cost(b), function_bytes(kernel.name, body))
+
+
+NOTHING = Figures(0.0, 0)
+
+
 class Selector:
     """Ranks the kernels of a model's nodes, in order: code that an earlier node has costs a later one nothing."""
 
-    def __init__(self, nodes: Sequence[tuple[BoundNode, Sequence[Kernel]]], choice: Choice) -> None:
-        self._rates, self._named = RATES[choice.optimize], dict(choice.named)
-        self._fastest = sum(min(k.cost(b) for k in kernels) for b, kernels in nodes)
+    def __init__(
+        self,
+        nodes: Sequence[tuple[BoundNode, Sequence[Kernel]]],
+        choice: Choice,
+        weigh: Weigh = by_formula,
+    ) -> None:
+        self._rates, self._named, self._taken = RATES[choice.optimize], dict(choice.named), set[str]()
+        self._bodies = {
+            (b.name, k.name): body_of(k, b) for b, kernels in nodes for k in kernels if not k.alias
+        }
+        self._figures = {
+            (b.name, k.name): weigh(k, b, self._bodies[b.name, k.name])
+            for b, kernels in nodes
+            for k in kernels
+            if not k.alias
+        }
+        self._fastest = sum(min(self._of(b, k).cycles for k in kernels) for b, kernels in nodes)
         self._floor = max((min(live_bytes(k, b) for k in kernels) for b, kernels in nodes), default=0)
-        self._bodies: set[str] = set()
         if unknown := next((n for n in self._named if n not in {b.name for b, _ in nodes}), None):
             raise UsageError(
                 f"a kernel was chosen for layer '{unknown}', which this model does not have\n"
                 "  it was tuned for another model: tune it again with 'tinygen tune'"
             )
 
+    def _of(self, b: BoundNode, kernel: Kernel) -> Figures:
+        return self._figures.get((b.name, kernel.name), NOTHING)
+
     def ranked(self, b: BoundNode, kernels: Sequence[Kernel]) -> tuple[Candidate, ...]:
         """The candidates, best first; the first one's code is there from now on."""
-        bodies = {k.name: "" if k.alias else body_of(k, b) for k in kernels}
-        found = [self._weighed(b, k, bodies[k.name]) for k in kernels]
+        found = [self._weighed(b, k) for k in kernels]
         found.sort(key=lambda c: (c.points, c.cycles))
         if b.name in self._named:
             found = self._with_named(found, b)
-        self._bodies.add(bodies[found[0].kernel.name])
+        self._taken.add(self._bodies.get((b.name, found[0].kernel.name), ""))
         return tuple(found)
 
-    def _weighed(self, b: BoundNode, kernel: Kernel, body: str) -> Candidate:
-        code = 0 if body in self._bodies or kernel.alias else function_bytes(kernel.name, body)
+    def _weighed(self, b: BoundNode, kernel: Kernel) -> Candidate:
+        figures, rates = self._of(b, kernel), self._rates
+        code = 0 if self._bodies.get((b.name, kernel.name)) in self._taken else figures.code
         flash = code + sum(values.nbytes for values in kernel.constants(b).values())
-        sram, cycles = max(0, live_bytes(kernel, b) - self._floor), kernel.cost(b)
-        percent = 100 * cycles / self._fastest if self._fastest else 0.0
-        points = self._rates.percent * percent + self._rates.flash * flash + self._rates.sram * sram
-        return Candidate(kernel, cycles, flash, sram, points)
+        sram = max(0, live_bytes(kernel, b) - self._floor)
+        percent = 100 * figures.cycles / self._fastest if self._fastest else 0.0
+        points = rates.percent * percent + rates.flash * flash + rates.sram * sram
+        return Candidate(kernel, figures.cycles, flash, sram, points)
 
     def _with_named(self, found: list[Candidate], b: BoundNode) -> list[Candidate]:
         """The named kernel first. Raises UsageError when it is none of them."""

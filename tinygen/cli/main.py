@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "qat": "tinygen.cli.training",
     "run": "tinygen.cli.running",
     "profile": "tinygen.cli.profiling",
+    "tune": "tinygen.cli.tuning",
     "bench": "tinygen.cli.benching",
     "report": "tinygen.cli.reporting",
     "inspect": "tinygen.cli.inspecting",
