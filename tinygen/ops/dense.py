@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import dense_dsp, folding
+from tinygen.ops import dense_dsp, folding, plain_kernels
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.requant import (
@@ -194,6 +194,7 @@ KERNELS = (
     Kernel("tg_dense_s16", cost_wide, constants=constants, dtype="int16", template="tg_dense"),
     Kernel("tg_dense_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     dense_dsp.KERNEL,
+    plain_kernels.DENSE,
 )
 
 OP = Op(
