@@ -9,10 +9,11 @@ from tests.support.kernels import Case, assert_kernels, find_kernel, random_case
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, extreme_constants, random_constants
 from tinygen.graph import Graph, QParams
-from tinygen.ops import conv2d, dense
+from tinygen.ops import conv2d, dense, depthwise_conv2d
 from tinygen.ops.windows import Padding, output_size, same_padding
 
 CONV2D, DENSE = "tg_conv2d_s8_tiled", "tg_dense_s8_tiled"
+DEPTHWISE = "tg_depthwise_conv2d_s8_rows"
 SCALES = (0.004, 0.02, 0.1, 1.0)
 """Of outputs: the first two make multipliers above 1 or 1/2, which the short requantization does not take."""
 
@@ -59,3 +60,24 @@ def test_random_convolutions() -> None:
 
 def test_random_dense_layers() -> None:
     assert_kernels([random_case(DENSE, random_dense(seed), 2, seed) for seed in range(60)], "microbit")
+
+
+def random_depthwise(seed: int) -> Graph:
+    """A node with everything drawn: window, strides, dilation, padding, channels, depth multiplier, clamp."""
+    rng = np.random.default_rng(seed)
+    kernel, stride, dilation, size = pair(rng, 1, 5), pair(rng, 1, 3), pair(rng, 1, 2), pair(rng, 1, 11)
+    depth, multiplier = int(rng.integers(1, 8)), int(rng.choice([1, 1, 1, 2, 3]))
+    padding = same_padding(size, kernel, stride, dilation)
+    if rng.integers(2):
+        padding = Padding(*map(int, rng.integers(0, 3, 4)))
+    if min(output_size((*size, depth), kernel, stride, dilation, padding)) < 1:
+        return random_depthwise(seed + 1000)
+    attrs = depthwise_conv2d.Attrs(stride, dilation, padding, str(rng.choice(["none", "relu", "relu6"])))
+    x, y = qparams(rng)
+    channels = depth * multiplier
+    constants = random_constants(seed, (*kernel, channels), channels)
+    return quantized_node("depthwise_conv2d", attrs, [((*size, depth), x)], constants, y)
+
+
+def test_random_depthwise_convolutions() -> None:
+    assert_kernels([random_case(DEPTHWISE, random_depthwise(seed), 2, seed) for seed in range(60)], "microbit")
