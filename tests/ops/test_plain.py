@@ -1,15 +1,17 @@
-"""conv2d and dense for cores without SIMD: every kernel against the reference, on the host under UBSan and in Unicorn."""
+"""Kernels for cores without SIMD, against the reference: on the host under UBSan and in Unicorn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.support.kernels import Case, assert_kernels, find_kernel, random_case, supported
+from tests.support.kernels import assert_kernels, library, random_case
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, extreme_constants, random_constants
+from tinygen.boards import load_board
+from tinygen.fixedpoint import saturating_rounding_doubling_high_mul as doubling_high_mul
 from tinygen.graph import Graph, QParams
-from tinygen.ops import conv2d, dense, depthwise_conv2d
+from tinygen.ops import conv2d, dense, depthwise_conv2d, plain_product
 from tinygen.ops.windows import Padding, output_size, same_padding
 
 CONV2D, DENSE = "tg_conv2d_s8_tiled", "tg_dense_s8_tiled"
@@ -54,14 +56,6 @@ def random_dense(seed: int) -> Graph:
     return quantized_node("dense", dense.Attrs("none"), [((rows, depth), x)], constants, y)
 
 
-def test_random_convolutions() -> None:
-    assert_kernels([random_case(CONV2D, random_conv2d(seed), 2, seed) for seed in range(60)], "microbit")
-
-
-def test_random_dense_layers() -> None:
-    assert_kernels([random_case(DENSE, random_dense(seed), 2, seed) for seed in range(60)], "microbit")
-
-
 def random_depthwise(seed: int) -> Graph:
     """A node with everything drawn: window, strides, dilation, padding, channels, depth multiplier, clamp."""
     rng = np.random.default_rng(seed)
@@ -79,5 +73,66 @@ def random_depthwise(seed: int) -> Graph:
     return quantized_node("depthwise_conv2d", attrs, [((*size, depth), x)], constants, y)
 
 
-def test_random_depthwise_convolutions() -> None:
-    assert_kernels([random_case(DEPTHWISE, random_depthwise(seed), 2, seed) for seed in range(60)], "microbit")
+DRAWN = {"conv2d": random_conv2d, "dense": random_dense, "depthwise_conv2d": random_depthwise}
+KERNELS = {"conv2d": CONV2D, "dense": DENSE, "depthwise_conv2d": DEPTHWISE}
+
+
+@pytest.mark.parametrize("op", DRAWN)
+def test_random_nodes(op: str) -> None:
+    """Every fourth one is executed by the portable kernel, which the host has for no other int8 node."""
+    graphs = [DRAWN[op](seed) for seed in range(32)]
+    names = [f"tg_{op}_s8" if i % 4 == 3 else KERNELS[op] for i in range(32)]
+    made = [random_case(k, g, 2, i) for i, (k, g) in enumerate(zip(names, graphs, strict=True))]
+    assert_kernels(made, "microbit")
+
+
+def extreme(op: str, seed: int) -> Graph:
+    """Accumulators up to the limits of int32; of odd seeds no multiplier above 1/2, and half of int32 at most."""
+    quick = seed % 2 == 1
+    headroom = (2, 3, 9)[seed // 2 % 3] if quick else (0, 1, 7, 13)[seed // 2 % 4]
+    shape, weights, axis, attrs = {
+        "conv2d": ((2, 2, 1), (12, 1, 1, 1), 0, conv2d.Attrs()),
+        "dense": ((5,), (11, 5), 0, dense.Attrs()),
+        "depthwise_conv2d": ((3, 2, 12), (2, 2, 12), 2, depthwise_conv2d.Attrs()),
+    }[op]
+    integers, bias, multipliers = extreme_constants(seed, weights, weights[axis], headroom)
+    chosen = np.minimum(multipliers, 0.4999) if quick else multipliers
+    x, y = (QParams.per_tensor(s, (-128, -1, 0, 127)[(seed + i) % 4]) for i, s in enumerate((0.05, 0.1)))
+    return exact_node(op, attrs, shape, integers, bias, chosen, axis, input=x, output=y)
+
+
+@pytest.mark.parametrize("op", DRAWN)
+def test_extreme_accumulators(op: str) -> None:
+    graphs = [extreme(op, seed) for seed in range(24)]
+    quick = [plain_product.quick(next(iter(g.bound())), EXTREME_AXIS[op]) for g in graphs]
+    assert 8 <= sum(quick) <= 16, "both requantizations"
+    assert_kernels([random_case(KERNELS[op], g, 6, i) for i, g in enumerate(graphs)], "microbit")
+
+
+EXTREME_AXIS = {"conv2d": 0, "dense": 0, "depthwise_conv2d": 2}
+
+
+def test_multiplication_in_halves() -> None:
+    """tg_plain_high_mul without a 64-bit product, for accumulators around everything where a carry could be lost."""
+    steps = [0, 1, 2**14, 2**15, 2**16, 2**16 * 3 - 1, 2**28, 2**29 - 2]
+    around = {s * sign + d for s in steps for sign in (-1, 1) for d in (-1, 0, 1)}
+    a = np.array(sorted(x for x in around if abs(x) < 2**29), np.int64)
+    m = np.array([0, 1, 2**30, 2**30 + 1, 2**30 + 2**15, 2**31 - 2**16, 2**31 - 2**15, 2**31 - 1], np.int64)
+    al = ((a & 0xFFFF) ^ 0x8000) - 0x8000
+    ah = (a - al) >> 16
+    a, al, ah, bl, bh = (
+        x.reshape(-1, 1) if x.shape == a.shape else x for x in (a, al, ah, m & 0xFFFF, m >> 16)
+    )
+    middle = ah * bl + al * bh + ((al * bl) >> 16)
+    assert np.abs(middle).max() + 2**14 < 2**31
+    np.testing.assert_array_equal(2 * ah * bh + ((middle + 2**14) >> 15), doubling_high_mul(a, m))
+
+
+def test_depthwise_in_place() -> None:
+    """Input and output share their bytes, and no row is overwritten before its last window."""
+    attrs = depthwise_conv2d.Attrs((1, 1), (1, 1), Padding(1, 1, 1, 1))
+    constants = random_constants(1, (3, 3, 6), 6)
+    x, y = QParams.per_tensor(0.05, 3), QParams.per_tensor(0.1, -5)
+    case = random_case(DEPTHWISE, quantized_node("depthwise_conv2d", attrs, [((9, 8, 6), x)], constants, y))
+    assert library(case, load_board("microbit"), "m").arena_bytes <= 9 * 8 * 6 + 3 * 10 + 8
+    assert_kernels([case], "microbit")

@@ -24,9 +24,9 @@ MOST_TAPS = 25
 
 @dataclass(frozen=True)
 class Params:
-    """c: the window. span, width: rows under the window and bytes of each, padding included. columns: of the input that
-    windows see. fill: the input's zero_point as unsigned byte. outside: a window reaches over the upper or lower border.
-    words: of a channel in the stream. quick: the short requantization is proved. low, high: of the clamp."""
+    """c: the window. span, width: rows under the window and bytes of each, padding included. columns: of the input
+    that windows see. fill: the input's zero_point as unsigned byte. outside: a window reaches over the upper or lower
+    border. words: of a channel in the stream. quick: the short requantization is proved. low, high: of the clamp."""
 
     c: convolution.Params
     span: int
@@ -51,7 +51,9 @@ def geometry(b: BoundNode) -> convolution.Params:
 
 def rows_of(c: convolution.Geometry) -> tuple[int, int]:
     """(rows under a window, bytes of a padded row)."""
-    return (c.kernel_h - 1) * c.dilation_h + 1, (c.out_w - 1) * c.stride_w + (c.kernel_w - 1) * c.dilation_w + 1
+    return (c.kernel_h - 1) * c.dilation_h + 1, (c.out_w - 1) * c.stride_w + (
+        c.kernel_w - 1
+    ) * c.dilation_w + 1
 
 
 def params(b: BoundNode) -> Params:

@@ -13,7 +13,6 @@ from tinygen.ops import convolution, plain_product
 from tinygen.ops.base import Kernel
 from tinygen.ops.plain_product import Product
 
-
 # ---- conv2d
 
 

@@ -1,9 +1,9 @@
-"""Matrix products for cores without SIMD (Cortex-M0, M0+, M3): what conv2d and dense share of numbers, packing and proof.
+"""Matrix products for cores without SIMD (Cortex-M0, M0+, M3): what conv2d and dense share of numbers and packing.
 
 A column of activations, 128 more each, meets words of four unsigned weights, one per output channel: W = d0 + 2**8 d1 +
-2**16 d2 + 2**24 d3 with d = weight + 128. With S(n) = sum of (W >> n) * x, modulo 2**32, channel 0 has S(0) - 256 S(8) =
-sum of d0 * x, and so on: no byte is extracted. The sum of weights * x is that less 128 * (sum of the column), and what the
-128 of x adds stands in the bias, as the input's zero_point does. docs/kernels.md, "Plain cores".
+2**16 d2 + 2**24 d3 with d = weight + 128. With S(n) = sum of (W >> n) * x, modulo 2**32, channel 0 has S(0) - 256 S(8)
+= sum of d0 * x, and so on: no byte is extracted. The sum of weights * x is that less 128 * (sum of the column), and
+what the 128 of x adds stands in the bias, as the input's zero_point does. docs/kernels.md, "Plain cores".
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def shifts(requant: Requant, quick: bool) -> Array:
 
 
 def folded_bias(b: BoundNode, axis: int) -> Array:
-    """int64 bias - (input zero_point + 128) * sum of the channel's weights: the accumulator's start for raised inputs."""
+    """int64 bias - (input zero_point + 128) * sum of the channel's weights: the start of sums over raised inputs."""
     weights, bias = b.inputs[1].data, b.inputs[2].data
     assert weights is not None and bias is not None
     others = tuple(a for a in range(weights.ndim) if a != axis)
