@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygen import bundle, homes, metrics, pipeline, scoring
+from tinygen import bundle, constant_channels, homes, metrics, pipeline, scoring, sharing
 from tinygen import ci as continuous
 from tinygen.benching import bench as bench
-from tinygen.boards import Board, all_boards, load_board
+from tinygen.boards import Board, all_boards, common, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Activations
 from tinygen.device_profile import DeviceLayer, layers_of
@@ -39,8 +39,7 @@ from tinygen.report_api import report as report
 from tinygen.running import run as run_firmware
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import load_samples, quantize_inputs
-from tinygen.scheduling import schedule
-from tinygen.simplification import simplify
+from tinygen.selection import Choice, Optimize, check_optimize
 from tinygen.wishes import able_boards, check_weights, read_wishes
 
 AS_STORED = SampleOptions()
@@ -134,6 +133,7 @@ def compile(
     precision: Precision = "int8",
     activations: Activations = "int8",
     int16: Sequence[str] = (),
+    optimize: Optimize = "balanced",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
@@ -157,6 +157,9 @@ def compile(
     are then only those that the project stores. activations: "int8", "int16" wherever an operator has that form, or
     "auto": where it lowers the cost, until max_drop holds on held-out representative samples; int16: layers
     whose outputs are int16 in any case (docs/numerics.md, "16x8"). Inputs and outputs of the model stay int8.
+
+    optimize: which kernels are chosen: "size", "balanced" or "speed" (docs/performance.md). Boards of unlike cores get
+    the kernels that all of them can execute.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
     wishes = read_wishes(pin, pin_code, budget_sram, budget_flash, weights)
@@ -174,10 +177,13 @@ def compile(
         activations,
         tuple(int16),
         max_drop if activations == "auto" else None,
+        optimize,
     )
     folders = [Path(folder) for folder in board_path]
     names = [board] if isinstance(board, str | Path) else board
-    targets = [limited(load_board(b, folders), budget_flash) for b in names]
+    check_optimize(optimize)
+    given = [limited(load_board(b, folders), budget_flash) for b in names]
+    targets = common(given)
     check_weights(weights, targets)
     homes.check(project, app, arena, targets)
     continuous.check(ci, project, targets)
@@ -193,12 +199,15 @@ def compile(
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
     compiled = [first, *others]
     kept, noted = files_beside(Path(model))
+    shared = sharing.notes(first.graph, given, options.choice)
     made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after), kept)
     if time is not None:
         check_time(made, [b.name for b in targets], time, report)
     told = write_project(made, Path(out), force) if out is not None else ()
     placements = {b.name: c.placement for b, c in zip(targets, compiled, strict=True) if c.placement}
-    return Build(first, made, project, targets[0], placements, (*loaded.notes, *noted, *told), before, after)
+    return Build(
+        first, made, project, targets[0], placements, (*loaded.notes, *shared, *noted, *told), before, after
+    )
 
 
 def fit(
@@ -214,6 +223,7 @@ def fit(
     weights: str | None = None,
     input_shape: Sequence[Any] = (),
     precision: Precision = "int8",
+    optimize: Optimize = "balanced",
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 
@@ -230,9 +240,10 @@ def fit(
         else [load_board(b, folders) for b in names]
     )
     check_weights(weights, targets)
+    check_optimize(optimize)
     loaded = load(model, input_shape)
     check_precision(pipeline.Options(precision=precision), loaded.graph, model, None)
-    fitter = Fitter(loaded.graph, precision=precision)
+    fitter = Fitter(loaded.graph, precision=precision, choice=Choice(optimize))
     texts = {
         "sram": budget_sram,
         "flash": budget_flash,
@@ -278,7 +289,7 @@ def run(
     result = run_firmware(
         image, target, backend, integers, expected, timeout, lambda done, total: report("run", done, total)
     )
-    layers = layers_of(result.models[0], select(graph, target), target)
+    layers = layers_of(result.models[0], select(graph, target, bundle.read_options(manifest).choice), target)
     return Ran(result, scoring.score_device(graph, data, result, metric), data.count, layers)
 
 
@@ -286,7 +297,8 @@ def inspect(source: str | Path) -> Inspected:
     """Layers and memory plan of a project or of an int8 .tflite file."""
     if Path(source).is_dir():
         graph, board, manifest = bundle.load_project(source)
-        program, made = select(graph, board), manifest["quantization"]
+        program = select(graph, board, bundle.read_options(manifest).choice)
+        made = manifest["quantization"]
         homes_of = bundle.weights_homes(Path(source), manifest)
         return Inspected(program, plan(program), made["calibrators"], tuple(made["decisions"]), homes_of)
     graph = load(source).graph
@@ -295,8 +307,9 @@ def inspect(source: str | Path) -> Inspected:
             f"'{source}' is a float model: it has no int8 layers and no memory plan yet\n"
             "  compile it first and inspect the project: tinygen inspect fw/"
         )
-    program = select(schedule(simplify(graph)), None)
-    return Inspected(program, plan(program), {}, (), {})
+    final = pipeline.final(graph)
+    program, made = select(final, None), constant_channels.decisions(graph, final)
+    return Inspected(program, plan(program), {}, tuple(map(str, made)), {})
 
 
 def export(source: str | Path, tflite: str | Path) -> bytes:

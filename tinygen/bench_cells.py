@@ -70,6 +70,7 @@ def _options(model: BenchModel) -> pipeline.Options:
         calibration=model.calibration,
         wishes=read_wishes(model.pin, model.pin_code, model.limits.sram, None, model.weights),
         precision=model.precision,
+        optimize=model.optimize,
     )
 
 

@@ -17,6 +17,7 @@ from tinygen.errors import BenchError, BoardError, UsageError
 from tinygen.graph import Shape
 from tinygen.pipeline import Precision
 from tinygen.samples import Options as SampleOptions
+from tinygen.selection import RATES, Optimize
 from tinygen.tomlfile import Table, TomlFile
 from tinygen.wishes import PINS
 
@@ -116,6 +117,7 @@ def _model(table: Table, folder: Path, folders: Sequence[Path], shared: tuple[Bo
         input_shape=_input_shape(table),
         calibration=table.choice("calibration", ("auto", *NAMED), "auto"),
         precision=precision,
+        optimize=_optimize(table),
         pin=_pin(table, folder),
         pin_code=table.choice("pin_code", PINS, "auto"),
         weights=table.text("weights") if table.has("weights") else None,
@@ -137,6 +139,7 @@ DECIDING = (
     "input_shape",
     "calibration",
     "precision",
+    "optimize",
     "pin",
     "pin_code",
     "weights",
@@ -177,6 +180,11 @@ def _precision(table: Table) -> Precision:
     known: tuple[Precision, ...] = get_args(Precision)
     chosen = table.choice("precision", known, "int8")
     return next(p for p in known if p == chosen)
+
+
+def _optimize(table: Table) -> Optimize:
+    chosen = table.choice("optimize", tuple(RATES), "balanced")
+    return next(o for o in RATES if o == chosen)
 
 
 def _samples(table: Table, folder: Path) -> SampleOptions:

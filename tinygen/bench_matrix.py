@@ -13,6 +13,7 @@ from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Shape
 from tinygen.pipeline import Precision
 from tinygen.samples import Options as SampleOptions
+from tinygen.selection import Optimize
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class BenchModel:
     input_shape: Shape | Mapping[str, Shape] | None
     calibration: str
     precision: Precision
+    optimize: Optimize
     pin: str
     pin_code: str
     weights: str | None

@@ -7,7 +7,7 @@ Every table must name the source of its figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinygen import locate
@@ -272,6 +272,15 @@ class Board:
         if self.fpu == "none":
             return (f"-mcpu={self.cpu}", "-mthumb", "-mfloat-abi=soft")
         return (f"-mcpu={self.cpu}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={self.fpu}")
+
+
+def common(boards: Sequence[Board]) -> tuple[Board, ...]:
+    """The boards of one project, each with the instructions that all of them have.
+
+    They share a library, and its kernels are chosen by what the core can do.
+    """
+    shared = tuple(name for name in boards[0].isa if all(name in b.isa for b in boards))
+    return tuple(replace(board, isa=shared) for board in boards)
 
 
 def board_names(folders: Sequence[Path] = ()) -> tuple[str, ...]:

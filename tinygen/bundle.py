@@ -26,7 +26,7 @@ from tinygen import (
     quantization_error,
     serialization,
 )
-from tinygen.boards import Board, load_board
+from tinygen.boards import Board, common, load_board
 from tinygen.ctext import C_TYPES
 from tinygen.decisions import Int16Decision, RangeDecision
 from tinygen.emission import class_count
@@ -86,7 +86,7 @@ def options_data(options: pipeline.Options) -> dict[str, Any]:
         del data["profile_on_device"]
     if options.precision == "int8":
         del data["precision"]
-    for name in ("activations", "int16", "max_drop"):
+    for name in ("activations", "int16", "max_drop", "optimize", "kernels"):
         if data[name] == getattr(pipeline.Options, name):
             del data[name]
     return data
@@ -100,6 +100,7 @@ def read_options(manifest: Mapping[str, Any]) -> pipeline.Options:
             **data,
             "labels": tuple(data["labels"]),
             "int16": tuple(data.get("int16", ())),
+            "kernels": tuple((str(layer), str(kernel)) for layer, kernel in data.get("kernels", ())),
             "wishes": Wishes(**data["wishes"]),
         }
     )
@@ -260,7 +261,10 @@ def quantization_of(compiled: Compiled) -> dict[str, Any]:
 
 
 def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, Board, dict[str, Any]]:
-    """(final graph, board, manifest) of a generated project. board: one of its boards; None takes the first."""
+    """(final graph, board, manifest) of a generated project. board: one of its boards; None takes the first.
+
+    Its instructions are those that all boards of the project have: kernels were chosen for them.
+    """
     folder = Path(folder)
     manifest = project.read_manifest(folder)
     path = folder / GRAPH_FILE
@@ -275,8 +279,9 @@ def load_project(folder: str | Path, board: str | None = None) -> tuple[Graph, B
         raise BoardError(
             f"'{folder}' has no board '{board}'{did_you_mean(board, names)}\n  it is for {', '.join(names)}"
         )
-    chosen = folder / firmware.board_folder(board or names[0]) / "board.toml"
-    return serialization.graph_from_json(text, str(path)), load_board(chosen), manifest
+    boards = common([load_board(folder / firmware.board_folder(name) / "board.toml") for name in names])
+    chosen = boards[names.index(board or names[0])]
+    return serialization.graph_from_json(text, str(path)), chosen, manifest
 
 
 def weights_homes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -116,6 +116,30 @@ class Int16Decision:
 
 
 @dataclass(frozen=True)
+class Size:
+    """Multiply-accumulates of one inference, and bytes of all constants."""
+
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ChannelDecision:
+    """Channels that simplify removed: layer -> how many. channels: layer -> of how many. before, after: the model."""
+
+    removed: Mapping[str, int]
+    channels: Mapping[str, int]
+    before: Size
+    after: Size
+
+    def __str__(self) -> str:
+        layers = ", ".join(f"{name} {count} of {self.channels[name]}" for name, count in self.removed.items())
+        macs = f"{self.before.macs:,} -> {self.after.macs:,} MACs"
+        constants = f"{self.before.bytes:,} -> {self.after.bytes:,} bytes of constants"
+        return f"channels that no output can see: removed ({macs}, {constants}): {layers}"
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples.
 
@@ -140,4 +164,4 @@ class QuantizationReport:
         return (*self.rewrites, *wide, *self.ranges)
 
 
-Decision = RangeDecision | RewriteDecision | Int16Decision
+Decision = RangeDecision | RewriteDecision | Int16Decision | ChannelDecision

@@ -22,6 +22,7 @@ from tinygen.graph import Array, DType, Graph, Tensor
 from tinygen.placement import Movable
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
+from tinygen.rendering import NAME, body_of
 
 Arena = Literal["caller", "library"]
 HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "int16": "tg_int16.h", "float32": "tg_float.h"}
@@ -120,12 +121,10 @@ class _Emitter:
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
         kernel, b = step.kernel, step.bound
-        template = environment().get_template(f"kernels/{kernel.template or kernel.name}.c.j2")
-        params = (kernel.params or ops.get(b.node.op).params)(b)
-        body = template.render(fn="@FN@", p=params, T=C_TYPES[kernel.dtype], precision=kernel.dtype)
+        body = body_of(kernel, b)
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
-            self.functions[body] = KernelFunction(name, kernel.name, body.replace("@FN@", name), b.name)
+            self.functions[body] = KernelFunction(name, kernel.name, body.replace(NAME, name), b.name)
         function = self.functions[body]
         self.read[function.symbol] += executed_bytes(kernel.cost(b))
         return function.symbol

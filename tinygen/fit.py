@@ -31,6 +31,7 @@ from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
+from tinygen.selection import BALANCED, Choice
 from tinygen.simplification import simplify
 from tinygen.wishes import Wishes
 
@@ -124,7 +125,14 @@ def assumed_int8(graph: Graph, activations: Activations = "int8") -> Graph:
 class Fitter:
     """A model against boards. Programs that are equal on several boards are planned and emitted once."""
 
-    def __init__(self, graph: Graph, name: str = "model", precision: pipeline.Precision = "int8") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        name: str = "model",
+        precision: pipeline.Precision = "int8",
+        choice: Choice = BALANCED,
+    ) -> None:
+        self.choice = choice
         self.exact = pipeline.is_quantized(graph) or precision == "float32"
         self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
@@ -137,7 +145,7 @@ class Fitter:
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
-        program = select(self.graph, board)
+        program = select(self.graph, board, self.choice)
         key = tuple(step.kernel.name for step in program.steps)
         if key not in self.plans:
             self.plans[key] = program, plan(program)

@@ -190,6 +190,8 @@ class Graph:
     origins: what a Keras model holds once -> every tensor that it became (several where a layer is shared). A key is
     the path of a layer (names, outermost model's first) and a role, as ("encoder", "conv", "weights"). True of the
     graph as it was loaded: later stages rename and replace tensors.
+    removed: activation -> the channels (indices along the last axis, ascending) that it had when it was quantized, or
+    read from a file, and that simplify has taken away.
     """
 
     name: str
@@ -198,6 +200,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     origins: Mapping[Origin, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))

@@ -18,13 +18,30 @@ from tinygen.graph import Tensor
 from tinygen.memory_map import MemoryMap, buffer_name
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
+from tinygen.selection import Candidate
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A kernel that could execute a step. cycles: of its formula; flash, sram: bytes, as in selection.Candidate."""
+
+    kernel: str
+    cycles: int
+    flash: int
+    sram: int
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Considered:
+        """What selection weighed."""
+        return cls(candidate.kernel.name, round(candidate.cycles), candidate.flash, candidate.sram)
 
 
 @dataclass(frozen=True)
 class Row:
     """One step of the program. weight_bytes: the kernel's constants. calibrator: None where not known.
 
-    scale, zero_point: of the output, None in a float32 program.
+    scale, zero_point: of the output, None in a float32 program. chosen, runner_up: what was weighed, None where nothing
+    was, or nothing else could.
     """
 
     step: int
@@ -40,6 +57,8 @@ class Row:
     scratch_bytes: int
     offset: int
     in_place: bool
+    chosen: Considered | None
+    runner_up: Considered | None
 
 
 def inspect_rows(
@@ -53,6 +72,7 @@ def inspect_rows(
 def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) -> Row:
     b, output = step.bound, step.bound.output
     buffer = plan.buffer(output.name)
+    weighed = [] if step.kernel.alias else [Considered.of(c) for c in step.ranked]
     return Row(
         step=index,
         layer=b.name,
@@ -66,6 +86,8 @@ def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) ->
         scratch_bytes=step.scratch_bytes,
         offset=buffer.offset,
         in_place=any(t.name in buffer.tensors for t in b.activations),
+        chosen=weighed[0] if weighed else None,
+        runner_up=weighed[1] if len(weighed) > 1 else None,
     )
 
 
@@ -118,6 +140,8 @@ def draw(program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | No
     parts: list[RenderableType] = [_summary(program, rows), Text(), _layer_table(rows), Text()]
     if any("*" in _variant(r) for r in rows):
         parts[-1] = Text("* in place: the output takes over the bytes of an input\n", style="dim")
+    if any(r.runner_up for r in rows):
+        parts += [_kernel_table(rows), Text()]
     parts += [arena_line(plan), MemoryMap(plan, len(program.steps)), Text(), _buffer_table(plan, names)]
     return Group(*parts)
 
@@ -179,6 +203,22 @@ def _cells(row: Row, optional: Mapping[str, bool]) -> list[str]:
     cells += [row.calibrator or "" for _ in range(optional["range by"])]
     cells += [_count(row.macs), _count(row.weight_bytes)]
     return cells + [_count(row.scratch_bytes) for _ in range(optional["scratch"])]
+
+
+def _kernel_table(rows: tuple[Row, ...]) -> Table:
+    """Where there was a choice: the kernel that was taken and the next one, with what they were weighed by."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("layer", "kernel"):
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for title in ("cycles", "flash", "SRAM"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        for mark, one in (("", row.chosen), ("next", row.runner_up)):
+            if one is not None and row.runner_up is not None:
+                figures = (f"{one.cycles:,}", f"{one.flash:,}", f"{one.sram:,}")
+                name = one.kernel.removeprefix(f"tg_{row.op}_")
+                table.add_row(mark or row.layer, name, *figures, style="dim" if mark else "")
+    return table
 
 
 def _variant(row: Row) -> str:

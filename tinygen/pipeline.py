@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tinygen import decisions, spec
+from tinygen import constant_channels, decisions, spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
@@ -29,6 +29,7 @@ from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
 from tinygen.scheduling import schedule
+from tinygen.selection import Choice, Optimize
 from tinygen.simplification import simplify
 from tinygen.wishes import Wishes, check_weights
 
@@ -47,6 +48,7 @@ class Options:
 
     home: what the project is for (homes.py). app: "plain", or "event" with two arenas for the example application.
     ci: whose workflow the project gets (ci.py). profile_on_device: the library takes a timestamp per layer.
+    optimize: what a kernel's cycles and bytes weigh; kernels: (layer, kernel) that tuning chose (selection.py).
     precision: of activations and weights. activations, int16, max_drop: which layers of an int8 model compute in 16x8
     (decisions.Options).
     """
@@ -64,6 +66,13 @@ class Options:
     activations: decisions.Activations = "int8"
     int16: tuple[str, ...] = ()
     max_drop: float | None = None
+    optimize: Optimize = "balanced"
+    kernels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def choice(self) -> Choice:
+        """What selection is told."""
+        return Choice(self.optimize, self.kernels)
 
     @property
     def quantization(self) -> decisions.Options:
@@ -77,7 +86,8 @@ class Options:
 class Compiled:
     """Everything that compiling made. fused: the float graph that was quantized (None where nothing was).
 
-    placement: None without a board. real: `fused` with its channels as the int8 graph has them (decisions.py).
+    placement: None without a board. real: `fused` with its channels as the int8 graph had them before simplify took
+    those away that Graph.removed lists (decisions.py).
     """
 
     graph: Graph
@@ -112,7 +122,9 @@ def compile_graph(
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
         quantized = quantized_by(fused, samples, options.quantization, report)
         graph, real, made = quantized.graph, quantized.real, quantized.decisions
-    return replace(lower(final(graph), board, options, fused, made), real=real)
+    simplified = final(graph)
+    made += constant_channels.decisions(graph, simplified)
+    return replace(lower(simplified, board, options, fused, made), real=real)
 
 
 def quantized_by(
@@ -142,7 +154,7 @@ def lower(
     made: tuple[Decision, ...] = (),
 ) -> Compiled:
     """From the final graph to C and its places in the board's memory. Raises BoardError when it does not fit."""
-    program = select(graph, board)
+    program = select(graph, board, options.choice)
     memory = plan(program)
     verify(program, memory)
     encoding = encoding_of(board.cpu) if board else "thumb2"

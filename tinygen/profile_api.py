@@ -94,13 +94,13 @@ def follow(
     """Build a project for a board and profile it on samples (N, *shape) as C takes them. loaded: of load_project."""
     graph, target, manifest = loaded
     expected = scoring.reference_outputs(graph, inputs, report, "reference")
-    program = select(graph, target)
+    chosen = bundle.read_options(manifest)
+    program = select(graph, target, chosen.choice)
     image = building.build(folder, target)
     run = Run(inputs, expected, timeout, lambda done, total: report("profile", done, total))
     if target.cpu not in TIMINGS:
         stamped = with_timestamps(graph, target, manifest)
         return counted.profile(program, image, stamped, target, run)
-    chosen = bundle.read_options(manifest)
     library = emit_library(
         program, plan(program), chosen.name, chosen.arena, chosen.labels, encoding_of(target.cpu)
     )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinygen import ops
 from tinygen.boards import Board
-from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
+from tinygen.selection import BALANCED, Candidate, Choice, Selector, candidates
 
 
 @dataclass(frozen=True)
 class Step:
-    """One node and the kernel that executes it; scratch_bytes are planned like a tensor that lives in this step."""
+    """One node and the kernel that executes it; scratch_bytes are planned like a tensor that lives in this step.
+
+    ranked: the kernels that could execute it, the chosen one first; () where nothing was weighed.
+    """
 
     bound: BoundNode
     kernel: Kernel
     scratch_bytes: int
+    ranked: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,23 +32,26 @@ class Program:
 
 
 def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
-    """The cheapest kernel of the node's type that supports it on this board; the portable one supports everything.
+    """The kernel with the fewest cycles of those that support the node, whatever its size."""
+    return min(candidates(bound, board), key=lambda k: k.cost(bound))
 
-    Raises UnsupportedLayerError for an operator that has no float32 kernel.
+
+def select(graph: Graph, board: Board | None, choice: Choice = BALANCED) -> Program:
+    """Choose a kernel for every node. board None: portable C for the host.
+
+    Raises UnsupportedLayerError for an operator that has no float32 kernel, UsageError for a named kernel that cannot
+    execute its layer.
     """
-    kernels = [k for k in ops.get(bound.node.op).kernels if k.dtype == bound.output.dtype]
-    if not kernels:
-        why = f"the operator has no {bound.output.dtype} kernel"
-        raise UnsupportedLayerError(bound.name, bound.node.op, why, "compile it with --precision int8")
-    candidates = [k for k in kernels if k.supports(bound, board)]
-    assert candidates, f"no kernel supports {bound.node}"
-    return min(candidates, key=lambda k: k.cost(bound))
-
-
-def select(graph: Graph, board: Board | None) -> Program:
-    """Choose a kernel for every node. board None: portable C for the host."""
+    nodes = [(b, candidates(b, board)) for b in graph.bound()]
+    selector = Selector(nodes, choice)
     steps = []
-    for bound in graph.bound():
-        kernel = choose_kernel(bound, board)
-        steps.append(Step(bound, kernel, kernel.scratch(bound)))
+    for b, kernels in nodes:
+        ranked = selector.ranked(b, kernels)
+        kernel = ranked[0].kernel
+        steps.append(Step(b, kernel, kernel.scratch(b), ranked))
     return Program(graph, tuple(steps))
+
+
+def estimated_cycles(program: Program) -> float:
+    """Cycles of an inference by the kernels' own formulas."""
+    return sum(step.kernel.cost(step.bound) for step in program.steps)

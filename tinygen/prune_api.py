@@ -31,6 +31,7 @@ from tinygen.pruning.records import Step
 from tinygen.pruning.steps import Setting
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
+from tinygen.selection import Choice, Optimize, check_optimize
 from tinygen.tflite.export import export_tflite
 from tinygen.wishes import read_wishes
 
@@ -67,6 +68,7 @@ def prune(
     pin: str = "auto",
     pin_code: str = "auto",
     weights: str | None = None,
+    optimize: Optimize = "balanced",
     importance: str = "auto",
     qat: bool = False,
     epochs: int | None = None,
@@ -124,12 +126,15 @@ class _Run:
             self.graph, arguments["eval"], arguments["samples"], arguments["metric"], arguments["max_drop"]
         )
         self.wishes = read_wishes(arguments["pin"], arguments["pin_code"], None, None, arguments["weights"])
-        self.costs = Costs(self.board, self.wishes)
+        self.optimize: Optimize = arguments.get("optimize", "balanced")  # a run of an earlier version
+        check_optimize(self.optimize)
+        self.costs = Costs(self.board, self.wishes, choice=Choice(self.optimize))
 
     def open(self, resume: bool, force: bool, on_step: Told) -> tuple[Journal, Any]:
         """(the folder held, the model of its last step). Everything that can be refused is refused before."""
         files = {key: self.arguments[key] for key in ("model", "representative", "eval")}
-        others = {key: value for key, value in self.arguments.items() if key not in (*files, "board", "seed")}
+        apart = (*files, "board", "seed", *(["optimize"] if self.optimize == "balanced" else []))
+        others = {key: value for key, value in self.arguments.items() if key not in apart}
         asked = inputs.inputs_of(files, self.board, self.arguments["seed"], others)
         if resume and journal.has_run(self.out):
             resumed = journal.resume(self.out, asked, on_step)
@@ -171,7 +176,7 @@ class _Run:
         budgets, given = held.log.budgets, self.arguments
         self.costs.budgets = budgets
         estimates = Costs(
-            self.board, self.wishes, budgets
+            self.board, self.wishes, budgets, choice=self.costs.choice
         )  # formulas of these images alone: resuming asks the same
         self.notes = (*self.notes, *estimates.calibrate(self.graph).warnings)
         clock = _Clock(given["max_minutes"], held.log.seconds, time.perf_counter())
@@ -220,6 +225,7 @@ class _Run:
             samples=given["samples"],
             report=self.report,
             force=True,
+            optimize=self.optimize,
             **self._limits(log),
             **{name: given[name] for name in passed},
         )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinygen import bundle, homes, metrics, pipeline, scoring, spec
+from tinygen import bundle, constant_channels, homes, metrics, pipeline, scoring
 from tinygen.boards import Board, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Decision, RangeDecision, RewriteDecision
@@ -25,8 +25,7 @@ from tinygen.pruning.distillation import Progress
 from tinygen.quantized_training.training import DEFAULT, Options, Trained, train
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
-from tinygen.scheduling import schedule
-from tinygen.simplification import simplify
+from tinygen.selection import Optimize, check_optimize
 from tinygen.tflite.export import export_tflite
 
 AS_STORED = SampleOptions()
@@ -65,6 +64,7 @@ def qat(
     samples: SampleOptions = AS_STORED,
     labels: Sequence[str] = (),
     project: str = "platformio",
+    optimize: Optimize = "balanced",
     training: Options = DEFAULT,
     force: bool = False,
     report: Report = silent,
@@ -74,11 +74,14 @@ def qat(
     Written to `out`, whole or not at all: the project, qat_int8.tflite and, where it can hold what was learned,
     qat.keras. teacher: the model whose answers are learned, None: the model itself. The result is never worse than
     post-training quantization on held-out representative samples. eval: judges at the end, once; with max_drop a
-    greater loss from float to int8 raises DataError. Raises TinygenError.
+    greater loss from float to int8 raises DataError. optimize: as `tinygen.compile` takes it. Raises TinygenError.
     """
+    check_optimize(optimize)
     target = load_board(board, [Path(folder) for folder in board_path])
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
-    options = pipeline.Options(prefix, training.calibration, labels=tuple(labels), home=project)
+    options = pipeline.Options(
+        prefix, training.calibration, labels=tuple(labels), home=project, optimize=optimize
+    )
     homes.check(project, options.app, options.arena, [target])
     keras_model, loaded = _opened(model, input_shape)
     given = representative_samples(loaded.graph, model, representative, samples, "int8")
@@ -117,8 +120,9 @@ def _told(report: Report) -> Callable[[Progress], None]:
 
 def _compiled(trained: Trained, board: Board, options: pipeline.Options) -> Compiled:
     """From the trained int8 graph to C; its scales stay as they are."""
-    graph = spec.check(schedule(simplify(trained.graph)), quantized=True)
-    lowered = pipeline.lower(graph, board, options, trained.fused, _decisions(trained))
+    graph = pipeline.final(trained.graph)
+    made = (*_decisions(trained), *constant_channels.decisions(trained.graph, graph))
+    lowered = pipeline.lower(graph, board, options, trained.fused, made)
     return replace(lowered, real=trained.real)
 
 

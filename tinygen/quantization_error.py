@@ -72,8 +72,9 @@ class QuantizationError:
 def measure(real: Graph | None, quantized: Graph, x: Sequence[Array]) -> QuantizationError:
     """Every activation of the int8 graph, on samples spread over x (float32, (N, *shape) per graph input).
 
-    real: the float graph that was quantized, with channels as the int8 graph has them (equalized, if it was); None
-    gives histograms only. Activations with the same name are the same thing.
+    real: the float graph that was quantized, with channels as the int8 graph had them (equalized, if it was) before
+    simplify; None gives histograms only. Activations with the same name are the same thing. `worst` counts the channels
+    that are left.
     """
     chosen = tuple(a[_spread(len(a), quantized)] for a in x)
     floats: dict[str, Array] = {}
@@ -83,7 +84,10 @@ def measure(real: Graph | None, quantized: Graph, x: Sequence[Array]) -> Quantiz
     found: list[TensorError] = []
 
     def visit(name: str, integers: Array) -> None:
-        found.append(_tensor_error(quantized.tensors[name], integers, floats.pop(name, None)))
+        real = floats.pop(name, None)
+        if real is not None and name in quantized.removed:
+            real = np.delete(real, quantized.removed[name], axis=-1)
+        found.append(_tensor_error(quantized.tensors[name], integers, real))
 
     evaluate.reference(quantized, quantize_inputs(quantized, chosen), visit=visit)
     return QuantizationError(len(chosen[0]), real is not None, tuple(found))

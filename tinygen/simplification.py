@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from tinygen import ops
+from tinygen.constant_channels import remove_constant_channels
 from tinygen.graph import BoundNode, Graph
 from tinygen.rewriting import Pass, bypassed, fixpoint, producer, remove_dead_nodes, replaced
 
 
 def simplify(graph: Graph) -> Graph:
-    """The int8 graph with the same outputs for every input and fewer nodes."""
+    """The int8 graph with the same outputs for every input, fewer nodes and fewer channels."""
     return fixpoint(graph, PASSES)
 
 
@@ -100,4 +101,4 @@ def _maps_to_itself(b: BoundNode) -> bool:
     return bool(np.array_equal(result[0], values))
 
 
-PASSES: Sequence[Pass] = (*SHAPE_PASSES, drop_idle_requantize, remove_dead_nodes)
+PASSES: Sequence[Pass] = (*SHAPE_PASSES, drop_idle_requantize, remove_dead_nodes, remove_constant_channels)

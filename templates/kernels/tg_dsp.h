@@ -206,6 +206,63 @@ static inline void tg_move_words(int16_t *to, const int16_t *from, int32_t n)
     }
 }
 
+/* Accumulator, doubled already -> int8, as tg_requantize_dsp. */
+static inline int32_t tg_requantize_doubled(int32_t doubled, int32_t multiplier, int32_t right, int32_t bias)
+{
+    return tg_saturate8((tg_smmulr(doubled, multiplier) + (doubled >> 31) + bias) >> right);
+}
+
+/* Two pixels of four channels (bytes 0 and 2, 1 and 3 as lanes) -> a word of each plane. */
+static inline void tg_store_pixels(
+    int16_t *to, int32_t plane, uint32_t even1, uint32_t odd1, uint32_t even2, uint32_t odd2)
+{
+    tg_store_word(to, tg_pkhbt(even1, even2));
+    tg_store_word(to + plane, tg_pkhbt(odd1, odd2));
+    tg_store_word(to + 2 * plane, tg_pkhtb(even2, even1));
+    tg_store_word(to + 3 * plane, tg_pkhtb(odd2, odd1));
+}
+
+static inline void tg_widen_pixels(int16_t *to, int32_t plane, const int8_t *from, int32_t step)
+{
+    const uint32_t first = tg_load_word(from), second = tg_load_word(from + step);
+    tg_store_pixels(to, plane, tg_sxtb16(first), tg_sxtb16_ror8(first), tg_sxtb16(second), tg_sxtb16_ror8(second));
+}
+
+/* count pixels of four channels, `step` apart -> four planes of int16, `plane` apart, two pixels at a time. lead: `to` is
+ * an odd element: `zero` (the zero_point in both lanes) goes before the first pixel, as behind the last one if need be. */
+static inline void tg_widen_planes(
+    int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t lead, uint32_t zero)
+{
+    if (lead) {
+        const uint32_t word = tg_load_word(from);
+        tg_store_pixels(to - 1, plane, zero, zero, tg_sxtb16(word), tg_sxtb16_ror8(word));
+        from += step, ++to, --count;
+    }
+    for (; count >= 4; count -= 4, from += 4 * step, to += 4) {
+        tg_widen_pixels(to, plane, from, step);
+        tg_widen_pixels(to + 2, plane, from + 2 * step, step);
+    }
+    if (count >= 2) {
+        tg_widen_pixels(to, plane, from, step);
+        from += 2 * step, to += 2, count -= 2;
+    }
+    if (count) {
+        const uint32_t word = tg_load_word(from);
+        tg_store_pixels(to, plane, tg_sxtb16(word), tg_sxtb16_ror8(word), zero, zero);
+    }
+}
+
+/* The same of n channels, one after the other. */
+static inline void tg_widen_channels(
+    int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t n)
+{
+    for (; n > 0; --n, to += plane, ++from) {
+        for (int32_t i = 0; i < count; ++i) {
+            to[i] = from[i * step];
+        }
+    }
+}
+
 /* n int8 -> int16 in the same order, from any address to an aligned one. */
 static inline int16_t *tg_widen(int16_t *to, const int8_t *from, int32_t n)
 {

@@ -82,6 +82,7 @@ from tinygen.errors import DataError, UsageError
     metavar="LAYER",
     help="This layer's output is int16; may be given several times.",
 )
+@opt.optimize_option
 @click.option("--ci", help="github: adds a workflow that builds and tests the project, and tests for Renode.")
 @click.option(
     "--profile-on-device",
@@ -112,6 +113,7 @@ def compile_command(
       tinygen compile kws.keras --representative train.npz --board nucleo_f446re --profile-on-device --out fw/
       tinygen compile kws.keras --representative train.npz --board pico --prune --budget-ms 250 --out fw/
       tinygen compile kws.keras --precision float32 --out fw32/
+      tinygen compile kws.keras --representative train.npz --optimize size --out fw/
       tinygen compile kws.keras --representative train.npz --activations int16 --out fw16/
       tinygen compile kws.keras --representative train.npz --activations auto --eval eval.npz --max-drop 0.5 --out fw/
       tinygen compile kws.keras --representative train.npz --out fw/ --check      in CI: is fw/ up to date?

@@ -39,6 +39,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
     "--input-shape", multiple=True, callback=opt.shape_option, help="Fix a dynamic shape, e.g. 96,96,3."
 )
 @click.option("--precision", default="int8", show_default=True, help="int8 or float32.")
+@opt.optimize_option
 @opt.json_option
 def fit_command(model: Path, as_json: bool, **given: Any) -> int:
     """Say whether MODEL (.keras, .h5 or int8 .tflite) fits the boards: before it is compiled, or even trained.

@@ -50,6 +50,12 @@ weights_option = click.option(
     metavar="REGION",
     help="Read-only region of the board that holds the weights, e.g. qspi [default: that of the code].",
 )
+optimize_option = click.option(
+    "--optimize",
+    default="balanced",
+    show_default=True,
+    help="Which kernels are chosen: size, balanced or speed (docs/performance.md).",
+)
 emulator_option = click.option(
     "--emulator",
     default="qemu",

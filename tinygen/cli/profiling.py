@@ -29,6 +29,7 @@ from tinygen.errors import UsageError
 @click.option("--pin-code", help="For a model: see 'tinygen compile'.")
 @opt.weights_option
 @click.option("--precision", help="For a model: int8 or float32, see 'tinygen compile'.")
+@click.option("--optimize", help="For a model: size, balanced or speed, see 'tinygen compile'.")
 @click.option(
     "--compare", type=opt.PATH, help="Another project, or an earlier profile as JSON: old against new."
 )

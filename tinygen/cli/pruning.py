@@ -42,6 +42,7 @@ ALONE = ("out", "rollback", "as_json")
     "--pin-code", default="auto", show_default=True, help="Kernels in fast memory: auto, all or none."
 )
 @opt.weights_option
+@opt.optimize_option
 @click.option(
     "--importance", default="auto", show_default=True, help="How channels are ranked; auto measures."
 )
@@ -195,7 +196,7 @@ def show(made: Any) -> None:
 
 SHARED = (
     "representative", "eval", "metric", "max_drop", "input_shape", "samples", "board_path", "pin", "pin_code",
-    "weights", "budget_sram", "budget_flash", "budget_ms",
+    "weights", "optimize", "budget_sram", "budget_flash", "budget_ms",
 )  # fmt: skip
 """Arguments of tinygen.compile that are tinygen.prune's, too."""
 

@@ -27,6 +27,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @opt.scaling_options
 @opt.board_option
 @opt.board_path_option
+@opt.optimize_option
 @click.option(
     "--out", type=opt.PATH, required=True, help="Project folder to write (an earlier project is replaced)."
 )

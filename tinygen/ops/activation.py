@@ -17,6 +17,7 @@ from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quant
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.functions import FUNCTIONS
 from tinygen.ops.interpolation import argument_factor, scaled_argument, sigmoid, sigmoid_table, tanh
+from tinygen.ops.intervals import Interval, looked_up
 from tinygen.ops.table import exact_table, look_up
 from tinygen.ops.tensors import Tensors, elementwise
 from tinygen.ops.tflite_activations import BUILTINS, FIXED_OUTPUT, equal_builtin
@@ -286,6 +287,12 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return look_up(table(b), arrays[0])
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """What stands in the table between both ends."""
+    assert inputs[0] is not None
+    return looked_up(table(b), inputs[0])
+
+
 # ---- TFLite
 
 INT8, INT32 = 9, 2
@@ -392,4 +399,5 @@ OP = Op(
     from_tflite=dict.fromkeys(BUILTINS, from_tflite),
     elementwise=True,
     channels=same_channels,
+    bounds=bounds,
 )

@@ -14,6 +14,7 @@ from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import corners
 from tinygen.ops.tensors import Tensors, aligned, clamp
 
 LEFT_SHIFT = {8: 20, 16: 15}
@@ -164,4 +165,5 @@ OP = Op(
     to_tflite=binary.export("ADD", "AddOptions", computable, {"potScaleInt16": False}),
     from_tflite={"ADD": binary.import_as("add")},
     channels=same_channels,
+    bounds=corners(reference),
 )

@@ -16,9 +16,10 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import folding
+from tinygen.ops import folding, intervals
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Kept, Layout, Writing, same_channels
+from tinygen.ops.intervals import Interval
 from tinygen.ops.requant import Requant, bounded_accumulator, per_output_channel, requant_of
 from tinygen.ops.tensors import Tensors, clamp
 
@@ -202,6 +203,14 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return p.requant.apply(x * arrays[1].astype(np.int64) + arrays[2])
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """One product and the offset."""
+    (x, scale, offset), own = b.inputs, inputs[0]
+    assert own is not None and scale.data is not None
+    low, high = intervals.products(scale.data, own.moved(-x.zero_point))
+    return intervals.requantized(b, low + offset.data, high + offset.data)
+
+
 def macs(b: BoundNode) -> int:
     """One per element."""
     return b.output.elements
@@ -314,4 +323,5 @@ OP = Op(
     absorb_input=folding.affine,
     channels=same_channels,
     layouts=LAYOUTS,
+    bounds=bounds,
 )

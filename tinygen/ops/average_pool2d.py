@@ -12,6 +12,7 @@ from tinygen.graph import Array, BoundNode
 from tinygen.ops import pooling
 from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
 from tinygen.ops.tensors import Tensors, clamp, padded, tensorflow
@@ -84,4 +85,5 @@ OP = Op(
     to_tflite=pooling.tflite_writer("AVERAGE_POOL_2D"),
     from_tflite={"AVERAGE_POOL_2D": pooling.tflite_reader("average_pool2d")},
     channels=same_channels,
+    bounds=rising(reference),
 )

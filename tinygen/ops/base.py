@@ -20,6 +20,7 @@ from tinygen.ops import coupling
 
 if TYPE_CHECKING:
     from tinygen.boards import Board
+    from tinygen.ops.intervals import Bounds, Interval, Shares
     from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
@@ -174,6 +175,9 @@ class Op:
     layouts: Keras class name -> where its layers keep the constants; classes without constants of their own, or whose
         config does not depend on the number of channels, need none.
     passes_clamp: the operator gives the same result whether a clamp (base.FUSED) stands in front of it or behind it.
+    bounds: what values each channel of the int8 output can take (intervals.py); None: all that the clamp lets through.
+    shares: set for operators whose `channels` have `reads`: (int8 node, interval of its input) -> what each input
+        channel adds to the bias, where that is known.
     """
 
     name: str
@@ -205,6 +209,8 @@ class Op:
     channels: coupling.Channels = coupling.frozen
     narrowed: Callable[[BoundNode, Shape], Any] = same_attrs
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
+    bounds: Bounds | None = None
+    shares: Callable[[BoundNode, Interval], Shares] | None = None
 
     def has(self, dtype: DType, b: BoundNode) -> bool:
         """True when there is a kernel for the node with activations of this type."""

@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Tensor
 from tinygen.ops import binary
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import corners
 from tinygen.ops.tensors import Tensors, aligned, tensorflow
 
 if TYPE_CHECKING:
@@ -104,4 +105,5 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
         to_tflite=binary.export(tflite, "MaximumMinimumOptions"),
         from_tflite={tflite: import_as(name)},
         channels=same_channels,
+        bounds=corners(reference),
     )

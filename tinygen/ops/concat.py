@@ -13,6 +13,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Labels, same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import axis_of, moving_kernels, one_scale
 from tinygen.ops.tensors import Tensors, tensorflow
 
@@ -158,4 +159,5 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"CONCATENATION": from_tflite},
     channels=channels,
+    bounds=rising(reference),
 )

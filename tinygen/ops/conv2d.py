@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import conv2d_dsp, convolution, folding, plain_kernels
+from tinygen.ops import conv2d_dsp, convolution, folding, intervals, mve, plain_kernels
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import (
     Kept,
@@ -21,6 +21,7 @@ from tinygen.ops.coupling import (
     written,
     written_linear,
 )
+from tinygen.ops.intervals import Interval, Shares
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
@@ -189,6 +190,32 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return p.requant.apply(sums.astype(np.int64))
 
 
+def sources(b: BoundNode) -> Array:
+    """(O, I): the input channel that each weight of an output channel reads."""
+    filters, depth = b.inputs[1].shape[0], b.inputs[1].shape[3]
+    group = np.arange(filters) // (filters // b.attrs.groups)
+    return np.asarray(group[:, np.newaxis] * depth + np.arange(depth))
+
+
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """Per tap the least and greatest sum over the input channels; then as an image of ones, padded with 0, has it."""
+    (x, weights, bias), own = b.inputs, inputs[0]
+    assert own is not None and weights.data is not None and bias.data is not None
+    centred, source = own.moved(-x.zero_point), sources(b)[:, np.newaxis, np.newaxis]
+    taps = intervals.products(weights.data, Interval(centred.low[source], centred.high[source]))
+    inside = np.ones((1, *x.shape[:2], b.attrs.groups))
+    low, high = (accumulate(inside, t.sum(axis=3, keepdims=True), bias.data, b.attrs) for t in taps)
+    return intervals.requantized(b, low, high)
+
+
+def shares(b: BoundNode, x: Interval) -> Shares:
+    """Into the bias; at the borders only what is 0 anyway."""
+    weights = b.inputs[1].data
+    assert weights is not None
+    rows = weights.reshape(len(weights), -1, weights.shape[3])
+    return intervals.shares(b, x, rows, sources(b), everywhere=not params(b).overhang.any)
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times products per output (padding counted)."""
     return b.output.elements * int(np.prod(b.inputs[1].shape[1:]))
@@ -240,6 +267,7 @@ KERNELS = (
     Kernel("tg_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *conv2d_dsp.KERNELS,
     plain_kernels.CONV2D,
+    mve.CONV2D,
 )
 
 OP = Op(
@@ -268,4 +296,6 @@ OP = Op(
     channels=channels,
     narrowed=narrowed,
     layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
+    bounds=bounds,
+    shares=shares,
 )

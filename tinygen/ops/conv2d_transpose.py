@@ -14,9 +14,10 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import folding
+from tinygen.ops import folding, intervals
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
+from tinygen.ops.intervals import Interval, Shares
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import (
     Requant,
@@ -245,6 +246,25 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return p.requant.apply(sums.astype(np.int64))
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """Per tap the least and greatest sum over the input channels; then as an image of ones has it."""
+    (x, weights, bias), own = b.inputs, inputs[0]
+    assert own is not None and weights.data is not None and bias.data is not None
+    inside = np.ones((1, *x.shape[:2], 1))
+    taps = intervals.products(weights.data, own.moved(-x.zero_point))
+    low, high = (accumulate(inside, t.sum(axis=3, keepdims=True), bias.data, b.attrs) for t in taps)
+    return intervals.requantized(b, low, high)
+
+
+def shares(b: BoundNode, x: Interval) -> Shares:
+    """Outputs differ in how many input pixels reach them: only what is 0 goes."""
+    weights = b.inputs[1].data
+    assert weights is not None
+    filters, _, _, depth = weights.shape
+    source = np.broadcast_to(np.arange(depth), (filters, depth))
+    return intervals.shares(b, x, weights.reshape(filters, -1, depth), source, everywhere=False)
+
+
 def macs(b: BoundNode) -> int:
     """Input elements times filter taps times output channels (what is cut away counted)."""
     x, weights = b.inputs[:2]
@@ -352,4 +372,6 @@ OP = Op(
     from_tflite={"TRANSPOSE_CONV": from_tflite},
     channels=mixed_channels(input_axis=3, output_axis=0),
     layouts={"Conv1DTranspose": KERAS_LAYOUT, "Conv2DTranspose": KERAS_LAYOUT},
+    bounds=bounds,
+    shares=shares,
 )

@@ -11,6 +11,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import moved_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import (
     Copied,
     Spans,
@@ -160,4 +161,5 @@ OP = Op(
     passes_clamp=True,
     from_tflite={"SLICE": from_slice, "STRIDED_SLICE": from_strided_slice},
     channels=moved_channels,
+    bounds=rising(reference),
 )

@@ -10,9 +10,10 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import dense_dsp, folding, plain_kernels
+from tinygen.ops import dense_dsp, folding, intervals, mve, plain_kernels
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
+from tinygen.ops.intervals import Interval, Shares
 from tinygen.ops.requant import (
     Requant,
     bounded_accumulator,
@@ -136,6 +137,22 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return p.requant.apply(sums.astype(np.int64), rounding)
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """The least and greatest sums of products."""
+    (x, weights, bias), own = b.inputs, inputs[0]
+    assert own is not None and weights.data is not None
+    low, high = intervals.products(weights.data, own.moved(-x.zero_point))
+    return intervals.requantized(b, low.sum(axis=1) + bias.data, high.sum(axis=1) + bias.data)
+
+
+def shares(b: BoundNode, x: Interval) -> Shares:
+    """Into the bias."""
+    weights = b.inputs[1].data
+    assert weights is not None
+    source = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
+    return intervals.shares(b, x, weights[:, np.newaxis], source, everywhere=True)
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times the length of a row."""
     return b.output.elements * b.inputs[1].shape[1]
@@ -195,6 +212,7 @@ KERNELS = (
     Kernel("tg_dense_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     dense_dsp.KERNEL,
     plain_kernels.DENSE,
+    mve.DENSE,
 )
 
 OP = Op(
@@ -220,4 +238,6 @@ OP = Op(
     from_tflite={"FULLY_CONNECTED": from_tflite},
     channels=mixed_channels(input_axis=1, output_axis=0),
     layouts={"Dense": KERAS_LAYOUT},
+    bounds=bounds,
+    shares=shares,
 )

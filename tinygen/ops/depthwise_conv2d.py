@@ -10,9 +10,10 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
-from tinygen.ops import conv2d, convolution, depthwise_dsp, depthwise_plain, folding
+from tinygen.ops import conv2d, convolution, depthwise_dsp, depthwise_plain, folding, intervals
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import Labels, Layout, Writing, counted_outputs, passed_channels, written_linear
+from tinygen.ops.intervals import Interval
 from tinygen.ops.movement import of_rank
 from tinygen.ops.requant import bounded_accumulator, constants, constants_f32, per_output_channel
 from tinygen.ops.tensors import Tensors, clamp, dilated, padded, tensorflow
@@ -191,6 +192,17 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return p.requant.apply(accumulate(x, arrays[1].astype(exact), arrays[2], b.attrs))
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """Per tap the least and greatest product; then as an image of ones, padded with 0, has it."""
+    (x, weights, bias), own = b.inputs, inputs[0]
+    assert own is not None and weights.data is not None and bias.data is not None
+    centred = own.moved(-x.zero_point).repeated(weights.shape[2] // x.shape[2])
+    inside, offsets = np.ones((1, *x.shape)), bias.data.astype(np.float64)
+    taps = intervals.products(weights.data, centred)
+    low, high = (accumulate(inside, t, offsets, b.attrs) for t in taps)
+    return intervals.requantized(b, low, high)
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times taps (padding counted)."""
     return b.output.elements * int(np.prod(b.inputs[1].shape[:2]))
@@ -284,6 +296,7 @@ OP = Op(
     pads_with_zero=True,
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
     channels=channels,
+    bounds=bounds,
     layouts={
         "DepthwiseConv1D": DEPTHWISE,
         "DepthwiseConv2D": DEPTHWISE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 
@@ -22,6 +23,8 @@ GROUP = 4
 """Channels widened at a time: a word of the input."""
 BLOCK_BYTES = 2048
 """Scratch, unless one block of two output rows takes more."""
+GROUP_BYTES = 8192
+"""Planes of one output row beyond which one channel at a time is widened."""
 REACHED = 4096
 """Offsets in bytes that LDR, STRB and ADD reach, and one more."""
 DOUBLED_BOUND = 2**30
@@ -70,13 +73,25 @@ def exact(b: BoundNode) -> bool:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Pixels of a row that are neighbours in a plane: `count` of them from byte `source` of the input's row on go to
+    element `at` of the plane's row. lead: that is an odd one."""
+
+    at: int
+    source: int
+    count: int
+
+    @property
+    def lead(self) -> int:
+        return self.at % 2
+
+
+@dataclass(frozen=True)
 class Planes:
     """How a node is cut. c: its window. pitch: int16 of a row in a plane, even; rows: of a plane: what `block` output
-    rows see; blocks: of the output; kept: rows that the next block sees, too. columns: of the input that windows see.
-
-    A row is widened as `lead` pixel behind one of the padding, `quads` of four, a `pair`, a `trail` pixel.
-
-    group: channels at a time. rounding: 1 + 2 * output zero_point. low, high: of the clamp, None where int8 clamps.
+    rows see; blocks: of the output; kept: rows that the next block sees, too. runs: what is widened of a row of the
+    input, pixels `step` bytes apart. group: channels at a time. rounding: 1 + 2 * output zero_point. low, high: of the
+    clamp, None where int8 clamps.
     """
 
     c: convolution.Params
@@ -85,15 +100,22 @@ class Planes:
     block: int
     blocks: int
     kept: int
-    columns: int
-    lead: bool
-    quads: int
-    pair: bool
-    trail: bool
+    runs: tuple[Run, ...]
+    step: int
     group: int
     rounding: int
     low: int | None
     high: int | None
+
+    @property
+    def moved_from(self) -> int:
+        """int16 in front of the rows that are kept."""
+        return (self.rows - self.kept) * self.pitch
+
+    @property
+    def moved_words(self) -> int:
+        """32-bit words of them."""
+        return self.kept * self.pitch // 2
 
     @property
     def scratch(self) -> int:
@@ -124,33 +146,30 @@ def rows_seen(c: convolution.Params, outputs: int) -> int:
 
 def cut(c: convolution.Params, pitch: int, group: int) -> tuple[int, int]:
     """(output rows of a block, blocks): the fewest blocks whose planes fit BLOCK_BYTES, alike."""
-    block = c.out_h
-    while block > 2 and 2 * group * pitch * rows_seen(c, block) > BLOCK_BYTES:
+    block, least = c.out_h, 2 if group > 1 else 1
+    while block > least and 2 * group * pitch * rows_seen(c, block) > BLOCK_BYTES:
         block -= 1
-    blocks = -(-c.out_h // block)
-    return -(-c.out_h // blocks), blocks
+    block = -(-c.out_h // -(-c.out_h // block))
+    return block, -(-c.out_h // block)
 
 
-def planes(b: BoundNode, pitch: int, columns: int) -> Planes:
+def planes(b: BoundNode, pitch: int, runs: tuple[Run, ...], step: int) -> Planes:
     """Planes with rows of `pitch` int16."""
     c, requant = geometry(b), requant_of(b)
     group = min(GROUP, c.in_c)
-    block, _ = cut(c, pitch, group)
-    rows, columns = rows_seen(c, block), max(columns, 0)
-    lead = c.pad_left % 2 if columns else 0
-    left = columns - lead
+    if 2 * group * pitch * rows_seen(c, 1) > GROUP_BYTES:
+        group = 1
+    block, blocks = cut(c, pitch, group)
+    rows = rows_seen(c, block)
     return Planes(
         c=c,
         pitch=pitch,
         rows=rows,
         block=block,
-        blocks=-(-c.out_h // block),
+        blocks=blocks,
         kept=max(rows - block * c.stride_h, 0),
-        columns=columns,
-        lead=bool(lead),
-        quads=left // 4,
-        pair=left % 4 >= 2,
-        trail=bool(left % 2),
+        runs=tuple(run for run in runs if run.count > 0),
+        step=step,
         group=group,
         rounding=1 + 2 * requant.output_zero_point,
         low=requant.activation_min if requant.activation_min > -128 else None,
@@ -178,7 +197,7 @@ def doubled_bias(b: BoundNode) -> Array:
 
 def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
     """Every block reads its channels' constants once."""
-    return three(b).blocks * int(values.nbytes)
+    return cut(geometry(b), even(b.inputs[0].shape[1]), GROUP)[1] * int(values.nbytes)
 
 
 # ---- windows of up to 3 x 3
@@ -197,15 +216,17 @@ class Three:
     step: int
 
     @property
-    def blocks(self) -> int:
-        return self.planes.blocks
+    def words(self) -> int:
+        """Of the constants, per output channel."""
+        return 2 + self.planes.c.kernel_h
 
 
 def three(b: BoundNode) -> Three:
     """Numbers of one node."""
     c = geometry(b)
     pitch = even((c.out_w - 1) * c.stride_w + 3)
-    p = planes(b, pitch, min(c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w - c.pad_left))
+    columns = min(c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w - c.pad_left)
+    p = planes(b, pitch, (Run(c.pad_left, 0, columns),), c.in_c)
     pairs = c.out_w // 2
     turn = 2 * pitch * c.stride_h - 4 * c.stride_w * pairs
     step = 2 * pitch * p.rows if c.depth_multiplier == 1 else 0
@@ -220,7 +241,7 @@ def takes_three(b: BoundNode, board: Board | None) -> bool:
         return False
     p = three(b)
     within = p.offsets[-1] + 8 < REACHED and p.turn < REACHED and 2 * channels < REACHED and p.step < REACHED
-    return within and p.planes.columns > 0 and p.planes.block <= MOST_ROWS and exact(b)
+    return within and bool(p.planes.runs) and p.planes.block <= MOST_ROWS and exact(b)
 
 
 def three_constants(b: BoundNode) -> Mapping[str, Array]:
@@ -255,8 +276,123 @@ def widening_cost(p: Planes) -> float:
     c = p.c
     groups = -(-c.in_c // p.group)
     moved = (p.blocks - 1) * p.kept * p.pitch * c.in_c
-    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.6 * p.columns * c.in_c + 25.0 * groups)
+    pixels = sum(run.count for run in p.runs)
+    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.5 * pixels * c.in_c + 20.0 * groups)
     return widened + 0.8 * moved + 80.0 * groups * p.blocks + 2.0 * p.words
+
+
+# ---- any window
+
+MOST_UNROLLED = 6
+"""Words of a filter's row that are unrolled."""
+
+
+@dataclass(frozen=True)
+class General:
+    """Numbers of the kernel for any window. Of a run, output j reads elements j * advance ..., and is written to pixel
+    j * phases. run: int16 from one run to the next one.
+
+    A filter's row is `filter_row` int16: the weights as pairs and, where windows start at odd elements, too, the same
+    one element later at `odd` (else 0). turns * unrolled + left words of it are multiplied. shifts, parities: of the
+    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter: int16
+    from behind the words to the next row. tiles: how many outputs at a time.
+    """
+
+    planes: Planes
+    phases: int
+    run: int
+    advance: int
+    out_step: int
+    odd: int
+    filter_row: int
+    turns: int
+    unrolled: int
+    left: int
+    tiles: tuple[int, ...]
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        return tuple(j * self.advance // 2 * 2 for j in range(4))
+
+    @property
+    def parities(self) -> tuple[int, ...]:
+        return tuple(j * self.advance % 2 for j in range(4))
+
+    @property
+    def next_row(self) -> int:
+        return self.planes.c.dilation_h * self.planes.pitch - 2 * self.turns * self.unrolled
+
+    @property
+    def next_filter(self) -> int:
+        return self.filter_row - 2 * self.turns * self.unrolled
+
+    @property
+    def filter_words(self) -> int:
+        return self.planes.c.kernel_h * self.filter_row // 2
+
+    @property
+    def clamps(self) -> bool:
+        return self.planes.low is not None or self.planes.high is not None
+
+
+def general(b: BoundNode) -> General:
+    """Numbers of one node: pixels that taps of a window read are brought together in runs, one per phase."""
+    c = geometry(b)
+    common = gcd(c.stride_w, c.dilation_w)
+    phases, advance = c.dilation_w // common, c.stride_w // common
+    most = -(-c.out_w // phases)
+    words = (c.kernel_w + advance % 2 + 1) // 2
+    run = even((most - 1) * advance + 2 * words)
+    p = planes(
+        b,
+        phases * run,
+        tuple(run_of(c, i, phases, advance, run) for i in range(phases)),
+        c.dilation_w * c.in_c,
+    )
+    turns, unrolled = (1, words) if words <= MOST_UNROLLED else (words // 4, 4)
+    counts = {-(-(c.out_w - i) // phases) for i in range(phases)}
+    tiles = ((4,) if most >= 4 else ()) + tuple(n for n in (2, 1) if any(count & n for count in counts))
+    odd = 2 * words if advance % 2 else 0
+    row = 2 * words + odd
+    return General(
+        p, phases, run, advance, phases * c.out_c, odd, row, turns, unrolled, words - turns * unrolled, tiles
+    )
+
+
+def run_of(c: convolution.Params, phase: int, phases: int, advance: int, run: int) -> Run:
+    """The pixels under the windows of outputs phase, phase + phases, ... that the input has."""
+    outputs = -(-(c.out_w - phase) // phases)
+    start = phase * c.stride_w - c.pad_left
+    first = max(-(start // c.dilation_w), 0)
+    last = min((outputs - 1) * advance + c.kernel_w, (c.in_w - 1 - start) // c.dilation_w + 1)
+    return Run(
+        phase * run + first, (start + first * c.dilation_w) * c.in_c, last - first if outputs > 0 else 0
+    )
+
+
+def takes_general(b: BoundNode, board: Board | None) -> bool:
+    """Where the quick requantization is proved and windows see anything of the input."""
+    return dsp(b, board) and bool(general(b).planes.runs) and exact(b)
+
+
+def general_constants(b: BoundNode) -> Mapping[str, Array]:
+    """Numbers per output channel, and the weights channel by channel."""
+    weights = b.inputs[1].data
+    assert weights is not None
+    numbers = np.stack([doubled_bias(b), *quick_numbers(requant_of(b), bound_of(b))], axis=1)
+    return {
+        "numbers": numbers.astype(np.int32),
+        "weights": np.ascontiguousarray(weights.reshape(-1, weights.shape[2]).T),
+    }
+
+
+def general_cost(b: BoundNode) -> float:
+    """Words of filters, outputs, and what is widened."""
+    g = general(b)
+    c, words = g.planes.c, g.turns * g.unrolled + g.left
+    output = c.kernel_h * (words * 2.4 + 2.0) + 14.0
+    channel = c.out_h * (c.out_w * output + 30.0 * g.phases) + g.planes.blocks * 6.0 * c.kernel_h * c.kernel_w
+    return c.out_c * channel + widening_cost(g.planes)
 
 
 KERNELS = (
@@ -269,6 +405,17 @@ KERNELS = (
         lambda b: (0,) if overwrites(b, three(b).planes) else (),
         reads=reads,
         params=three,
+        header="tg_dsp.h",
+    ),
+    Kernel(
+        "tg_depthwise_conv2d_s8_dsp",
+        general_cost,
+        takes_general,
+        general_constants,
+        lambda b: general(b).planes.scratch + 4 * general(b).filter_words,
+        lambda b: (0,) if overwrites(b, general(b).planes) else (),
+        reads=reads,
+        params=general,
         header="tg_dsp.h",
     ),
 )

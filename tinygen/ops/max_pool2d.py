@@ -12,6 +12,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder
 from tinygen.ops import pooling
 from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import one_scale
 from tinygen.ops.pooling import Attrs
@@ -111,4 +112,5 @@ OP = Op(
     passes_clamp=True,
     from_tflite={"MAX_POOL_2D": pooling.tflite_reader("max_pool2d"), "REDUCE_MAX": global_from_tflite},
     channels=same_channels,
+    bounds=rising(reference),
 )

@@ -12,6 +12,7 @@ from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multip
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.keras_common import as_2d, reshape
 from tinygen.ops.movement import axis_of, constant_ints
 from tinygen.ops.tensors import Tensors, tensorflow
@@ -208,4 +209,5 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"MEAN": from_tflite},
     channels=same_channels,
+    bounds=rising(reference),
 )

@@ -14,6 +14,7 @@ from tinygen.ops import binary
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import corners
 from tinygen.ops.tensors import Tensors, aligned, clamp
 
 LARGEST_FACTOR = 2.0**14
@@ -100,4 +101,5 @@ OP = Op(
     to_tflite=binary.export("MUL", "MulOptions", computable),
     from_tflite={"MUL": binary.import_as("mul")},
     channels=same_channels,
+    bounds=corners(reference),
 )

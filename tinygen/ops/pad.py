@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import moved_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import (
     Copy,
     Spans,
@@ -136,4 +137,5 @@ OP = Op(
     passes_clamp=True,
     from_tflite={"PAD": from_tflite},
     channels=moved_channels,
+    bounds=rising(reference),
 )

@@ -10,10 +10,11 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import binary
+from tinygen.ops import binary, intervals
 from tinygen.ops.base import Kernel, Op, free, no_macs
 from tinygen.ops.binary import Broadcast
 from tinygen.ops.coupling import Layout, Writing, same_channels
+from tinygen.ops.intervals import Interval
 from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
@@ -114,6 +115,16 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
     return np.asarray(np.clip(total, -128, 127).astype(np.int8))
 
 
+def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
+    """It rises from the zero_point on and rises or falls below: the extremes are at the ends of both parts."""
+    (x, alpha), own = b.inputs, inputs[0]
+    assert own is not None and alpha.data is not None
+    inner = [np.clip(end, own.low, own.high) for end in (x.zero_point - 1, x.zero_point)]
+    samples = [intervals.filled(values, x.shape) for values in (own.low, *inner, own.high)]
+    outputs = (reference(b, [sample, alpha.data], Rounding.DOUBLE) for sample in samples)
+    return intervals.over_positions(*outputs)
+
+
 # ---- TFLite
 
 
@@ -175,6 +186,7 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"PRELU": from_tflite},
     channels=same_channels,
+    bounds=bounds,
     layouts={
         "PReLU": Layout({"alpha": {-1: ("alpha", -1)}}, writing=Writing(lambda layer, constants: constants))
     },

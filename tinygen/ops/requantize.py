@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quant
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.tensors import Tensors, clamp
 
 if TYPE_CHECKING:
@@ -142,4 +143,5 @@ OP = Op(
     elementwise=True,
     from_tflite={"QUANTIZE": from_tflite},
     channels=same_channels,
+    bounds=rising(reference),
 )

@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, QParams, Shape
 from tinygen.ops.base import Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -121,4 +122,5 @@ OP = Op(
     to_tflite=to_tflite,
     elementwise=True,
     channels=same_channels,
+    bounds=rising(reference),
 )

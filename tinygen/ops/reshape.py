@@ -13,6 +13,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Kept, Labels, Layout
+from tinygen.ops.intervals import rising
 from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"RESHAPE": from_tflite, "SQUEEZE": from_tflite, "EXPAND_DIMS": from_tflite},
     channels=channels,
+    bounds=rising(reference),
     narrowed=narrowed,
     layouts={"Flatten": Layout({}), "Reshape": Layout({}, keras_config)},
 )

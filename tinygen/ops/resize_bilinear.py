@@ -13,6 +13,7 @@ from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops import resize_nearest
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import of_rank, one_scale, tflite_factor
 from tinygen.ops.tensors import Tensors, tensorflow
 from tinygen.ops.windows import Pair
@@ -227,4 +228,5 @@ OP = Op(
     to_tflite=to_tflite,
     from_tflite={"RESIZE_BILINEAR": from_tflite},
     channels=same_channels,
+    bounds=rising(reference),
 )

@@ -13,6 +13,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.keras_common import as_2d, from_2d, pair, reshape
 from tinygen.ops.movement import (
     Copied,
@@ -187,4 +188,5 @@ OP = Op(
     passes_clamp=True,
     from_tflite={"RESIZE_NEAREST_NEIGHBOR": from_tflite, "TILE": tile_from_tflite},
     channels=same_channels,
+    bounds=rising(reference),
 )

@@ -11,6 +11,7 @@ from tinygen.ops import add, binary
 from tinygen.ops.base import Kernel, Op, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs
 from tinygen.ops.coupling import same_channels
+from tinygen.ops.intervals import corners
 from tinygen.ops.tensors import Tensors, aligned, clamp
 
 
@@ -56,4 +57,5 @@ OP = Op(
     to_tflite=binary.export("SUB", "SubOptions", add.computable),
     from_tflite={"SUB": binary.import_as("sub")},
     channels=same_channels,
+    bounds=corners(reference),
 )

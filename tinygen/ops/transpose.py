@@ -12,6 +12,7 @@ from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
 from tinygen.ops.base import SAME, Kernel, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import Labels, same_channels
+from tinygen.ops.intervals import rising
 from tinygen.ops.movement import Copied, box_copy, constant_ints, few_axes, moving_kernels, one_scale, strides
 from tinygen.ops.tensors import Tensors, tensorflow
 
@@ -146,4 +147,5 @@ OP = Op(
     passes_clamp=True,
     from_tflite={"TRANSPOSE": from_tflite},
     channels=channels,
+    bounds=rising(reference),
 )

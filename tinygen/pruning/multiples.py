@@ -14,7 +14,7 @@ from tinygen.fit import Fitter
 from tinygen.graph import BoundNode, Graph, Node, Tensor
 from tinygen.pruning import measuring
 from tinygen.pruning.lowering import lower
-from tinygen.pruning.shrinking import sliced
+from tinygen.slicing import sliced
 from tinygen.wishes import NONE, Wishes
 
 COUNTS = 16

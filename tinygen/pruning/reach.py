@@ -124,7 +124,10 @@ def answers(
         budgets = _float32_budgets(texts)
         return tuple(fitter.fit(board, budgets, weights) for board in boards)
     fitters = {key_of(graph): fitter}
-    return tuple(_answer(graph, Costs(b, Wishes(weights=weights), fitters=fitters), texts) for b in boards)
+    return tuple(
+        _answer(graph, Costs(b, Wishes(weights=weights), fitters=fitters, choice=fitter.choice), texts)
+        for b in boards
+    )
 
 
 def _answer(graph: Graph, costs: Costs, texts: Mapping[str, Text]) -> Fit:

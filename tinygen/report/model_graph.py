@@ -204,11 +204,22 @@ def table(data: Data) -> Table:
             number(layer["macs"]),
             number(layer["weight_bytes"]),
             number(layer["scratch_bytes"]),
+            _weighed(layer["chosen"]),
+            _weighed(layer["runner_up"]),
         )
         for layer in data.layers["layers"]
     )
-    columns = ("step", "layer", "kernel", "output", "MACs", "constants", "scratch")
+    columns = ("step", "layer", "kernel", "output", "MACs", "constants", "scratch", "weighed", "runner-up")
     return Table(columns, shown, text=4)
+
+
+def _weighed(kernel: dict[str, Any] | None) -> str:
+    """A kernel with what it was weighed by; "" where there was none."""
+    if kernel is None:
+        return ""
+    parts = [f"{kernel['cycles']:,} cycles", f"{kernel['flash']:,} B flash"]
+    parts += [f"{kernel['sram']:,} B SRAM"] if kernel["sram"] else []
+    return f"{kernel['kernel'].removeprefix('tg_')}: {', '.join(parts)}"
 
 
 def figure(data: Data) -> Figure:

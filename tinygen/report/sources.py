@@ -34,7 +34,7 @@ def collect(
 ) -> Data:
     """Everything about a project. Raises DataError for files that cannot be read, and what profile raises."""
     graph, target, manifest = bundle.load_project(folder, board)
-    program = select(graph, target)
+    program = select(graph, target, bundle.read_options(manifest).choice)
     layers = inspection.to_json(program, plan(program), manifest["quantization"]["calibrators"])
     seen = _profile(folder, target.name, profile, manifest["run_id"], report)
     ladder = ladder or (folder / LADDER_FILE if (folder / LADDER_FILE).is_file() else None)

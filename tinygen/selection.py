@@ -1,0 +1,140 @@
+"""Which kernel executes a node: what each that could would take, in cycles, flash and SRAM, and what those weigh.
+
+Cycles are those of the kernels' own formulas, sizes of code those of code_size.py, always in Thumb-2: boards that share
+a project must choose alike, and only the order of the candidates matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from tinygen import ops
+from tinygen.boards import Board
+from tinygen.code_size import function_bytes
+from tinygen.errors import UnsupportedLayerError, UsageError, did_you_mean
+from tinygen.graph import BoundNode
+from tinygen.ops.base import Kernel
+from tinygen.rendering import body_of
+
+Optimize = Literal["size", "balanced", "speed"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a candidate pays, in points. percent: for each percent of the model's cycles, were every node executed by
+    its fastest kernel. flash, sram: for each byte."""
+
+    percent: float
+    flash: float
+    sram: float
+
+
+RATES: Mapping[Optimize, Rates] = MappingProxyType(
+    {"size": Rates(0.0, 1.0, 4.0), "balanced": Rates(1024.0, 1.0, 4.0), "speed": Rates(1.0, 0.0, 0.0)}
+)
+"""balanced: one percent of the cycles is worth 1 KB of flash. A byte of SRAM is worth four of flash: that is about how
+microcontrollers have them."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user says about kernels. named: (layer, kernel) pairs that are taken as they are (tuning.py)."""
+
+    optimize: Optimize = "balanced"
+    named: tuple[tuple[str, str], ...] = ()
+
+
+BALANCED = Choice()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One kernel for one node. cycles: of its formula. flash: constants, and code that no layer before it has already.
+
+    sram: bytes live while it runs, scratch included, above those that some node needs in any case. points: what
+    decides, less is better; a named kernel comes first whatever it has.
+    """
+
+    kernel: Kernel
+    cycles: float
+    flash: int
+    sram: int
+    points: float
+
+
+def check_optimize(name: str) -> None:
+    """Raise UsageError for an aim that is not known."""
+    if name not in RATES:
+        raise UsageError(
+            f"there is no --optimize '{name}'{did_you_mean(name, RATES)}\n  known: {', '.join(RATES)}"
+        )
+
+
+def candidates(b: BoundNode, board: Board | None) -> list[Kernel]:
+    """Kernels of the node's type that support it on this board; the portable one supports everything.
+
+    Raises UnsupportedLayerError for an operator that has no kernel of that type.
+    """
+    kernels = [k for k in ops.get(b.node.op).kernels if k.dtype == b.output.dtype]
+    if not kernels:
+        why = f"the operator has no {b.output.dtype} kernel"
+        raise UnsupportedLayerError(b.name, b.node.op, why, "compile it with --precision int8")
+    able = [k for k in kernels if k.supports(b, board)]
+    assert able, f"no kernel supports {b.node}"
+    return able
+
+
+def live_bytes(kernel: Kernel, b: BoundNode) -> int:
+    """Bytes of the node's own tensors and scratch while the kernel runs."""
+    if kernel.alias:
+        return b.output.size_bytes
+    own = kernel.scratch(b) + sum(t.size_bytes for t in {t.name: t for t in b.activations}.values())
+    return own + (0 if kernel.in_place(b) else b.output.size_bytes)
+
+
+class Selector:
+    """Ranks the kernels of a model's nodes, in order: code that an earlier node has costs a later one nothing."""
+
+    def __init__(self, nodes: Sequence[tuple[BoundNode, Sequence[Kernel]]], choice: Choice) -> None:
+        self._rates, self._named = RATES[choice.optimize], dict(choice.named)
+        self._fastest = sum(min(k.cost(b) for k in kernels) for b, kernels in nodes)
+        self._floor = max((min(live_bytes(k, b) for k in kernels) for b, kernels in nodes), default=0)
+        self._bodies: set[str] = set()
+        if unknown := next((n for n in self._named if n not in {b.name for b, _ in nodes}), None):
+            raise UsageError(
+                f"a kernel was chosen for layer '{unknown}', which this model does not have\n"
+                "  it was tuned for another model: tune it again with 'tinygen tune'"
+            )
+
+    def ranked(self, b: BoundNode, kernels: Sequence[Kernel]) -> tuple[Candidate, ...]:
+        """The candidates, best first; the first one's code is there from now on."""
+        bodies = {k.name: "" if k.alias else body_of(k, b) for k in kernels}
+        found = [self._weighed(b, k, bodies[k.name]) for k in kernels]
+        found.sort(key=lambda c: (c.points, c.cycles))
+        if b.name in self._named:
+            found = self._with_named(found, b)
+        self._bodies.add(bodies[found[0].kernel.name])
+        return tuple(found)
+
+    def _weighed(self, b: BoundNode, kernel: Kernel, body: str) -> Candidate:
+        code = 0 if body in self._bodies or kernel.alias else function_bytes(kernel.name, body)
+        flash = code + sum(values.nbytes for values in kernel.constants(b).values())
+        sram, cycles = max(0, live_bytes(kernel, b) - self._floor), kernel.cost(b)
+        percent = 100 * cycles / self._fastest if self._fastest else 0.0
+        points = self._rates.percent * percent + self._rates.flash * flash + self._rates.sram * sram
+        return Candidate(kernel, cycles, flash, sram, points)
+
+    def _with_named(self, found: list[Candidate], b: BoundNode) -> list[Candidate]:
+        """The named kernel first. Raises UsageError when it is none of them."""
+        name = self._named[b.name]
+        first = [c for c in found if c.kernel.name == name]
+        if not first:
+            able = ", ".join(c.kernel.name for c in found)
+            raise UsageError(
+                f"layer '{b.name}' was tuned to kernel '{name}', which cannot execute it here: {able} can\n"
+                "  this is another version of tinygen, or another core: tune it again with 'tinygen tune'"
+            )
+        return first + [c for c in found if c.kernel.name != name]
