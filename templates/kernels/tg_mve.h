@@ -20,6 +20,7 @@ struct tg_mve_output {
     int32_t zero_point;
     int32_t low;
     int32_t high;
+    int32_t left; /* some channel shifts to the left */
 };
 
 #if TG_HAS_MVE
@@ -30,9 +31,12 @@ static inline int32x4_t tg_mve_round(int32x4_t high, int32x4_t right)
     return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
 }
 
-static inline int32x4_t tg_mve_multiply(int32x4_t x, int32x4_t multiplier, int32x4_t shift)
+static inline int32x4_t tg_mve_multiply(int32x4_t x, int32x4_t multiplier, int32x4_t shift, int32_t left)
 {
     const int32x4_t zero = vdupq_n_s32(0);
+    if (!left) {
+        return tg_mve_round(vqrdmulhq_s32(x, multiplier), shift);
+    }
     const int32x4_t high = vqrdmulhq_s32(vshlq_s32(x, vmaxq_s32(shift, zero)), multiplier);
     return tg_mve_round(high, vminq_s32(shift, zero));
 }
@@ -75,6 +79,7 @@ static inline int8_t *tg_mve_fill(int8_t *to, int32_t value, int32_t n)
 static inline int8_t *tg_mve_outputs(const int8_t *column, const int32_t *packed, int32_t blocks, int32_t channels,
     struct tg_mve_output o, int8_t *output)
 {
+    const int32_t whole = channels % 4 == 0;
     for (; channels > 0; channels -= 4, packed += 12 + 16 * blocks) {
         const int32_t count = channels < 4 ? channels : 4;
         const int8_t *w = (const int8_t *)(packed + 12);
@@ -82,6 +87,7 @@ static inline int8_t *tg_mve_outputs(const int8_t *column, const int32_t *packed
 #if TG_HAS_MVE
         const int8_t *x = column;
         for (int32_t i = 0; i < blocks; ++i, x += 16, w += 64) {
+            __asm__("" : "+r"(w)); /* one pointer for all weights: gcc would make two */
             const int8x16_t values = vldrbq_s8(x);
             sum0 = vmladavaq_s8(sum0, values, vldrbq_s8(w));
             sum1 = vmladavaq_s8(sum1, values, vldrbq_s8(w + 16));
@@ -91,8 +97,12 @@ static inline int8_t *tg_mve_outputs(const int8_t *column, const int32_t *packed
         int32x4_t acc = vldrwq_s32(packed);
         acc = vaddq_s32(acc, vsetq_lane_s32(sum3, vsetq_lane_s32(sum2, vsetq_lane_s32(sum1,
             vsetq_lane_s32(sum0, vdupq_n_s32(0), 0), 1), 2), 3));
-        acc = tg_mve_finish(tg_mve_multiply(acc, vldrwq_s32(packed + 4), vldrwq_s32(packed + 8)), o);
-        vstrbq_p_s32(output, acc, vctp32q((uint32_t)count));
+        acc = tg_mve_finish(tg_mve_multiply(acc, vldrwq_s32(packed + 4), vldrwq_s32(packed + 8), o.left), o);
+        if (whole) {
+            vstrbq_s32(output, acc);
+        } else {
+            vstrbq_p_s32(output, acc, vctp32q((uint32_t)count));
+        }
 #else
         for (int32_t i = 0; i < 16 * blocks; ++i) {
             const int8_t *const row = w + i / 16 * 64 + i % 16;

@@ -16,7 +16,7 @@ from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution
 from tinygen.ops.base import Kernel
 from tinygen.ops.plain_product import reads_per, wrapped
-from tinygen.ops.requant import requant_of
+from tinygen.ops.requant import Requant, requant_of
 
 LANES = 16
 """Bytes of a vector."""
@@ -59,6 +59,11 @@ def packed(b: BoundNode) -> Mapping[str, Array]:
     return {"packed": np.concatenate([heads.reshape(len(heads), -1), words], axis=1)}
 
 
+def left(requant: Requant) -> int:
+    """1 where some channel shifts to the left."""
+    return int(max(requant.shift) > 0)
+
+
 def cycles(b: BoundNode) -> float:
     """Instructions of all output channels of one column: 11 a vector of four channels, 36 for four outputs."""
     return -(-b.inputs[1].shape[0] // WIDTH) * (11.0 * blocks(b) + 36.0)
@@ -69,7 +74,8 @@ def cycles(b: BoundNode) -> float:
 
 @dataclass(frozen=True)
 class Columns:
-    """c: the window. blocks: vectors of a column. direct: a column is whole vectors where it stands in the input."""
+    """c: the window. blocks: vectors of a column. direct: a column is whole vectors where it stands in the input.
+    left: some channel shifts to the left."""
 
     c: convolution.Params
     blocks: int
@@ -77,6 +83,7 @@ class Columns:
     zero_point: int
     low: int
     high: int
+    left: int
 
 
 def single(b: BoundNode) -> bool:
@@ -93,7 +100,7 @@ def columns(b: BoundNode) -> Columns:
     """Numbers of one node."""
     weights, requant = b.inputs[1], requant_of(b)
     c = convolution.params(b, (weights.shape[1], weights.shape[2]), b.attrs.groups)
-    limits = requant.activation_min, requant.activation_max
+    limits = requant.activation_min, requant.activation_max, left(requant)
     return Columns(c, blocks(b), direct(b), requant.output_zero_point, *limits)
 
 
@@ -130,6 +137,7 @@ class Rows:
     zero_point: int
     low: int
     high: int
+    left: int
 
 
 def whole(b: BoundNode) -> bool:
@@ -140,7 +148,7 @@ def whole(b: BoundNode) -> bool:
 def rows(b: BoundNode) -> Rows:
     """Numbers of one node."""
     requant = requant_of(b)
-    limits = requant.activation_min, requant.activation_max
+    limits = requant.activation_min, requant.activation_max, left(requant)
     size = pixels(b), products(b), b.inputs[1].shape[0], blocks(b)
     return Rows(*size, whole(b), requant.output_zero_point, *limits)
 
