@@ -79,7 +79,9 @@ static inline int8_t *tg_mve_fill(int8_t *to, int32_t value, int32_t n)
 static inline int8_t *tg_mve_outputs(const int8_t *column, const int32_t *packed, int32_t blocks, int32_t channels,
     struct tg_mve_output o, int8_t *output)
 {
+#if TG_HAS_MVE
     const int32_t whole = channels % 4 == 0;
+#endif
     for (; channels > 0; channels -= 4, packed += 12 + 16 * blocks) {
         const int32_t count = channels < 4 ? channels : 4;
         const int8_t *w = (const int8_t *)(packed + 12);
@@ -119,6 +121,39 @@ static inline int8_t *tg_mve_outputs(const int8_t *column, const int32_t *packed
         output += count;
     }
     return output;
+}
+
+/* Depthwise outputs of one pixel. taps: `count` pointers to the pixels under the window. packed: per eight channels biases,
+ * multipliers, shifts of the even ones, then of the odd ones (eight words each), then eight weights per tap. */
+static inline int8_t *tg_mve_depthwise(const int8_t *const *taps, int32_t count, const int32_t *packed, int32_t channels,
+    struct tg_mve_output o, int8_t *output)
+{
+    for (int32_t c = 0; c < channels; c += 8, packed += 24 + 2 * count) {
+        const int8_t *w = (const int8_t *)(packed + 24);
+#if TG_HAS_MVE
+        const mve_pred16_t lanes = vctp16q((uint32_t)(channels - c));
+        int32x4_t even = vldrwq_s32(packed), odd = vldrwq_s32(packed + 4);
+        for (int32_t i = 0; i < count; ++i, w += 8) {
+            const int16x8_t x = vldrbq_z_s16(taps[i] + c, lanes), weights = vldrbq_s16(w);
+            even = vaddq_s32(even, vmullbq_int_s16(x, weights));
+            odd = vaddq_s32(odd, vmulltq_int_s16(x, weights));
+        }
+        even = tg_mve_multiply(even, vldrwq_s32(packed + 8), vldrwq_s32(packed + 16), o.left);
+        odd = tg_mve_multiply(odd, vldrwq_s32(packed + 12), vldrwq_s32(packed + 20), o.left);
+        const int16x8_t both = vmovnbq_s32(vdupq_n_s16(0), tg_mve_finish(even, o));
+        vstrbq_p_s16(output + c, vmovntq_s32(both, tg_mve_finish(odd, o)), lanes);
+#else
+        for (int32_t i = 0; i < 8 && c + i < channels; ++i) {
+            const int32_t lane = i / 2 + i % 2 * 4;
+            int32_t acc = packed[lane];
+            for (int32_t tap = 0; tap < count; ++tap) {
+                acc += taps[tap][c + i] * w[8 * tap + i];
+            }
+            output[c + i] = tg_requantize(acc, packed[8 + lane], packed[16 + lane], o.zero_point, o.low, o.high);
+        }
+#endif
+    }
+    return output + channels;
 }
 
 #endif

@@ -1,7 +1,7 @@
 """conv2d, dense and add on cores with Helium (Cortex-M55): 16 products an instruction, requantization of four channels.
 
-The window of an output is a column of int8, padded to whole vectors; four output channels meet it at a time. The input's
-zero_point is folded into the bias. The requantization is exact for every accumulator. docs/kernels.md, "Helium".
+The window of an output is a column of int8, padded to whole vectors; four output channels meet it at a time. The
+input's zero_point is folded into the bias. Requantization is exact for every accumulator: docs/kernels.md, "Helium".
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def blocks(b: BoundNode) -> int:
 
 
 def packed(b: BoundNode) -> Mapping[str, Array]:
-    """int32 stream, per four channels: biases, multipliers, shifts (positive: left), weights of each for 16 products."""
+    """int32 stream, per four channels: biases, multipliers, shifts (positive: left), weights for 16 products each."""
     weights, bias, requant = b.inputs[1].data, b.inputs[2].data, requant_of(b)
     assert weights is not None and bias is not None
     channels, spare = len(weights), -len(weights) % WIDTH
