@@ -7,6 +7,7 @@ from tests.mutants.defects_cycles import CYCLES
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
+from tests.mutants.defects_plain import PLAIN_AND_HELIUM
 from tests.mutants.defects_profile import PROFILE
 from tests.mutants.defects_pruning import PRUNING
 from tests.mutants.runner import Defect
@@ -14,6 +15,7 @@ from tests.mutants.runner import Defect
 DEFECTS: tuple[Defect, ...] = (
     *ARITHMETIC,
     *OPERATORS,
+    *PLAIN_AND_HELIUM,
     *MODELS,
     *COMPILER,
     *FIRMWARE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ops.test_plain import extreme, random_conv2d, random_dense, random_depthwise
+from tests.ops.test_plain import every_input, extreme, random_conv2d, random_dense, random_depthwise
 from tests.support.kernels import assert_kernels, random_case, supported
 from tests.support.nodes import quantized_node
 from tinygen.graph import Graph, QParams
@@ -46,3 +46,8 @@ def test_add() -> None:
     assert len(made) >= 20
     cases = [random_case("tg_add_s8_mve", g, 6, i) for i, g in enumerate(made)]
     assert_kernels(cases, "mps3_an547", EMULATORS)
+
+
+def test_halves() -> None:
+    """Exhaustive: every input under every shift, halves of either sign."""
+    assert_kernels([every_input("tg_conv2d_s8_mve")], "mps3_an547", EMULATORS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.kernels import assert_kernels, library, random_case
+from tests.support.kernels import Case, assert_kernels, library, random_case
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, extreme_constants, random_constants
 from tinygen.boards import load_board
@@ -99,6 +99,39 @@ def extreme(op: str, seed: int) -> Graph:
     chosen = np.minimum(multipliers, 0.4999) if quick else multipliers
     x, y = (QParams.per_tensor(s, (-128, -1, 0, 127)[(seed + i) % 4]) for i, s in enumerate((0.05, 0.1)))
     return exact_node(op, attrs, shape, integers, bias, chosen, axis, input=x, output=y)
+
+
+def halves(last: int, step: int) -> Graph:
+    """Multipliers 2**(last - 10) ... 2**last for 3 times all 256 inputs, beside biases around 0: all exact halves.
+
+    2**-1 is 2**30 without a shift, which the short requantization does not take.
+    """
+    exponents = np.arange(last - 10, last + 1)
+    weights, bias = np.full((11, 1, 1, 1), 3), step * (np.arange(11) - 5)
+    x, y = QParams.per_tensor(0.05, 0), QParams.per_tensor(0.1, 0)
+    return exact_node(
+        "conv2d", conv2d.Attrs(), (16, 16, 1), weights, bias, 2.0**exponents, 0, input=x, output=y
+    )
+
+
+def every_input(kernel: str) -> Case:
+    """Halves, on one image of all inputs."""
+    return Case(kernel, halves(-1, 1), (np.arange(-128, 128).astype(np.int8).reshape(1, 16, 16, 1),))
+
+
+def test_halves() -> None:
+    """Exhaustive around halves, and odd multipliers whose product is just below or above one."""
+    quick = Case(CONV2D, halves(-2, 7001), every_input(CONV2D).inputs)
+    assert plain_product.quick(next(iter(quick.graph.bound())), 0)
+    rng = np.random.default_rng(7)
+    integers, bias = rng.integers(-127, 128, (40, 1, 1, 1)), rng.integers(-(2**19), 2**19, 40)
+    x, y = QParams.per_tensor(0.05, 0), QParams.per_tensor(0.1, 0)
+    multipliers = 100.0 / (np.abs(bias) + 2**15)
+    dense_bits = exact_node(
+        "conv2d", conv2d.Attrs(), (16, 16, 1), integers, bias, multipliers, 0, input=x, output=y
+    )
+    other = Case(CONV2D, dense_bits, quick.inputs)
+    assert_kernels([every_input(CONV2D), quick, other], "microbit")
 
 
 @pytest.mark.parametrize("op", DRAWN)
