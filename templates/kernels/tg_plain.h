@@ -38,7 +38,7 @@ static inline int8_t tg_requantize_plain(
 {
     const int32_t product = tg_plain_high_mul(acc, multiplier);
     const int32_t half = (int32_t)((uint32_t)1 << (right - 1));
-    return (int8_t)tg_clamp(((product + (product >> 31) + half) >> right) + zero_point, low, high);
+    return (int8_t)tg_clamp(((product - (product < 0 ? 1 : 0) + half) >> right) + zero_point, low, high);
 }
 
 /* n activations as unsigned bytes, 128 more each; returns their sum. */

@@ -18,7 +18,7 @@ PLAIN_AND_HELIUM: tuple[Defect, ...] = (
     Defect(
         "plain cores: halves of negative numbers go towards zero",
         f"{KERNELS}/tg_plain.h",
-        "(product + (product >> 31) + half)",
+        "(product - (product < 0 ? 1 : 0) + half)",
         "(product + half)",
         f"{PLAIN}::test_halves",
     ),
