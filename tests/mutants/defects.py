@@ -9,6 +9,7 @@ from tests.mutants.defects_dsp import DSP
 from tests.mutants.defects_firmware import FIRMWARE
 from tests.mutants.defects_models import MODELS
 from tests.mutants.defects_operators import OPERATORS
+from tests.mutants.defects_plain import PLAIN_AND_HELIUM
 from tests.mutants.defects_profile import PROFILE
 from tests.mutants.defects_pruning import PRUNING
 from tests.mutants.runner import Defect
@@ -17,6 +18,7 @@ DEFECTS: tuple[Defect, ...] = (
     *ARITHMETIC,
     *OPERATORS,
     *DSP,
+    *PLAIN_AND_HELIUM,
     *MODELS,
     *COMPILER,
     *CHANNELS,
