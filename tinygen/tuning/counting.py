@@ -20,7 +20,7 @@ from tinygen.ops.base import Kernel
 from tinygen.placement import place
 from tinygen.plan_check import verify
 from tinygen.planning import plan
-from tinygen.profiling import Run
+from tinygen.profiling import Profile, Run
 from tinygen.program import Program, Step
 from tinygen.wishes import Wishes
 
@@ -42,22 +42,28 @@ class Count:
 
 def count(b: BoundNode, kernels: Sequence[Kernel], board: Board) -> dict[str, Count]:
     """Kernel's name -> what it takes for the node. Raises RunError when one's outputs are not the reference's."""
-    program = side_by_side(b, kernels)
-    memory = plan(program)
-    verify(program, memory)
-    library = emit_library(program, memory, PREFIX)
-    target = roomy(board)
-    inputs = bundle.random_inputs(program.graph, INFERENCES)
-    with tempfile.TemporaryDirectory(prefix="tinygen-tune-") as folder:
-        firmware = _built(library, target, Path(folder))
-        run = Run(inputs, evaluate.expected(program.graph, inputs))
-        made = profiling.profile(program, firmware, target, library.movables, run)
-    code = _code_bytes(firmware, library)
+    made, code = followed(side_by_side(b, kernels), roomy(board))
     found = {}
     for kernel, layer in zip(kernels, made.layers, strict=True):
         assert layer.cost.zero_wait_cycles is not None, "only cores with a cycle model are counted on"
         found[kernel.name] = Count(layer.cost.instructions, layer.cost.zero_wait_cycles, code[layer.name])
     return found
+
+
+def followed(program: Program, board: Board) -> tuple[Profile, Mapping[str, int]]:
+    """(profile of a program with random inputs and nothing pinned, layer -> bytes of its kernel's code).
+
+    Raises RunError when outputs are not the reference's.
+    """
+    memory = plan(program)
+    verify(program, memory)
+    library = emit_library(program, memory, PREFIX)
+    inputs = bundle.random_inputs(program.graph, INFERENCES)
+    with tempfile.TemporaryDirectory(prefix="tinygen-tune-") as folder:
+        firmware = _built(library, board, Path(folder))
+        run = Run(inputs, evaluate.expected(program.graph, inputs))
+        made = profiling.profile(program, firmware, board, library.movables, run)
+    return made, _code_bytes(firmware, library)
 
 
 def side_by_side(b: BoundNode, kernels: Sequence[Kernel]) -> Program:
