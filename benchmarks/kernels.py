@@ -95,7 +95,7 @@ def measure(model: str, core: str, optimize: str, keep: Path | None) -> Measured
     board = CORES[core]
     with tempfile.TemporaryDirectory() as temporary:
         project, start = Path(temporary) / "fw", time.perf_counter()
-        chosen = {} if optimize == "balanced" else {"optimize": optimize}
+        chosen = {"optimize": optimize}
         try:
             build = tinygen.compile(source, board=board, out=project, pin="none", pin_code="none", **chosen)
         except BoardError:

@@ -108,7 +108,7 @@ def test_c_and_litert_compute_the_same() -> None:
 
 
 def test_only_size_asks_for_bands() -> None:
-    for optimize in ("balanced", "speed"):
+    for optimize in ("portable", "balanced", "speed"):
         assert bands.arranged(wide(), optimize) == wide()  # type: ignore[arg-type]
     made = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize="size"))
     (told,) = (str(d) for d in made.decisions)

@@ -133,7 +133,7 @@ def compile(
     precision: Precision = "int8",
     activations: Activations = "int8",
     int16: Sequence[str] = (),
-    optimize: Optimize = "balanced",
+    optimize: Optimize = "portable",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
@@ -158,7 +158,7 @@ def compile(
     "auto": where it lowers the cost, until max_drop holds on held-out representative samples; int16: layers
     whose outputs are int16 in any case (docs/numerics.md, "16x8"). Inputs and outputs of the model stay int8.
 
-    optimize: which kernels are chosen: "size", "balanced" or "speed" (docs/performance.md). Boards of unlike cores get
+    optimize: which kernels are chosen: "portable" (none but portable C), "size", "balanced" or "speed" (docs/performance.md). Boards of unlike cores get
     the kernels that all of them can execute.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
@@ -223,7 +223,7 @@ def fit(
     weights: str | None = None,
     input_shape: Sequence[Any] = (),
     precision: Precision = "int8",
-    optimize: Optimize = "balanced",
+    optimize: Optimize = "portable",
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 

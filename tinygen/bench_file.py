@@ -183,7 +183,7 @@ def _precision(table: Table) -> Precision:
 
 
 def _optimize(table: Table) -> Optimize:
-    chosen = table.choice("optimize", tuple(RATES), "balanced")
+    chosen = table.choice("optimize", tuple(RATES), "portable")
     return next(o for o in RATES if o == chosen)
 
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from tinygen.boards import Board
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
-from tinygen.selection import BALANCED, Candidate, Choice, Selector, Weigh, by_formula, candidates
+from tinygen.selection import (
+    PORTABLE,
+    Candidate,
+    Choice,
+    Selector,
+    Weigh,
+    by_formula,
+    candidates,
+    is_portable,
+)
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,23 @@ class Program:
 
 
 def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
-    """The kernel with the fewest cycles of those that support the node, whatever its size."""
-    return min(candidates(bound, board), key=lambda k: k.cost(bound))
+    """The portable kernel with the fewest cycles of those that support the node, whatever its size."""
+    return min(filter(is_portable, candidates(bound, board)), key=lambda k: k.cost(bound))
 
 
 def select(
-    graph: Graph, board: Board | None, choice: Choice = BALANCED, weigh: Weigh = by_formula
+    graph: Graph, board: Board | None, choice: Choice = PORTABLE, weigh: Weigh = by_formula
 ) -> Program:
     """Choose a kernel for every node. board None: portable C for the host. weigh: what kernels take.
 
     Raises UnsupportedLayerError for an operator that has no float32 kernel, UsageError for a named kernel that cannot
     execute its layer.
     """
-    nodes = [(b, candidates(b, board)) for b in graph.bound()]
+    named = dict(choice.named)
+    nodes = [
+        (b, [k for k in candidates(b, board) if choice.takes(k) or named.get(b.name) == k.name])
+        for b in graph.bound()
+    ]
     selector = Selector(nodes, choice, weigh)
     steps = []
     for b, kernels in nodes:

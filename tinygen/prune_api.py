@@ -68,7 +68,7 @@ def prune(
     pin: str = "auto",
     pin_code: str = "auto",
     weights: str | None = None,
-    optimize: Optimize = "balanced",
+    optimize: Optimize = "portable",
     importance: str = "auto",
     qat: bool = False,
     epochs: int | None = None,
@@ -126,14 +126,14 @@ class _Run:
             self.graph, arguments["eval"], arguments["samples"], arguments["metric"], arguments["max_drop"]
         )
         self.wishes = read_wishes(arguments["pin"], arguments["pin_code"], None, None, arguments["weights"])
-        self.optimize: Optimize = arguments.get("optimize", "balanced")  # a run of an earlier version
+        self.optimize: Optimize = arguments.get("optimize", "portable")  # a run of an earlier version
         check_optimize(self.optimize)
         self.costs = Costs(self.board, self.wishes, choice=Choice(self.optimize))
 
     def open(self, resume: bool, force: bool, on_step: Told) -> tuple[Journal, Any]:
         """(the folder held, the model of its last step). Everything that can be refused is refused before."""
         files = {key: self.arguments[key] for key in ("model", "representative", "eval")}
-        apart = (*files, "board", "seed", *(["optimize"] if self.optimize == "balanced" else []))
+        apart = (*files, "board", "seed", *(["optimize"] if self.optimize == "portable" else []))
         others = {key: value for key, value in self.arguments.items() if key not in apart}
         asked = inputs.inputs_of(files, self.board, self.arguments["seed"], others)
         if resume and journal.has_run(self.out):

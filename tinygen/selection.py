@@ -19,7 +19,7 @@ from tinygen.graph import BoundNode
 from tinygen.ops.base import Kernel
 from tinygen.rendering import body_of
 
-Optimize = Literal["size", "balanced", "speed"]
+Optimize = Literal["portable", "size", "balanced", "speed"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Rates:
 
 
 RATES: Mapping[Optimize, Rates] = MappingProxyType(
-    {"size": Rates(0.0, 1.0, 4.0), "balanced": Rates(1024.0, 1.0, 4.0), "speed": Rates(1.0, 0.0, 0.0)}
+    {
+        "portable": Rates(1.0, 0.0, 0.0),
+        "size": Rates(0.0, 1.0, 4.0),
+        "balanced": Rates(1024.0, 1.0, 4.0),
+        "speed": Rates(1.0, 0.0, 0.0),
+    }
 )
 """balanced: one percent of the cycles is worth 1 KB of flash. A byte of SRAM is worth four of flash: that is about how
 microcontrollers have them."""
@@ -43,11 +48,20 @@ microcontrollers have them."""
 class Choice:
     """What a user says about kernels. named: (layer, kernel) pairs that are taken as they are (tuning.py)."""
 
-    optimize: Optimize = "balanced"
+    optimize: Optimize = "portable"
     named: tuple[tuple[str, str], ...] = ()
 
+    def takes(self, kernel: Kernel) -> bool:
+        """Whether the aim lets it be a candidate."""
+        return self.optimize != "portable" or is_portable(kernel)
 
-BALANCED = Choice()
+
+PORTABLE = Choice()
+
+
+def is_portable(kernel: Kernel) -> bool:
+    """True for the kernels that are no variant: tg_<op>_<type>."""
+    return "_s8_" not in kernel.name
 
 
 @dataclass(frozen=True)

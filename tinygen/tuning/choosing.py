@@ -77,7 +77,7 @@ def fitting(
     """
     aims: list[Optimize] = ["speed", "balanced", "size"]
     problem: BoardError | None = None
-    for aim in aims[aims.index(options.optimize) :]:
+    for aim in aims[0 if options.optimize == "portable" else aims.index(options.optimize) :]:
         chosen = replace(options, kernels=named(graph, boards[0], aim, counts))
         try:
             return [pipeline.lower(graph, board, chosen) for board in boards], chosen, aim
