@@ -50,7 +50,7 @@ def test_aims_weigh_cycles_against_bytes(optimize: str, first: str) -> None:
 def test_the_rate_of_balanced_is_one_percent_for_a_kilobyte() -> None:
     for extra, first in ((1000, "quick"), (1050, "small")):
         kernels = [kernel("small", 101.0), kernel("quick", 100.0, extra)]
-        assert names(Selector([(STEM, kernels)], Choice()).ranked(STEM, kernels))[0] == first
+        assert names(Selector([(STEM, kernels)], Choice("balanced")).ranked(STEM, kernels))[0] == first
 
 
 def test_sram_counts_above_what_some_layer_needs_in_any_case() -> None:
@@ -60,26 +60,26 @@ def test_sram_counts_above_what_some_layer_needs_in_any_case() -> None:
     plain = [kernel("plain", 100.0)]
     for scratch, sram in ((spare, 0), (spare + 8, 8)):
         tried = [kernel("scratch", 100.0, scratch=scratch)]
-        ranked = Selector([(BODY, plain), (STEM, [*plain, *tried])], Choice()).ranked(STEM, tried)
+        ranked = Selector([(BODY, plain), (STEM, [*plain, *tried])], Choice("balanced")).ranked(STEM, tried)
         assert ranked[0].sram == sram
 
 
 def test_code_that_an_earlier_layer_has_costs_nothing() -> None:
     kernels = [kernel("one", 100.0)]
     twin = replace(STEM, node=replace(STEM.node, name="twin"))
-    selector = Selector([(STEM, kernels), (twin, kernels)], Choice())
+    selector = Selector([(STEM, kernels), (twin, kernels)], Choice("balanced"))
     assert selector.ranked(STEM, kernels)[0].flash > 0 == selector.ranked(twin, kernels)[0].flash
 
 
 def test_named_kernels_are_taken_and_stale_names_refused() -> None:
     board = load_board(BOARD)
-    slow = select(GRAPH, board, Choice(named=(("stem", "tg_conv2d_s8"),)))
+    slow = select(GRAPH, board, Choice("balanced", named=(("stem", "tg_conv2d_s8"),)))
     chosen = {s.bound.name: s for s in slow.steps}
     assert chosen["stem"].kernel.name == "tg_conv2d_s8" != chosen["body"].kernel.name
     with pytest.raises(UsageError, match=r"layer 'stem' was tuned to kernel 'tg_gone'.*tg_conv2d_s8.*can"):
-        select(GRAPH, board, Choice(named=(("stem", "tg_gone"),)))
+        select(GRAPH, board, Choice("balanced", named=(("stem", "tg_gone"),)))
     with pytest.raises(UsageError, match="layer 'steam', which this model does not have"):
-        select(GRAPH, board, Choice(named=(("steam", "tg_conv2d_s8"),)))
+        select(GRAPH, board, Choice("balanced", named=(("steam", "tg_conv2d_s8"),)))
 
 
 def test_aims_differ_on_a_real_model() -> None:

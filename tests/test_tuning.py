@@ -115,7 +115,7 @@ def test_the_choice_is_kept_in_the_project_and_used(
 
 
 def test_what_was_measured_when_the_project_was_made_stays(tmp_path: Path, cache: Path) -> None:
-    board, options = load_board(BOARD), pipeline.Options("net")
+    board, options = load_board(BOARD), pipeline.Options("net", optimize="balanced")
     x = np.random.default_rng(1).normal(size=(40, 6, 5, 2)).astype(np.float32)
     samples = Samples((x,), grids=(None,))
     compiled = pipeline.compile_graph(float_graph(), samples, board, options)
@@ -135,7 +135,7 @@ def test_what_does_not_fit_gives_way_to_what_takes_less() -> None:
     graph, board = int8_graph(0, 64), load_board(BOARD)
     arenas = {aim: plan(select(graph, board, Choice(aim))).arena_bytes for aim in ("size", "speed")}
     assert arenas["speed"] > arenas["size"]
-    steps = select(graph, board).steps
+    steps = select(graph, board, Choice("speed")).steps
     counts = {
         s.bound.name: {c.kernel.name: Count(1, round(c.cycles), 100) for c in s.ranked}
         for s in steps

@@ -158,7 +158,8 @@ def compile(
     "auto": where it lowers the cost, until max_drop holds on held-out representative samples; int16: layers
     whose outputs are int16 in any case (docs/numerics.md, "16x8"). Inputs and outputs of the model stay int8.
 
-    optimize: which kernels are chosen: "portable" (none but portable C), "size", "balanced" or "speed" (docs/performance.md). Boards of unlike cores get
+    optimize: which kernels are chosen: "portable", "size", "balanced" or "speed"
+    (docs/performance.md). Boards of unlike cores get
     the kernels that all of them can execute.
     """
     prefix = check_prefix(name or suggest_prefix(Path(model).stem))
