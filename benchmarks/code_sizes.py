@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -42,8 +42,9 @@ from tinygen.errors import TinygenError
 from tinygen.firmware import firmware_files
 from tinygen.graph import Graph
 from tinygen.planning import plan
-from tinygen.program import select
+from tinygen.program import Program, Step
 from tinygen.scheduling import schedule
+from tinygen.selection import candidates
 from tinygen.simplification import simplify
 from tinygen.wishes import Wishes
 
@@ -97,7 +98,7 @@ def int16(graph: Graph) -> Graph:
 
 
 FORMS: dict[str, Final] = {"f32": pipeline.float_program, "s16": int16, "s8": int8}
-"""End of kernels' names -> what makes the graphs that have such kernels. Of names in two forms the later one counts."""
+"""Part of kernels' names -> what makes the graphs that have such kernels. Of two forms the later one counts."""
 
 
 def real_graphs(names: Sequence[str] = MODELS, final: Final = int8) -> Iterator[tuple[str, Graph]]:
@@ -118,10 +119,16 @@ def random_graphs(final: Final) -> Iterator[Graph]:
             continue
 
 
-def library_of(graph: Graph, encoding: Encoding) -> Library:
-    """The library, not placed on any board."""
-    program = select(graph, None)
-    return emit_library(program, plan(program), PREFIX, encoding=encoding)
+def libraries_of(graph: Graph, encoding: Encoding, wanted: Set[str] | None = None) -> Iterator[Library]:
+    """Libraries, not placed on any board, in which every kernel that a node could have executes it once. wanted: only
+    those with such a kernel."""
+    board = load_board(MEASURED[encoding])
+    able = [(b, candidates(b, board)) for b in graph.bound()]
+    for turn in range(max(len(kernels) for _, kernels in able)):
+        chosen = [(b, kernels[min(turn, len(kernels) - 1)]) for b, kernels in able]
+        if wanted is None or any(k.name in wanted for _, k in chosen):
+            program = Program(graph, tuple(Step(b, k, k.scratch(b)) for b, k in chosen))
+            yield emit_library(program, plan(program), PREFIX, encoding=encoding)
 
 
 # ---- single kernels, compiled
@@ -138,9 +145,12 @@ class Sizes:
     arguments: int
 
 
-def functions(source: str) -> dict[str, str]:
-    """Kernel's symbol -> its C."""
-    return {m[1]: m[0] for m in re.finditer(r"TG_KERNEL void (\w+)\(.*?^}\n", source, re.S | re.M)}
+def own_bytes(image: building.Firmware, library: Library) -> int:
+    """Bytes of the model's own code in an image: kernels with the functions named after them, and its API."""
+    names = {*library.functions, *(f"{PREFIX}_{name}" for name in ("invoke", "input", "output"))}
+    parts = tuple(f"{name}_" for name in library.functions)
+    code = [s.size for n, s in image.symbols.items() if n in names or n.startswith(parts)]
+    return sum(code)
 
 
 def measure(library: Library, encoding: Encoding) -> Sizes:
@@ -154,12 +164,11 @@ def measure(library: Library, encoding: Encoding) -> Sizes:
         command = ["arm-none-eabi-gcc", *flags, "-c", str(Path(out) / f"{PREFIX}.c"), "-o", str(target)]
         subprocess.run(command, check=True)
         sizes, calls = _symbols(target)
-    found = functions(source)
     invoke = source[source.index(f"{PREFIX}_invoke(") :]
     made = re.findall(r"^    (\w+)\((.*)\);$", invoke, re.M)
     kernels = tuple(
         (_template(name), Features.of(text), sizes[name], "__aeabi_idiv" in " ".join(calls.get(name, ())))
-        for name, text in found.items()
+        for name, text in library.functions.items()
     )
     entry = sum(sizes[f"{PREFIX}_{name}"] for name in ("invoke", "input", "output"))
     return Sizes(kernels, entry, len(made), sum(len(arguments.split(",")) for _, arguments in made))
@@ -170,11 +179,14 @@ def _template(symbol: str) -> str:
 
 
 def _symbols(path: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Function -> bytes, and function -> what its code refers to."""
+    """Function -> bytes of its section (of itself where gcc has made one of two equal ones), and function -> what its
+    code refers to."""
     with path.open("rb") as file:
         image = ELFFile(file)
         table = image.get_section_by_name(".symtab")
         sizes = {s.name: s["st_size"] for s in table.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"}
+        sections = [s for s in image.iter_sections() if s.name.startswith(".text.")]
+        sizes |= {s.name.removeprefix(".text."): s["sh_size"] for s in sections}
         calls = {
             s.name.removeprefix(".rel.text."): [
                 table.get_symbol(r["r_info_sym"]).name for r in s.iter_relocations()
@@ -259,9 +271,7 @@ def firmware_table(graph: Graph, encoding: Encoding) -> dict[str, int]:
         if code_size.encoding_of(board.cpu) != encoding:
             continue
         library, image = build(graph, roomy(board))
-        own = {*functions(library.files[f"lib/{PREFIX}/{PREFIX}.c"])}
-        own |= {f"{PREFIX}_{name}" for name in ("invoke", "input", "output")}
-        texts.append(image.sections[".text"] - sum(image.symbols[name].size for name in own))
+        texts.append(image.sections[".text"] - own_bytes(image, library))
         steps = code_size.STEP_BYTES * len(board.startup.steps)
         constants.append(image.sections[".rodata"] - library.constant_bytes - steps)
     return {"text": int(median(texts)), "rodata": int(median(constants))}
@@ -295,15 +305,13 @@ def mathematics_table(floats: dict[str, Graph], encoding: Encoding, firmware: in
 def called_bytes(graph: Graph, encoding: Encoding, firmware: int) -> int:
     """Bytes of code in an image that are neither the model's own nor the firmware's."""
     library, image = build(graph, roomy(load_board(MEASURED[encoding])))
-    own = {*functions(library.files[f"lib/{PREFIX}/{PREFIX}.c"])}
-    own |= {f"{PREFIX}_{name}" for name in ("invoke", "input", "output")}
-    return image.sections[".text"] - firmware - sum(image.symbols[name].size for name in own)
+    return image.sections[".text"] - firmware - own_bytes(image, library)
 
 
-def measured(graphs: Sequence[Graph], encoding: Encoding) -> list[Sizes]:
-    """All of them compiled."""
+def measured(graphs: Sequence[Graph], encoding: Encoding, wanted: Set[str] | None = None) -> list[Sizes]:
+    """Every graph's kernels, compiled for one encoding. wanted: as in libraries_of."""
     shown = track(graphs, encoding, console=Console(stderr=True))
-    return [measure(library_of(g, encoding), encoding) for g in shown]
+    return [measure(each, encoding) for g in shown for each in libraries_of(g, encoding, wanted)]
 
 
 def write(real: dict[str, Graph]) -> None:
@@ -338,13 +346,14 @@ def write_only(patterns: Sequence[str]) -> list[str]:
     Gives their names. Raises SystemExit when no operator has such a kernel or no measured model needs it."""
     names = {k.name for op in ops.OPS for k in op.kernels if not k.alias}
     wanted = {name for name in names if any(fnmatchcase(name, p) for p in patterns)}
-    forms = {f: final for f, final in FORMS.items() if any(name.endswith(f"_{f}") for name in wanted)}
+    forms = {f: final for f, final in FORMS.items() if any(f"_{f}" in name for name in wanted)}
     graphs = {f: ([g for _, g in real_graphs(final=v)], list(random_graphs(v))) for f, v in forms.items()}
     data = {**code_size.table()}
     for encoding in ENCODINGS:
         for seven, random in graphs.values():
-            sizes = [of_kernels(measured(g, encoding), wanted) for g in (seven, random)]
-            data[encoding] = with_kernels(data[encoding], kernel_table(*sizes), dividing(*sizes))
+            sizes = [of_kernels(measured(g, encoding, wanted), wanted) for g in (seven, random)]
+            if any(s.kernels for part in sizes for s in part):  # an encoding may have none of them
+                data[encoding] = with_kernels(data[encoding], kernel_table(*sizes), dividing(*sizes))
     missing = wanted - set(data["thumb2"]["kernels"])
     if missing or not wanted:
         raise SystemExit(f"no kernel {', '.join(sorted(missing) or patterns)} in any model; nothing written")

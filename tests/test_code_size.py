@@ -24,9 +24,12 @@ def test_features_are_counted_without_comments() -> None:
 
 
 def test_every_kernel_and_every_core_is_in_the_table() -> None:
+    """But variants of cores with other encodings."""
     kernels = {k.name for op in ops.OPS for k in op.kernels if not k.alias}
+    foreign = {"thumb1": ("_dsp", "_mve"), "thumb2": ("_mve",), "helium": ()}
     for encoding in ENCODINGS:
-        assert kernels <= set(code_size.table()[encoding]["kernels"]), (
+        able = {name for name in kernels if not any(part in name for part in foreign[encoding])}
+        assert able <= set(code_size.table()[encoding]["kernels"]), (
             "run: python -m benchmarks.code_sizes --write"
         )
     assert {encoding_of(cpu) for cpu in CORES} == set(ENCODINGS)
@@ -106,8 +109,8 @@ def test_the_placement_uses_the_sizes_of_the_boards_own_core() -> None:
     from tests.support.graphs import int8_graph
 
     sizes = {}
-    for name in ("nucleo_f446re", "nucleo_g071rb"):
+    for name in ("mps2_an385", "nucleo_g071rb"):
         compiled = pipeline.lower(int8_graph(), load_board(name), pipeline.Options())
         sizes[name] = {m.symbol: m.traffic.footprint for m in compiled.library.movables if m.is_code}
-    assert sizes["nucleo_f446re"].keys() == sizes["nucleo_g071rb"].keys()
-    assert sizes["nucleo_f446re"] != sizes["nucleo_g071rb"]
+    assert sizes["mps2_an385"].keys() == sizes["nucleo_g071rb"].keys()
+    assert sizes["mps2_an385"] != sizes["nucleo_g071rb"]

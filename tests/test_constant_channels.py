@@ -227,18 +227,35 @@ def test_removal_goes_on_until_nothing_is_left_to_remove() -> None:
     assert (after[first], after[second], after[third]) == (2, 1, 1)
 
 
+def test_a_second_round_counts_from_the_first_channels() -> None:
+    """Channel 0 goes at once, channel 2 when its reader has gone."""
+    net = Net((4, 4, 2), 7)
+    first = net.conv(net.x, ["unread", "live", "live", "live"])
+    second = net.conv(first, ["live", "unread"])
+    graph = net.build(net.conv(second, ["live"] * 2))
+    name = graph.nodes[1].inputs[1]
+    data = np.array(graph.tensors[name].data)
+    data[0, :, :, 2] = 0
+    tensors = {**graph.tensors, name: replace(graph.tensors[name], data=data)}
+    after = assert_exact(graph.evolve(tensors=tensors), int8(graph))
+    assert after.removed[first] == (0, 2)
+
+
 def test_int16_layers_are_left_alone() -> None:
-    wide = QParams.int16(0.001)
+    """Nobody sees what they compute: in int8 one channel of each would be left."""
+    wide, scales = QParams.int16(0.001), QParams((0.01, 0.01), (0, 0), 0)
     builder = GraphBuilder("wide")
+
+    def conv(name: str, x: str, bias: type, q: QParams) -> str:
+        weights = builder.constant("weights", np.zeros((2, 1, 1, 2), np.int8), scales)
+        inputs = (x, weights, builder.constant("bias", np.zeros(2, bias), scales))
+        return builder.add("conv2d", name, inputs, conv2d.Attrs(), q)
+
     x = builder.input("x", (3, 3, 2), wide)
-    zeros = np.zeros((2, 1, 1, 2), np.int8)
-    scales = QParams((0.01, 0.01), (0, 0), 0)
-    constants = [
-        builder.constant("weights", zeros, scales),
-        builder.constant("bias", np.zeros(2, np.int64), scales),
-    ]
-    first = builder.add("conv2d", "first", (x, *constants), conv2d.Attrs(), wide)
-    graph = builder.build((builder.add("conv2d", "second", (first, *constants), conv2d.Attrs(), wide),))
+    second = conv("second", conv("first", x, np.int64, wide), np.int64, wide)
+    other = conv("other", x, np.int64, wide)
+    narrow = builder.add("requantize", "narrow", (other,), requantize.Attrs(), Q)
+    graph = builder.build((second, conv("third", narrow, np.int32, Q)))
     assert simplify(graph) == graph
 
 
@@ -320,6 +337,29 @@ def test_bounds_are_what_trying_everything_gives(rule: str, seed: int) -> None:
     found = bounds(b, [None if t.is_constant else own for t in b.inputs])
     np.testing.assert_array_equal(found.low, rows.min(axis=0))
     np.testing.assert_array_equal(found.high, rows.max(axis=0))
+
+
+def test_a_table_may_turn_between_the_ends() -> None:
+    graph = quantized_node("activation", activation.attrs_of("gelu"), [((1,), Q)], [], OTHER)
+    found = bounds_of(graph, -128, 127)
+    table = activation.table(graph.bound()[0]).astype(int)
+    assert found == (table.min(), table.max()) and table.min() < min(table[0], table[-1])
+
+
+def test_a_negative_slope_turns_at_the_zero_point() -> None:
+    graph = quantized_node("prelu", prelu.Attrs(), [((1,), Q)], [np.array([-0.5])], OTHER)
+    (every,) = evaluate.reference(graph, [np.arange(-128, 128).astype(np.int8)[:, np.newaxis]])
+    assert bounds_of(graph, -128, 127) == (every.min(), every.max())
+    assert every.min() < min(every[0], every[-1])
+
+
+def bounds_of(graph: Graph, low: int, high: int) -> tuple[int, int]:
+    """Of a graph of one node with one channel."""
+    b = graph.bound()[0]
+    bounds, own = ops.get(b.node.op).bounds, Interval(np.array([low]), np.array([high]))
+    assert bounds is not None
+    found = bounds(b, [None if t.is_constant else own for t in b.inputs])
+    return int(found.low[0]), int(found.high[0])
 
 
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "maximum", "minimum"])

@@ -140,6 +140,19 @@ class ChannelDecision:
 
 
 @dataclass(frozen=True)
+class BandDecision:
+    """Layers that are computed in bands of rows. peak: greatest sum of live bytes, macs: both (before, after)."""
+
+    layers: tuple[str, ...]
+    peak: tuple[int, int]
+    macs: tuple[int, int]
+
+    def __str__(self) -> str:
+        peak, macs = (f"{before:,} -> {after:,}" for before, after in (self.peak, self.macs))
+        return f"bands of rows: {', '.join(self.layers)} ({peak} bytes live at most, {macs} MACs)"
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """The int8 graph and how it came about. cost: mean simulated cost at the outputs on held-out samples.
 
@@ -164,4 +177,4 @@ class QuantizationReport:
         return (*self.rewrites, *wide, *self.ranges)
 
 
-Decision = RangeDecision | RewriteDecision | Int16Decision | ChannelDecision
+Decision = RangeDecision | RewriteDecision | Int16Decision | ChannelDecision | BandDecision

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,7 @@ class Library:
 
     pair_bytes: of two arenas that overlap, for filling one's inputs while the other is computed.
     profile_steps: layers with timestamps, 0 for a library without; variable_bytes: of its own variables.
+    functions: symbol of every kernel's function -> its C, with the functions that it alone calls.
     precision: type of its inputs and outputs; a float32 library may need the mathematical functions of C's (-lm).
     """
 
@@ -62,6 +63,7 @@ class Library:
     profile_steps: int = 0
     variable_bytes: int = 0
     precision: DType = "int8"
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -310,4 +312,5 @@ def emit_library(
         profile_steps=len(names),
         variable_bytes=profile_bytes(len(names)),
         precision=graph.precision,
+        functions={f.symbol: f.text for f in emitter.functions.values()},
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygen import ops, pipeline, spec
+from tinygen import bands, ops, pipeline, spec
 from tinygen.boards import Board
 from tinygen.budgets import NO_BUDGETS, Budgets
 from tinygen.calibration import calibrate
@@ -30,9 +30,7 @@ from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
-from tinygen.scheduling import schedule
 from tinygen.selection import BALANCED, Choice
-from tinygen.simplification import simplify
 from tinygen.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -141,7 +139,7 @@ class Fitter:
 
     def _int8(self, graph: Graph) -> Graph:
         int8 = graph if self.exact else assumed_int8(graph)
-        return spec.check(schedule(simplify(spec.check(int8, quantized=True))), quantized=True)
+        return bands.arranged(pipeline.final(int8), self.choice.optimize)
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""

@@ -1,6 +1,7 @@
 """The compiler in one function: start reading here.
 
-    load -> fuse -> calibrate -> quantize -> simplify -> schedule -> select -> plan -> verify -> emit -> place
+    load -> fuse -> calibrate -> quantize -> simplify -> schedule -> (bands) -> select -> plan -> verify -> emit
+    -> place
 
 In float32 (--precision float32) the stages from calibrate to simplify, which make and know int8, are left out.
 Every stage is a pure function from frozen data to frozen data; loading and writing stand around this (api.py).
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tinygen import constant_channels, decisions, spec
+from tinygen import bands, constant_channels, decisions, spec
 from tinygen.boards import Board
 from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
@@ -123,8 +124,9 @@ def compile_graph(
         quantized = quantized_by(fused, samples, options.quantization, report)
         graph, real, made = quantized.graph, quantized.real, quantized.decisions
     simplified = final(graph)
-    made += constant_channels.decisions(graph, simplified)
-    return replace(lower(simplified, board, options, fused, made), real=real)
+    arranged = bands.arranged(simplified, options.optimize)
+    made += (*constant_channels.decisions(graph, simplified), *bands.decisions(simplified, arranged))
+    return replace(lower(arranged, board, options, fused, made), real=real)
 
 
 def quantized_by(

@@ -279,20 +279,22 @@ def _objects(
     traces: Sequence[Trace], movables: Sequence[Movable], board: Board, inferences: int
 ) -> tuple[Object, ...]:
     """Every array and kernel of the model, per inference; the start-up copy's reads are not counted."""
-    named = {m.symbol: m for m in movables}
-    first = {t.symbol: t for t in traces[0].touched}
     found = []
-    for symbol, movable in named.items():
-        if symbol not in first:
-            continue  # the linker dropped it: nothing reads it
-        rows = [next(t for t in trace.touched if t.symbol == symbol) for trace in traces]
-        found.append(_object(first[symbol], movable, rows, board, inferences))
+    for movable in movables:
+        rows = [t for trace in traces for t in trace.touched if _is_part(t.symbol, movable)]
+        if rows:  # else the linker dropped it: nothing reads it
+            found.append(_object(movable, rows, len(traces), board, inferences))
     return tuple(sorted(found, key=lambda o: (-o.stalls, -o.unpinned_stalls, -o.bytes_read, o.symbol)))
 
 
-def _object(
-    place: Touched, movable: Movable, rows: Sequence[Touched], board: Board, inferences: int
-) -> Object:
+def _is_part(symbol: str, movable: Movable) -> bool:
+    """True for the object, and for functions in a kernel's section: they bear its name and one of their own."""
+    return symbol == movable.symbol or (movable.is_code and symbol.startswith(f"{movable.symbol}_"))
+
+
+def _object(movable: Movable, rows: Sequence[Touched], traces: int, board: Board, inferences: int) -> Object:
+    """rows: of every part in every trace."""
+    place = next(row for row in rows if row.symbol == movable.symbol)
     region = next(r for r in board.regions if r.origin <= place.address < r.end)
     read, stalls, apart = (
         round(sum(getattr(row, name) for row in rows) / inferences) for name in ("read", "stalls", "apart")
@@ -302,7 +304,7 @@ def _object(
         layer=movable.layer,
         role=movable.role,
         region=region.name,
-        bytes=place.size,
+        bytes=sum(row.size for row in rows) // traces,
         bytes_read=read,
         stalls=stalls,
         unpinned_stalls=apart,

@@ -61,6 +61,16 @@ def schedule(graph: Graph) -> Graph:
     return graph.evolve(nodes=tuple(graph.nodes[i] for i in best.order)) if best.peak < given.peak else graph
 
 
+def peak_of(graph: Graph) -> tuple[int, str]:
+    """The greatest sum of live bytes when the nodes run as they stand, and the first node that needs it."""
+    problem, worst = _Problem(graph), (0, "")
+    state = problem.start
+    for number, node in enumerate(graph.nodes):
+        state = problem.run(state, number)
+        worst = max(worst, (state.peak, node.name), key=lambda found: found[0])
+    return worst
+
+
 class _Problem:
     """Nodes and buffers by number, as the portable kernels use them."""
 

@@ -153,6 +153,46 @@ static inline int32_t tg_smmulr(int32_t a, int32_t b)
 #endif
 }
 
+/* accumulator + (a * b + 2^31) >> 32. */
+static inline int32_t tg_smmlar(int32_t a, int32_t b, int32_t accumulator)
+{
+#if TG_HAS_DSP
+    int32_t result;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(accumulator));
+    return result;
+#else
+    return accumulator + tg_smmulr(a, b);
+#endif
+}
+
+/* result = x >> right, saturated to int8; right: a literal in 1 ... 31. */
+#if TG_HAS_DSP
+#define TG_SHIFT_AND_SATURATE8(result, x, right) __asm__("ssat %0, #8, %1, asr #" #right : "=r"(result) : "r"(x))
+#else
+#define TG_SHIFT_AND_SATURATE8(result, x, right) ((result) = tg_clamp((x) >> (right), -128, 127))
+#endif
+
+/* Bytes of a word as int8. */
+static inline int32_t tg_byte0(uint32_t word)
+{
+    return (int8_t)(uint8_t)(word & 0xFFU);
+}
+
+static inline int32_t tg_byte1(uint32_t word)
+{
+    return (int8_t)(uint8_t)((word >> 8) & 0xFFU);
+}
+
+static inline int32_t tg_byte2(uint32_t word)
+{
+    return (int8_t)(uint8_t)((word >> 16) & 0xFFU);
+}
+
+static inline int32_t tg_byte3(uint32_t word)
+{
+    return (int8_t)(uint8_t)(word >> 24);
+}
+
 static inline int32_t tg_saturate8(int32_t x)
 {
 #if TG_HAS_DSP
@@ -164,12 +204,18 @@ static inline int32_t tg_saturate8(int32_t x)
 #endif
 }
 
-/* Accumulator -> int8 without a branch: equals tg_requantize for |acc| < 2^30 and shifts to the right, right >= 1.
- * bias = (1 << (right - 1)) + (zero_point << right). */
-static inline int32_t tg_requantize_dsp(int32_t acc, int32_t multiplier, int32_t right, int32_t bias)
+/* acc * multiplier * 2^(-31 - right), rounded as tg_multiply does, without a branch: |acc| < 2^30, right >= 1.
+ * added = (1 << (right - 1)) plus anything that shall be added shifted. */
+static inline int32_t tg_rounded(int32_t acc, int32_t multiplier, int32_t right, int32_t added)
 {
     const int32_t high = tg_smmulr((int32_t)((uint32_t)acc << 1), multiplier);
-    return tg_saturate8((high + (high >> 31) + bias) >> right);
+    return (high + (high >> 31) + added) >> right;
+}
+
+/* Accumulator -> int8: equals tg_requantize. added = (1 << (right - 1)) + (zero_point << right). */
+static inline int32_t tg_requantize_dsp(int32_t acc, int32_t multiplier, int32_t right, int32_t added)
+{
+    return tg_saturate8(tg_rounded(acc, multiplier, right, added));
 }
 
 /* n times the same int16; returns what follows. */
@@ -179,6 +225,78 @@ static inline int16_t *tg_fill(int16_t *to, int32_t value, int32_t n)
         *to++ = (int16_t)value;
     }
     return to;
+}
+
+/* x + the int16 lanes of bytes 0 and 2 (1 and 3) of bytes, modulo 2^16. */
+static inline uint32_t tg_sxtab16(uint32_t x, uint32_t bytes)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(x), "r"(bytes));
+    return result;
+#else
+    return tg_sadd16(x, tg_sxtb16(bytes));
+#endif
+}
+
+static inline uint32_t tg_sxtab16_ror8(uint32_t x, uint32_t bytes)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(x), "r"(bytes));
+    return result;
+#else
+    return tg_sadd16(x, tg_sxtb16_ror8(bytes));
+#endif
+}
+
+/* Byte by byte the larger (smaller) of two int8. SEL reads the flags that SSUB8 sets: they stay together. */
+static inline uint32_t tg_max4(uint32_t a, uint32_t b)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(result) : "r"(a), "r"(b) : "cc");
+    return result;
+#else
+    uint32_t result = 0;
+    for (int32_t shift = 0; shift < 32; shift += 8) {
+        const uint32_t x = (a >> shift) & 0xFFU, y = (b >> shift) & 0xFFU;
+        result |= ((int8_t)(uint8_t)x >= (int8_t)(uint8_t)y ? x : y) << shift;
+    }
+    return result;
+#endif
+}
+
+static inline uint32_t tg_min4(uint32_t a, uint32_t b)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(result) : "r"(a), "r"(b) : "cc");
+    return result;
+#else
+    return ~tg_max4(~a, ~b);
+#endif
+}
+
+/* One pixel, n pixels `step` apart, added to four channels' sums in int16 lanes: at most 256 pixels fit. */
+static inline void tg_sum_pixel(uint32_t *even, uint32_t *odd, const int8_t *from)
+{
+    const uint32_t word = tg_load_word(from);
+    *even = tg_sxtab16(*even, word);
+    *odd = tg_sxtab16_ror8(*odd, word);
+}
+
+static inline void tg_sum_pixels(uint32_t *even, uint32_t *odd, const int8_t *from, int32_t step, int32_t n)
+{
+    for (; n >= 4; n -= 4, from += 4 * step) {
+        const uint32_t word0 = tg_load_word(from), word1 = tg_load_word(from + step);
+        const uint32_t word2 = tg_load_word(from + 2 * step), word3 = tg_load_word(from + 3 * step);
+        *even = tg_sxtab16(tg_sxtab16(tg_sxtab16(tg_sxtab16(*even, word0), word1), word2), word3);
+        *odd = tg_sxtab16_ror8(tg_sxtab16_ror8(tg_sxtab16_ror8(tg_sxtab16_ror8(*odd, word0), word1), word2), word3);
+    }
+    for (; n > 0; --n, from += step) {
+        tg_sum_pixel(even, odd, from);
+    }
 }
 
 /* n times the same word, to an aligned address. */
@@ -222,37 +340,38 @@ static inline void tg_store_pixels(
     tg_store_word(to + 3 * plane, tg_pkhtb(odd2, odd1));
 }
 
-static inline void tg_widen_pixels(int16_t *to, int32_t plane, const int8_t *from, int32_t step)
+static inline void tg_widen_pixels(int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t dropped)
 {
-    const uint32_t first = tg_load_word(from), second = tg_load_word(from + step);
+    const uint32_t first = tg_load_word(from) >> dropped, second = tg_load_word(from + step) >> dropped;
     tg_store_pixels(to, plane, tg_sxtb16(first), tg_sxtb16_ror8(first), tg_sxtb16(second), tg_sxtb16_ror8(second));
 }
 
 /* count pixels of four channels, `step` apart -> four planes of int16, `plane` apart, two pixels at a time. lead: `to` is
- * an odd element: `zero` (the zero_point in both lanes) goes before the first pixel, as behind the last one if need be. */
-static inline void tg_widen_planes(
-    int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t lead, uint32_t zero)
+ * an odd element: `zero` (the zero_point in both lanes) goes before the first pixel, as behind the last one if need be.
+ * dropped: so many low bits of every word belong to channels in front; as many planes at the end get anything. */
+static inline void tg_widen_planes(int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count,
+    int32_t lead, uint32_t zero, int32_t dropped)
 {
     if (lead) {
-        const uint32_t word = tg_load_word(from);
+        const uint32_t word = tg_load_word(from) >> dropped;
         tg_store_pixels(to - 1, plane, zero, zero, tg_sxtb16(word), tg_sxtb16_ror8(word));
         from += step, ++to, --count;
     }
     for (; count >= 4; count -= 4, from += 4 * step, to += 4) {
-        tg_widen_pixels(to, plane, from, step);
-        tg_widen_pixels(to + 2, plane, from + 2 * step, step);
+        tg_widen_pixels(to, plane, from, step, dropped);
+        tg_widen_pixels(to + 2, plane, from + 2 * step, step, dropped);
     }
     if (count >= 2) {
-        tg_widen_pixels(to, plane, from, step);
+        tg_widen_pixels(to, plane, from, step, dropped);
         from += 2 * step, to += 2, count -= 2;
     }
     if (count) {
-        const uint32_t word = tg_load_word(from);
+        const uint32_t word = tg_load_word(from) >> dropped;
         tg_store_pixels(to, plane, tg_sxtb16(word), tg_sxtb16_ror8(word), zero, zero);
     }
 }
 
-/* The same of n channels, one after the other. */
+/* The same of n channels, one after the other, as they are. */
 static inline void tg_widen_channels(
     int16_t *to, int32_t plane, const int8_t *from, int32_t step, int32_t count, int32_t n)
 {

@@ -66,6 +66,9 @@ def extreme(seed: int) -> Graph:
     bias = (rng.choice([-1, 1], 9) * (2**23 - 1 - reach)) >> rng.integers(0, 16, 9)
     exponent = rng.uniform(-20, -1.01, 9)
     multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
+    if seed % 3 == 0:  # a bias that no lane holds: it is added apart
+        bias[1::2], multipliers[1::2] = 2**26 - 2**25 // 3, 2.0**-20
+        bias[2], multipliers[2] = -(2**27) + 5, 1.3 * 2.0**-21
     bias[::4], multipliers[::4] = 2**24, 2.0**-10  # dead: the same output for every input
     x = QParams.per_tensor(1.0, int(rng.integers(-128, 128)))
     return exact_node("conv2d", conv2d.Attrs(), (3, 5, 3), weights, bias, multipliers, 0, input=x, output=x)
@@ -117,8 +120,12 @@ def test_what_cannot_be_proved_is_not_taken() -> None:
     def taken(g: Graph) -> bool:
         return supported(CONVOLUTIONS[0], next(iter(g.bound())))
 
-    assert taken(node(-127, 2**23 - 1 - 256 * 127, 0.9 * 2.0**-17))
-    assert not taken(node(-127, 2**23 - 256 * 127, 0.9 * 2.0**-17))  # the upper lane's accumulator
+    def apart(g: Graph) -> bool:
+        return dsp_product.operands(next(iter(g.bound()))).apart
+
+    near, far = (node(-127, 2**23 - more - 256 * 127, 0.9 * 2.0**-17) for more in (1, 0))
+    assert taken(near) and taken(far)
+    assert not apart(near) and apart(far)  # the upper lane's accumulator
     assert not taken(node(-128, 0, 0.01))  # the lane itself
     assert not taken(node(1, 0, 1.5)) and not taken(node(1, 0, 0.75))  # no shift to the right
     assert taken(node(1, 0, 0.49))

@@ -13,6 +13,7 @@ from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
 from tinygen.heavy import import_keras
+from tinygen.ops import unary_dsp
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, Share, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.functions import FUNCTIONS
@@ -367,6 +368,7 @@ def cost_f32(b: BoundNode) -> float:
 
 KERNELS = (
     Kernel("tg_activation_s8", cost, constants=constants, in_place=lambda b: (0,)),
+    unary_dsp.activation_kernel(constants),
     Kernel(
         "tg_activation_s16",
         cost_wide,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder
-from tinygen.ops import binary
+from tinygen.ops import binary, binary_dsp, mve
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.intervals import corners
 from tinygen.ops.tensors import Tensors, aligned, clamp
+
+if TYPE_CHECKING:
+    from tinygen.boards import Board
 
 LEFT_SHIFT = {8: 20, 16: 15}
 """Bits -> fraction bits that both inputs gain before they meet: |q - zero_point| <= 255 or 32,768, so 28 or 30 bits
@@ -133,6 +136,27 @@ def cost(b: BoundNode) -> float:
     return 61.0 * b.output.elements
 
 
+@dataclass(frozen=True)
+class Flat(Params):
+    """The same for inputs and output of one shape, with so many elements."""
+
+    elements: int
+
+
+def flat(b: BoundNode) -> Flat:
+    """Numbers of a node without broadcasting."""
+    return Flat(**vars(params(b)), elements=b.output.elements)
+
+
+def takes_mve(b: BoundNode, board: Board | None) -> bool:
+    """Two activations of the output's shape, and no shift to the left."""
+    alike = len(b.activations) == 2 and all(t.shape == b.output.shape for t in b.inputs)
+    if not (mve.helium(b, board) and alike and b.output.dtype == "int8"):
+        return False
+    p = params(b)
+    return max(p.shift1, p.shift2, p.output_shift) <= 0
+
+
 OP = Op(
     name="add",
     summary="elementwise sum, with broadcasting",
@@ -155,6 +179,15 @@ OP = Op(
             in_place=binary.in_place,
             dtype="int16",
             template="tg_add",
+        ),
+        binary_dsp.sum_kernel("add", params),
+        Kernel(
+            "tg_add_s8_mve",
+            lambda b: 7.0 * b.output.elements + 20.0,
+            takes_mve,
+            in_place=binary.in_place,
+            params=flat,
+            header="tg_mve.h",
         ),
         binary.kernel_f32("add"),
     ),

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
-from tinygen.ops import pooling
+from tinygen.ops import pooling, pooling_dsp
 from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.intervals import rising
@@ -58,6 +58,7 @@ def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Arra
 
 KERNELS = (
     Kernel("tg_average_pool2d_s8", pooling.cost_portable, template="tg_average_pool2d"),
+    pooling_dsp.AVERAGE,
     Kernel("tg_average_pool2d_s16", pooling.cost_portable, template="tg_average_pool2d", dtype="int16"),
     Kernel("tg_average_pool2d_f32", pooling.cost_portable, dtype="float32", params=pooling.params_f32),
 )

@@ -21,6 +21,7 @@ from tinygen.ops import coupling
 if TYPE_CHECKING:
     from tinygen.boards import Board
     from tinygen.ops.intervals import Bounds, Interval, Shares
+    from tinygen.ops.windows import Pair
     from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
@@ -178,6 +179,8 @@ class Op:
     bounds: what values each channel of the int8 output can take (intervals.py); None: all that the clamp lets through.
     shares: set for operators whose `channels` have `reads`: (int8 node, interval of its input) -> what each input
         channel adds to the bias, where that is known.
+    rows: (bound node, first, end) -> rows [first, end) of the input that rows [first, end) of the output need, and the
+        attributes with which the node makes these from those alone; None where it cannot (bands.py). Left out: never.
     """
 
     name: str
@@ -211,6 +214,7 @@ class Op:
     layouts: Mapping[str, coupling.Layout] = field(default_factory=dict)
     bounds: Bounds | None = None
     shares: Callable[[BoundNode, Interval], Shares] | None = None
+    rows: Callable[[BoundNode, int, int], tuple[Pair, Any] | None] | None = None
 
     def has(self, dtype: DType, b: BoundNode) -> bool:
         """True when there is a kernel for the node with activations of this type."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import conv2d_dsp, convolution, folding, intervals
+from tinygen.ops import conv2d_dsp, convolution, folding, intervals, mve, plain_kernels
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import (
     Kept,
@@ -29,6 +29,7 @@ from tinygen.ops.windows import (
     VALID,
     Padding,
     Pair,
+    band,
     keras_padding,
     output_size,
     windows,
@@ -216,6 +217,14 @@ def shares(b: BoundNode, x: Interval) -> Shares:
     return intervals.shares(b, x, rows, sources(b), everywhere=not params(b).overhang.any)
 
 
+def rows(b: BoundNode, first: int, end: int) -> tuple[Pair, Attrs] | None:
+    """The input rows of some output rows, and the padding that is left."""
+    attrs: Attrs = b.attrs
+    window = b.inputs[1].shape[1], attrs.stride[0], attrs.dilation[0]
+    found = band(first, end, b.inputs[0].shape[0], *window, attrs.padding)
+    return found and (found[0], replace(attrs, padding=found[1]))
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times products per output (padding counted)."""
     return b.output.elements * int(np.prod(b.inputs[1].shape[1:]))
@@ -266,6 +275,8 @@ KERNELS = (
     Kernel("tg_conv2d_s16", cost_wide, constants=constants, dtype="int16", template="tg_conv2d"),
     Kernel("tg_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *conv2d_dsp.KERNELS,
+    plain_kernels.CONV2D,
+    mve.CONV2D,
 )
 
 OP = Op(
@@ -295,5 +306,6 @@ OP = Op(
     narrowed=narrowed,
     layouts={"Conv1D": KERAS_LAYOUT, "Conv2D": KERAS_LAYOUT},
     bounds=bounds,
+    rows=rows,
     shares=shares,
 )

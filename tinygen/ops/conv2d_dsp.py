@@ -16,7 +16,6 @@ from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution, dsp_product
 from tinygen.ops.base import Kernel, dsp
 from tinygen.ops.dsp_product import REACHED, Tile
-from tinygen.ops.requant import requant_of
 
 BLOCK_BYTES = 1024
 MOST_COLUMNS = 16
@@ -59,7 +58,7 @@ def columns(b: BoundNode) -> Columns:
     column = _even(products)
     most = min(MOST_COLUMNS, BLOCK_BYTES // (2 * column), _even(c.out_h * c.out_w))
     single = c.kernel_h == c.kernel_w == c.stride_h == c.stride_w == 1
-    two, one = (dsp_product.tile(requant_of(b), c.out_c, n, column // 2, 2 * column) for n in (2, 1))
+    two, one = (dsp_product.tile(b, n, column // 2, 2 * column) for n in (2, 1))
     inside = single and not b.attrs.padding.any
     return Columns(c, products, column, max(2, most // 2 * 2), inside and column == products, two, one)
 
@@ -114,7 +113,7 @@ def rows(b: BoundNode) -> Rows:
     c = _geometry(b)
     width = max(c.pad_left + c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w)
     pairs, step = _even(c.kernel_w * c.in_c) // 2, 2 * c.stride_w * c.in_c
-    two, one = (dsp_product.tile(requant_of(b), c.out_c, n, pairs, step, c.kernel_h) for n in (2, 1))
+    two, one = (dsp_product.tile(b, n, pairs, step, c.kernel_h) for n in (2, 1))
     return Rows(
         c, _even(width * c.in_c) + 2, c.pad_left * c.in_c, c.in_w * c.in_c, two, one, bool(rows_in_place(b))
     )

@@ -9,7 +9,6 @@ from tinygen.graph import BoundNode
 from tinygen.ops import dsp_product
 from tinygen.ops.base import Kernel, dsp
 from tinygen.ops.dsp_product import REACHED, Tile
-from tinygen.ops.requant import requant_of
 
 LANES = 4
 
@@ -29,7 +28,7 @@ def params(b: BoundNode) -> Params:
     """Numbers of one node."""
     out_c, in_c = b.inputs[1].shape
     column = in_c + in_c % 2
-    one = dsp_product.tile(requant_of(b), out_c, 1, column // 2, 2 * column, lanes=LANES)
+    one = dsp_product.tile(b, 1, column // 2, 2 * column, lanes=LANES)
     return Params(b.output.elements // out_c, in_c, out_c, column, one)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
-from tinygen.ops import conv2d, convolution, depthwise_dsp, folding, intervals
+from tinygen.ops import conv2d, convolution, depthwise_dsp, depthwise_mve, depthwise_plain, folding, intervals
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import Labels, Layout, Writing, counted_outputs, passed_channels, written_linear
 from tinygen.ops.intervals import Interval
@@ -21,6 +21,7 @@ from tinygen.ops.windows import (
     VALID,
     Padding,
     Pair,
+    band,
     keras_padding,
     output_size,
     windows,
@@ -203,6 +204,14 @@ def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
     return intervals.requantized(b, low, high)
 
 
+def rows(b: BoundNode, first: int, end: int) -> tuple[Pair, Attrs] | None:
+    """The input rows of some output rows, and the padding that is left."""
+    attrs: Attrs = b.attrs
+    window = b.inputs[1].shape[0], attrs.stride[0], attrs.dilation[0]
+    found = band(first, end, b.inputs[0].shape[0], *window, attrs.padding)
+    return found and (found[0], replace(attrs, padding=found[1]))
+
+
 def macs(b: BoundNode) -> int:
     """Outputs times taps (padding counted)."""
     return b.output.elements * int(np.prod(b.inputs[1].shape[:2]))
@@ -263,6 +272,8 @@ KERNELS = (
     ),
     Kernel("tg_depthwise_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *depthwise_dsp.KERNELS,
+    depthwise_plain.KERNEL,
+    depthwise_mve.KERNEL,
 )
 
 OP = Op(
@@ -296,6 +307,7 @@ OP = Op(
     from_tflite={"DEPTHWISE_CONV_2D": from_tflite},
     channels=channels,
     bounds=bounds,
+    rows=rows,
     layouts={
         "DepthwiseConv1D": DEPTHWISE,
         "DepthwiseConv2D": DEPTHWISE,

@@ -1,203 +1,40 @@
-"""depthwise_conv2d on DSP cores (Cortex-M4, M7, M33): rows of four channels are widened into planes of int16, one plane
-per channel, padding included; then each channel slides over its plane with two products an instruction.
+"""depthwise_conv2d on DSP cores (Cortex-M4, M7, M33): every channel slides over its plane of int16 (dsp_planes.py), two
+products an instruction. docs/kernels.md, "Depthwise".
 
-Rows are widened a block at a time, and those that the next block needs, too, are moved: so the output may overwrite the
-input, and scratch stays small. docs/kernels.md, "Depthwise".
+three: windows of up to 3 x 3 in assembler; quad: the same, 2 x 2 outputs at a time; general: any window in C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import gcd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
-from tinygen.ops import convolution
 from tinygen.ops.base import Kernel, dsp
-from tinygen.ops.requant import Requant, accumulator_bound, requant_of
+from tinygen.ops.dsp_planes import (
+    Planes,
+    bound_of,
+    doubled_bias,
+    even,
+    exact,
+    geometry,
+    overwrites,
+    phases_of,
+    planes,
+    quick_numbers,
+    reads,
+    run_of,
+    widening_cost,
+)
+from tinygen.ops.requant import requant_of
 
-GROUP = 4
-"""Channels widened at a time: a word of the input."""
-BLOCK_BYTES = 2048
-"""Scratch, unless one block of two output rows takes more."""
-GROUP_BYTES = 8192
-"""Planes of one output row beyond which one channel at a time is widened."""
 REACHED = 4096
 """Offsets in bytes that LDR, STRB and ADD reach, and one more."""
-DOUBLED_BOUND = 2**30
-"""More than any |accumulator|: it is summed doubled, as SMMULR wants it."""
-MOST_RIGHT = 22
-"""Greatest shift to the right for which (1 + 2 * zero_point) << (shift - 1), added to any high product, fits int32."""
 MOST_ROWS = 4095
 """Output rows of a block, and pairs in a row: 12 and 11 bits of a register count them."""
-
-
-# ---- requantization
-
-
-def quick_channels(requant: Requant, bound: Array) -> Array:
-    """Per channel: SMMULR and one rounding shift equal the reference for every |accumulator| up to `bound`."""
-    right = -np.array(requant.shift)
-    return (bound < DOUBLED_BOUND) & (right >= 1) & ((right <= MOST_RIGHT) | vanishes(requant, bound))
-
-
-def vanishes(requant: Requant, bound: Array) -> Array:
-    """Per channel: every accumulator is requantized to 0, because its high product is below half a step."""
-    right = -np.array(requant.shift, np.int64)
-    high = (bound.astype(np.float64) * np.array(requant.multiplier)) / 2.0**31 + 1
-    return np.asarray(high < 2.0 ** (right - 1.0))
-
-
-def quick_numbers(requant: Requant, bound: Array) -> tuple[Array, Array]:
-    """(multiplier, shift to the right in 1 ... 22) per channel; of channels that vanish 0 and 1."""
-    gone = vanishes(requant, bound)
-    return np.where(gone, 0, requant.multiplier), np.where(gone, 1, -np.array(requant.shift))
-
-
-def bound_of(b: BoundNode) -> Array:
-    """Greatest |accumulator| per channel, partial sums and the folded input zero_point included."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    return accumulator_bound(weights, bias, axis=2)
-
-
-def exact(b: BoundNode) -> bool:
-    """The quick requantization is proved for every channel."""
-    return bool(np.all(quick_channels(requant_of(b), bound_of(b))))
-
-
-# ---- planes
-
-
-@dataclass(frozen=True)
-class Run:
-    """Pixels of a row that are neighbours in a plane: `count` of them from byte `source` of the input's row on go to
-    element `at` of the plane's row. lead: that is an odd one."""
-
-    at: int
-    source: int
-    count: int
-
-    @property
-    def lead(self) -> int:
-        return self.at % 2
-
-
-@dataclass(frozen=True)
-class Planes:
-    """How a node is cut. c: its window. pitch: int16 of a row in a plane, even; rows: of a plane: what `block` output
-    rows see; blocks: of the output; kept: rows that the next block sees, too. runs: what is widened of a row of the
-    input, pixels `step` bytes apart. group: channels at a time. rounding: 1 + 2 * output zero_point. low, high: of the
-    clamp, None where int8 clamps.
-    """
-
-    c: convolution.Params
-    pitch: int
-    rows: int
-    block: int
-    blocks: int
-    kept: int
-    runs: tuple[Run, ...]
-    step: int
-    group: int
-    rounding: int
-    low: int | None
-    high: int | None
-
-    @property
-    def moved_from(self) -> int:
-        """int16 in front of the rows that are kept."""
-        return (self.rows - self.kept) * self.pitch
-
-    @property
-    def moved_words(self) -> int:
-        """32-bit words of them."""
-        return self.kept * self.pitch // 2
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of all planes."""
-        return 2 * self.group * self.rows * self.pitch
-
-    @property
-    def words(self) -> int:
-        """32-bit words of all planes."""
-        return self.scratch // 4
-
-
-def even(n: int) -> int:
-    """n rounded up to an even number."""
-    return n + n % 2
-
-
-def geometry(b: BoundNode) -> convolution.Params:
-    """The window."""
-    weights = b.inputs[1]
-    return convolution.params(b, (weights.shape[0], weights.shape[1]), b.inputs[0].shape[2])
-
-
-def rows_seen(c: convolution.Params, outputs: int) -> int:
-    """Rows of the padded input under so many rows of the output."""
-    return (outputs - 1) * c.stride_h + (c.kernel_h - 1) * c.dilation_h + 1
-
-
-def cut(c: convolution.Params, pitch: int, group: int) -> tuple[int, int]:
-    """(output rows of a block, blocks): the fewest blocks whose planes fit BLOCK_BYTES, alike."""
-    block, least = c.out_h, 2 if group > 1 else 1
-    while block > least and 2 * group * pitch * rows_seen(c, block) > BLOCK_BYTES:
-        block -= 1
-    block = -(-c.out_h // -(-c.out_h // block))
-    return block, -(-c.out_h // block)
-
-
-def planes(b: BoundNode, pitch: int, runs: tuple[Run, ...], step: int) -> Planes:
-    """Planes with rows of `pitch` int16."""
-    c, requant = geometry(b), requant_of(b)
-    group = min(GROUP, c.in_c)
-    if 2 * group * pitch * rows_seen(c, 1) > GROUP_BYTES:
-        group = 1
-    block, blocks = cut(c, pitch, group)
-    rows = rows_seen(c, block)
-    return Planes(
-        c=c,
-        pitch=pitch,
-        rows=rows,
-        block=block,
-        blocks=blocks,
-        kept=max(rows - block * c.stride_h, 0),
-        runs=tuple(run for run in runs if run.count > 0),
-        step=step,
-        group=group,
-        rounding=1 + 2 * requant.output_zero_point,
-        low=requant.activation_min if requant.activation_min > -128 else None,
-        high=requant.activation_max if requant.activation_max < 127 else None,
-    )
-
-
-def overwrites(b: BoundNode, p: Planes) -> bool:
-    """Every output pixel of a block stands where the input was widened before."""
-    c = p.c
-    if c.in_c != c.out_c:
-        return False
-    last = [min((i + 1) * p.block, c.out_h) for i in range(p.blocks)]
-    seen = [min(i * p.block * c.stride_h + p.rows - c.pad_top, c.in_h) for i in range(p.blocks)]
-    return all(out * c.out_w <= max(s, 0) * c.in_w or s >= c.in_h for out, s in zip(last, seen, strict=True))
-
-
-def doubled_bias(b: BoundNode) -> Array:
-    """2 * (bias - input zero_point * sum of the weights), int64 per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    folded = bias.astype(np.int64) - b.inputs[0].zero_point * weights.astype(np.int64).sum(axis=(0, 1))
-    return np.asarray(2 * folded)
-
-
-def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
-    """Every block reads its channels' constants once."""
-    return cut(geometry(b), even(b.inputs[0].shape[1]), GROUP)[1] * int(values.nbytes)
 
 
 # ---- windows of up to 3 x 3
@@ -205,15 +42,42 @@ def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
 
 @dataclass(frozen=True)
 class Three:
-    """Numbers of the kernel for windows of up to 3 x 3. pairs: of outputs in a row; offsets: bytes from the first row
-    under the window to each one; turn: bytes from behind a row's last pair to the next row; step: from one channel's
-    plane to the next one's (0: output channels share a plane)."""
+    """Numbers of the kernel for windows of up to 3 x 3. turns * unrolled pairs of outputs and perhaps a `single` one
+    are all `outputs` of a run; they are `out_step` bytes apart and read every `advance`-th element. phases, run: as in
+    General. offsets: bytes from the first row under the window to each one; turn: bytes from behind a row's last pair
+    to the next row; step: from one channel's plane to the next one's (0: output channels share a plane).
+    """
 
     planes: Planes
-    pairs: int
+    phases: int
+    run: int
+    advance: int
+    outputs: int
+    turns: int
+    unrolled: int
+    out_step: int
     offsets: tuple[int, ...]
     turn: int
     step: int
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of planes."""
+        return self.planes.scratch
+
+    @property
+    def pitch_bytes(self) -> int:
+        """Of a row in a plane."""
+        return 2 * self.planes.pitch
+
+    @property
+    def out_row(self) -> int:
+        """Bytes of a row of the output."""
+        return self.planes.c.out_w * self.planes.c.out_c
+
+    @property
+    def single(self) -> int:
+        return self.outputs % 2
 
     @property
     def words(self) -> int:
@@ -224,24 +88,38 @@ class Three:
 def three(b: BoundNode) -> Three:
     """Numbers of one node."""
     c = geometry(b)
-    pitch = even((c.out_w - 1) * c.stride_w + 3)
-    columns = min(c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w - c.pad_left)
-    p = planes(b, pitch, (Run(c.pad_left, 0, columns),), c.in_c)
-    pairs = c.out_w // 2
-    turn = 2 * pitch * c.stride_h - 4 * c.stride_w * pairs
-    step = 2 * pitch * p.rows if c.depth_multiplier == 1 else 0
-    return Three(p, pairs, tuple(2 * pitch * c.dilation_h * i for i in range(c.kernel_h)), turn, step)
+    phases, advance = phases_of(c)
+    outputs = c.out_w // phases
+    run = even((outputs - 1) * advance + 3)
+    pitch, pairs = phases * run, outputs // 2
+    runs = tuple(run_of(c, i, phases, advance, run) for i in range(phases))
+    p = planes(b, pitch, runs, c.dilation_w * c.in_c)
+    unrolled = pairs if pairs <= 3 else next(n for n in (3, 2, 1) if pairs % n == 0)
+    return Three(
+        planes=p,
+        phases=phases,
+        run=run,
+        advance=advance,
+        outputs=outputs,
+        turns=pairs // max(unrolled, 1),
+        unrolled=unrolled,
+        out_step=phases * c.out_c,
+        offsets=tuple(2 * pitch * c.dilation_h * i for i in range(c.kernel_h)),
+        turn=2 * pitch * c.stride_h - 4 * advance * pairs,
+        step=2 * pitch * p.rows if c.depth_multiplier == 1 else 0,
+    )
 
 
 def takes_three(b: BoundNode, board: Board | None) -> bool:
-    """Up to 3 x 3, stride 1 or 2 and no dilation along rows, exact, within reach of the instructions' offsets."""
-    kernel_h, kernel_w, channels = b.inputs[1].shape
-    small = kernel_h <= 3 and kernel_w <= 3 and b.attrs.stride[1] <= 2
-    if not (dsp(b, board) and small and (b.attrs.dilation[1] == 1 or kernel_w == 1)):
+    """Up to 3 x 3, stride 1 or 2 in a run and runs alike, exact, within reach of the instructions' offsets."""
+    c = geometry(b)
+    phases, advance = phases_of(c)
+    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 2 and c.out_w % phases == 0
+    if not (dsp(b, board) and small):
         return False
-    p = three(b)
-    within = p.offsets[-1] + 8 < REACHED and p.turn < REACHED and 2 * channels < REACHED and p.step < REACHED
-    return within and bool(p.planes.runs) and p.planes.block <= MOST_ROWS and exact(b)
+    t = three(b)
+    within = max(t.offsets[-1] + 8, t.turn, 2 * t.out_step, t.step) < REACHED
+    return within and bool(t.planes.runs) and t.planes.block <= MOST_ROWS and exact(b)
 
 
 def three_constants(b: BoundNode) -> Mapping[str, Array]:
@@ -263,22 +141,43 @@ def three_cost(b: BoundNode) -> float:
     """Pairs of outputs, rows, channels of blocks, and what is widened, moved or filled."""
     t = three(b)
     p, c = t.planes, t.planes.c
-    words = 2 + (c.stride_w == 2)
-    pair = c.kernel_h * (words + 1 + 4) + 19.0
-    single = 6.0 * c.kernel_h + 14.0
-    row = t.pairs * pair + (single if c.out_w % 2 else 0) + 8
-    channel = c.out_h * row + p.blocks * (30.0 + 9 * c.kernel_h)
+    words = 2 + (t.advance == 2)
+    pair = c.kernel_h * (words + 1 + 4) + 15.0
+    single = 6.0 * c.kernel_h + 11.0
+    row = t.turns * (t.unrolled * pair + (4 if t.turns > 1 else 0)) + t.single * single + 6
+    channel = t.phases * (c.out_h * row + p.blocks * (22.0 + 9 * c.kernel_h))
     return c.out_c * channel + widening_cost(p)
 
 
-def widening_cost(p: Planes) -> float:
-    """Cycles of widening everything once, moving what blocks share, and calls."""
-    c = p.c
-    groups = -(-c.in_c // p.group)
-    moved = (p.blocks - 1) * p.kept * p.pitch * c.in_c
-    pixels = sum(run.count for run in p.runs)
-    widened = min(c.in_h, rows_seen(c, c.out_h)) * (2.5 * pixels * c.in_c + 20.0 * groups)
-    return widened + 0.8 * moved + 80.0 * groups * p.blocks + 2.0 * p.words
+# ---- windows of 3 rows, two rows of output at a time
+
+
+def quad(b: BoundNode) -> Three:
+    """Numbers of one node: tiles of 2 x 2 outputs. turn: bytes from a row's last tile to the row after the next one."""
+    t = three(b)
+    walked = 4 * t.turns * t.unrolled if t.turns > 1 else 0
+    return replace(t, turn=2 * t.pitch_bytes - walked)
+
+
+def takes_quad(b: BoundNode, board: Board | None) -> bool:
+    """What takes_three takes, with three rows side by side, stride 1, at least two rows of output in every block."""
+    if not takes_three(b, board):
+        return False
+    t = quad(b)
+    p, c = t.planes, t.planes.c
+    last = c.out_h - (p.blocks - 1) * p.block
+    plain = (c.kernel_h, c.stride_h, c.dilation_h, t.advance) == (3, 1, 1, 1) and min(p.block, last) >= 2
+    reach = max(3 * t.pitch_bytes + 4 * t.unrolled + 8, t.out_row + 2 * t.out_step)
+    return plain and reach < REACHED
+
+
+def quad_cost(b: BoundNode) -> float:
+    """Tiles, single columns, pairs of rows, channels of blocks, and what is widened, moved or filled."""
+    t = quad(b)
+    p, c = t.planes, t.planes.c
+    line = t.turns * (65.0 * t.unrolled + (9 if t.turns > 1 else 0)) + 43.0 * t.single + 11
+    pairs = (p.blocks - 1) * -(-p.block // 2) + -(-(c.out_h - (p.blocks - 1) * p.block) // 2)
+    return c.out_c * t.phases * (pairs * line + 56.0 * p.blocks) + widening_cost(p)
 
 
 # ---- any window
@@ -294,8 +193,8 @@ class General:
 
     A filter's row is `filter_row` int16: the weights as pairs and, where windows start at odd elements, too, the same
     one element later at `odd` (else 0). turns * unrolled + left words of it are multiplied. shifts, parities: of the
-    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter: int16
-    from behind the words to the next row. tiles: how many outputs at a time.
+    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter:
+    int16 from behind the words to the next row. tiles: how many outputs at a time.
     """
 
     planes: Planes
@@ -331,6 +230,11 @@ class General:
         return self.planes.c.kernel_h * self.filter_row // 2
 
     @property
+    def scratch(self) -> int:
+        """Bytes of planes and filter."""
+        return self.planes.scratch + 4 * self.filter_words
+
+    @property
     def clamps(self) -> bool:
         return self.planes.low is not None or self.planes.high is not None
 
@@ -338,8 +242,7 @@ class General:
 def general(b: BoundNode) -> General:
     """Numbers of one node: pixels that taps of a window read are brought together in runs, one per phase."""
     c = geometry(b)
-    common = gcd(c.stride_w, c.dilation_w)
-    phases, advance = c.dilation_w // common, c.stride_w // common
+    phases, advance = phases_of(c)
     most = -(-c.out_w // phases)
     words = (c.kernel_w + advance % 2 + 1) // 2
     run = even((most - 1) * advance + 2 * words)
@@ -356,17 +259,6 @@ def general(b: BoundNode) -> General:
     row = 2 * words + odd
     return General(
         p, phases, run, advance, phases * c.out_c, odd, row, turns, unrolled, words - turns * unrolled, tiles
-    )
-
-
-def run_of(c: convolution.Params, phase: int, phases: int, advance: int, run: int) -> Run:
-    """The pixels under the windows of outputs phase, phase + phases, ... that the input has."""
-    outputs = -(-(c.out_w - phase) // phases)
-    start = phase * c.stride_w - c.pad_left
-    first = max(-(start // c.dilation_w), 0)
-    last = min((outputs - 1) * advance + c.kernel_w, (c.in_w - 1 - start) // c.dilation_w + 1)
-    return Run(
-        phase * run + first, (start + first * c.dilation_w) * c.in_c, last - first if outputs > 0 else 0
     )
 
 
@@ -395,27 +287,28 @@ def general_cost(b: BoundNode) -> float:
     return c.out_c * channel + widening_cost(g.planes)
 
 
+def _kernel(
+    what: str,
+    cost: Callable[[BoundNode], float],
+    takes: Callable[[BoundNode, Board | None], bool],
+    constants: Callable[[BoundNode], Mapping[str, Array]],
+    numbers: Callable[[BoundNode], Three | General],
+) -> Kernel:
+    return Kernel(
+        f"tg_depthwise_conv2d_s8_dsp{what}",
+        cost,
+        takes,
+        constants,
+        lambda b: numbers(b).scratch,
+        lambda b: (0,) if overwrites(b, numbers(b).planes) else (),
+        reads=reads,
+        params=numbers,
+        header="tg_dsp.h",
+    )
+
+
 KERNELS = (
-    Kernel(
-        "tg_depthwise_conv2d_s8_dsp_3x3",
-        three_cost,
-        takes_three,
-        three_constants,
-        lambda b: three(b).planes.scratch,
-        lambda b: (0,) if overwrites(b, three(b).planes) else (),
-        reads=reads,
-        params=three,
-        header="tg_dsp.h",
-    ),
-    Kernel(
-        "tg_depthwise_conv2d_s8_dsp",
-        general_cost,
-        takes_general,
-        general_constants,
-        lambda b: general(b).planes.scratch + 4 * general(b).filter_words,
-        lambda b: (0,) if overwrites(b, general(b).planes) else (),
-        reads=reads,
-        params=general,
-        header="tg_dsp.h",
-    ),
+    _kernel("_3x3_quad", quad_cost, takes_quad, three_constants, quad),
+    _kernel("_3x3", three_cost, takes_three, three_constants, three),
+    _kernel("", general_cost, takes_general, general_constants, general),
 )

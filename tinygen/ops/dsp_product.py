@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinygen.graph import Array, BoundNode
-from tinygen.ops.requant import Requant, requant_of
+from tinygen.ops.requant import requant_of
 
 LANE_BOUND = 2**23
 """More than |A| of the channel in the upper half of a lane."""
@@ -44,7 +44,8 @@ class Tile:
     behind each other in the weights, each with a pointer into the activations of its own. pixel_bytes: from one
     output's activations to the next one's. full: groups of `group`; rest: the group behind them, None where there is
     none. turns, unrolled, left: of the inner loop: pairs = turns * unrolled + left. low, high: of the clamp, None
-    where int8 clamps.
+    where int8 clamps. apart: the output's zero_point where it is added behind the shift, and upper lanes' bias behind
+    the product (Operands.apart); None where both are part of something else.
     """
 
     pixels: int
@@ -60,19 +61,19 @@ class Tile:
     rest: Group | None
     low: int | None
     high: int | None
+    apart: int | None
 
     @property
     def full_words(self) -> int:
         """Words of the stream before the rest."""
         g = self.group
-        return self.full * (2 * g.lanes + self.segments * self.pairs * g.lanes + 3 * g.stores)
+        trailer = 3 * g.stores + (g.lanes if self.apart is not None else 0)
+        return self.full * (2 * g.lanes + self.segments * self.pairs * g.lanes + trailer)
 
 
-def tile(
-    requant: Requant, channels: int, pixels: int, pairs: int, step: int, segments: int = 1, lanes: int = 2
-) -> Tile:
+def tile(b: BoundNode, pixels: int, pairs: int, step: int, segments: int = 1, lanes: int = 2) -> Tile:
     """The tile of so many pixels; step: bytes from one pixel's activations to the next one's."""
-    width = 2 * lanes
+    requant, channels, width = requant_of(b), b.inputs[1].shape[0], 2 * lanes
     rest = channels % width
     turns, unrolled = unrolling(pairs)
     return Tile(
@@ -89,6 +90,7 @@ def tile(
         rest=Group((rest + 1) // 2, rest) if rest else None,
         low=requant.activation_min if requant.activation_min > -128 else None,
         high=requant.activation_max if requant.activation_max < 127 else None,
+        apart=requant.output_zero_point if operands(b).apart else None,
     )
 
 
@@ -107,26 +109,57 @@ def unrolling(pairs: int) -> tuple[int, int]:
 class Operands:
     """What a product is made of, per output channel: raw inputs times weights plus bias, then tg_requantize_dsp.
 
-    int64. weights: (channels, products). bias: the input's zero_point folded in.
+    int64. weights: (channels, products). bias: the input's zero_point folded in. zero_point: of the output.
     """
 
     weights: Array
     bias: Array
     multiplier: Array
     right: Array
-    rounding: Array
+    zero_point: Array
 
     @property
-    def bound(self) -> Array:
-        """Greatest |accumulator| per channel, over all inputs and partial sums."""
-        return np.asarray(np.abs(self.bias) + RAW_REACH * np.abs(self.weights).sum(axis=1))
+    def products(self) -> Array:
+        """Greatest |sum of products| per channel, over all inputs and partial sums."""
+        return np.asarray(RAW_REACH * np.abs(self.weights).sum(axis=1))
+
+    @property
+    def apart(self) -> bool:
+        """True where a bias is too great for a lane, or a shift for a zero_point before it: channels that are almost
+        dead have such. They cost an instruction more."""
+        return not (np.all(self.products + np.abs(self.bias) < LANE_BOUND) and self._fits(self.rounding))
+
+    @property
+    def rounding(self) -> Array:
+        """What is added before the shift: half, and the zero_point, shifted."""
+        shift = np.clip(self.right, 1, 31)
+        return np.asarray((np.int64(1) << (shift - 1)) + (self.zero_point << shift))
+
+    @property
+    def half(self) -> Array:
+        """What is added before the shift where the zero_point is added behind it."""
+        return np.asarray(np.int64(1) << (np.clip(self.right, 1, 31) - 1))
+
+    @property
+    def exact(self) -> bool:
+        """True when lanes and the quick requantization are proved for every channel and every input."""
+        # -128 in both halves of a lane would leave int16.
+        lanes = self.weights.size == 0 or int(self.weights.min()) > -128
+        accumulators = np.all(self.products + np.abs(self.bias) < DOUBLED_BOUND)
+        shifts = np.all(self.right >= 1) and self._fits(self.half)
+        return bool(lanes and np.all(self.products < LANE_BOUND) and accumulators and shifts)
+
+    def _fits(self, added: Array) -> bool:
+        """True when no product with a multiplier, with this added, leaves int32."""
+        high = ((self.products + np.abs(self.bias)).astype(object) * self.multiplier) // 2**31 + 2
+        return all(int(h) + abs(int(a)) < 2**31 for h, a in zip(high, added, strict=True))
 
 
 def operands(b: BoundNode) -> Operands:
     """Those of a node whose weights have the output channel first.
 
     A channel whose output is the same for every input (a huge bias, as training leaves it on dead channels) needs no
-    product: weights 0, multiplier 0, and its value as rounding.
+    product: weights 0, multiplier 0, and its value as zero_point.
     """
     data, bias = b.inputs[1].data, b.inputs[2].data
     assert data is not None and bias is not None
@@ -137,49 +170,41 @@ def operands(b: BoundNode) -> Operands:
     values = requant.apply(np.stack([low, high])).astype(np.int64)
     constant = values[0] == values[1]
     multiplier = np.where(constant, 0, np.array(requant.multiplier, np.int64))
-    right = np.where(multiplier == 0, 1, -np.array(requant.shift, np.int64))
-    shown = np.where(constant, values[0], requant.output_zero_point)
-    shift = np.clip(right, 1, 31)
     return Operands(
         np.where(constant[:, np.newaxis], 0, weights),
         np.where(constant, 0, start),
         multiplier,
-        right,
-        (np.int64(1) << (shift - 1)) + (shown << shift),
+        np.where(multiplier == 0, 1, -np.array(requant.shift, np.int64)),
+        np.where(constant, values[0], requant.output_zero_point),
     )
 
 
 def exact(b: BoundNode) -> bool:
-    """True when lanes and the quick requantization are proved for every channel and every input."""
-    if any(t.data is None for t in b.inputs[1:]):
-        return False
-    o = operands(b)
-    # -128 in both halves of a lane would leave int16.
-    lanes = o.weights.size == 0 or int(o.weights.min()) > -128
-    return bool(lanes and np.all(o.bound < LANE_BOUND) and np.all(quick(o)))
-
-
-def quick(o: Operands) -> Array:
-    """Per channel: `tg_requantize_dsp` equals the reference for every accumulator within the bound."""
-    high = np.abs(o.bound * o.multiplier.astype(object)) // 2**31 + 2
-    fits = np.array([int(h) + abs(int(r)) < 2**31 for h, r in zip(high, o.rounding, strict=True)])
-    return np.asarray((o.right >= 1) & fits & (o.bound < DOUBLED_BOUND))
+    """True when the kernels here compute the node in every element."""
+    return all(t.data is not None for t in b.inputs[1:]) and operands(b).exact
 
 
 # ---- packing
 
 
-def packed(o: Operands, lanes: int) -> Array:
+def packed(o: Operands, lanes: int, zero_point: int) -> Array:
     """The int32 stream that a tile reads in order, group by group of 2 * lanes channels; an even number of products.
 
     Per group: S1 and S2 of every lane to start from, the lanes' weights for two products after the other, then
-    (multiplier, right, rounding) per channel.
+    (multiplier, right, rounding) per channel; apart, twice its bias before the upper channel's three. zero_point: of
+    the output.
     """
     width, parts = 2 * lanes, []
-    trailer = np.stack([o.multiplier, o.right, o.rounding], axis=1)
+    rounding = o.half + ((o.zero_point - zero_point) << np.clip(o.right, 1, 31)) if o.apart else o.rounding
+    three = np.stack([o.multiplier, o.right, rounding], axis=1)
+    upper = np.arange(len(o.bias)) % 2 == 0
+    start = np.where(upper & o.apart, 0, o.bias)
     for first in range(0, len(o.weights), width):
         these = slice(first, first + width)
-        parts += [_group(o.weights[these], o.bias[these]), trailer[these].reshape(-1)]
+        parts.append(_group(o.weights[these], start[these]))
+        for i in range(first, min(first + width, len(o.weights))):
+            parts += [2 * o.bias[i : i + 1]] if o.apart and upper[i] else []
+            parts.append(three[i])
     return (np.concatenate(parts) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
@@ -199,7 +224,7 @@ def constants(b: BoundNode, lanes: int, runs: int = 1) -> Mapping[str, Array]:
     o = operands(b)
     parts = o.weights.reshape(len(o.weights), runs, -1)
     parts = np.pad(parts, ((0, 0), (0, 0), (0, parts.shape[2] % 2)))
-    return {"packed": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes)}
+    return {"packed": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes, b.output.zero_point)}
 
 
 def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
@@ -225,5 +250,5 @@ def _group_cycles(t: Tile, g: Group) -> float:
     loads = t.pixels + g.lanes + (2 if g.lanes > 3 else 1)
     per_pair = products + loads
     loop = 7.0 * t.turns if t.turns > 1 else 0.0
-    outputs = g.stores * (4.0 + 7.0 * t.pixels)
+    outputs = g.stores * (4.0 + 7.0 * t.pixels + (1.0 + t.pixels if t.apart is not None else 0.0))
     return t.segments * (t.pairs * per_pair + loop + 3.0) + outputs + 18.0 + 2 * g.lanes * t.pixels

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder
-from tinygen.ops import pooling
+from tinygen.ops import pooling, pooling_dsp
 from tinygen.ops.base import Kernel, Op, always, clamp_real, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.intervals import rising
@@ -76,6 +76,7 @@ def global_from_tflite(op: TfliteOperator, builder: GraphBuilder) -> str:
 
 KERNELS = (
     Kernel("tg_max_pool2d_s8", pooling.cost_portable, template="tg_max_pool2d"),
+    pooling_dsp.MAX,
     Kernel("tg_max_pool2d_s16", pooling.cost_portable, template="tg_max_pool2d", dtype="int16"),
     Kernel(
         "tg_max_pool2d_f32",

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import INT32_MAX, Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops import pooling_dsp
 from tinygen.ops.base import FREE, Kernel, Op, Scaling, always, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.intervals import rising
@@ -185,6 +186,7 @@ def cost_portable(b: BoundNode) -> float:
 
 KERNELS = (
     Kernel("tg_mean_s8", cost_portable, template="tg_mean"),
+    pooling_dsp.mean_kernel(params),
     Kernel("tg_mean_s16", cost_portable, dtype="int16", template="tg_mean"),
     Kernel("tg_mean_f32", cost_portable, dtype="float32", params=params_f32),
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode
-from tinygen.ops import binary
+from tinygen.ops import binary, binary_dsp
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs, Broadcast
 from tinygen.ops.coupling import same_channels
@@ -94,6 +94,7 @@ OP = Op(
     macs=no_macs,
     kernels=(
         Kernel("tg_mul_s8", cost, constants=binary.constants, in_place=binary.in_place),
+        binary_dsp.product_kernel(params),
         binary.kernel_f32("mul"),
     ),
     constraints=(binary.one_activation,),

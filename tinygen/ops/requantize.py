@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding, multiply_by_quantized_multiplier, quantize_multiplier
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.ops import unary_dsp
 from tinygen.ops.base import Kernel, Op, clamp_bounds, clamp_real, free, no_macs, no_quantize
 from tinygen.ops.coupling import same_channels
 from tinygen.ops.intervals import rising
@@ -137,6 +138,7 @@ OP = Op(
     macs=no_macs,
     kernels=(
         Kernel("tg_requantize_s8", cost, in_place=same_size, template="tg_requantize"),
+        unary_dsp.requantize_kernel(params, same_size),
         Kernel("tg_requantize_s16", cost, in_place=same_size, dtype="int16", template="tg_requantize"),
     ),
     to_tflite=to_tflite,

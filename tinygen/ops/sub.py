@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode
-from tinygen.ops import add, binary
+from tinygen.ops import add, binary, binary_dsp
 from tinygen.ops.base import Kernel, Op, clamp_real, free, no_macs
 from tinygen.ops.binary import Attrs
 from tinygen.ops.coupling import same_channels
@@ -49,6 +49,7 @@ OP = Op(
     macs=no_macs,
     kernels=(
         Kernel("tg_sub_s8", add.cost, constants=binary.constants, in_place=binary.in_place),
+        binary_dsp.sum_kernel("sub", add.params),
         binary.kernel_f32("sub"),
     ),
     constraints=(binary.one_activation,),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,6 +81,21 @@ def output_size(shape: Shape, kernel: Pair, stride: Pair, dilation: Pair, paddin
         )
     )
     return height, width
+
+
+def band(
+    first: int, end: int, height: int, kernel: int, stride: int, dilation: int, padding: Padding
+) -> tuple[Pair, Padding] | None:
+    """Rows [first, end) of the input that output rows [first, end) read, and the padding that is left around these.
+
+    None where a window may lie in the padding as a whole.
+    """
+    reach = (kernel - 1) * dilation + 1
+    if max(padding.top, padding.bottom) >= reach:
+        return None
+    low, high = first * stride - padding.top, (end - 1) * stride - padding.top + reach
+    inside = max(0, low), min(height, high)
+    return inside, replace(padding, top=inside[0] - low, bottom=high - inside[1])
 
 
 def overhang(

@@ -1,0 +1,137 @@
+"""Chains in bands of rows: every element as before, from fewer bytes at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import tinygen
+from tests.support.host import run_on_host
+from tests.support.nodes import SANITIZE, assert_equals_litert
+from tests.test_constant_channels import Net, int8
+from tests.test_published_models import samples
+from tinygen import bands, evaluate, pipeline, spec
+from tinygen.fit import Fitter
+from tinygen.frontend.tflite import load_tflite
+from tinygen.graph import Graph
+from tinygen.ops import conv2d, depthwise_conv2d
+from tinygen.ops.windows import Padding, Pair
+from tinygen.planning import plan
+from tinygen.program import select
+from tinygen.samples import Options as SampleOptions
+from tinygen.scheduling import peak_of
+from tinygen.selection import Choice
+
+VWW = "vww_mobilenet_v1_025_96"
+
+KERNELS = st.tuples(st.integers(1, 4), st.integers(1, 2))
+PAIRS = st.tuples(st.integers(1, 2), st.integers(1, 2))
+LAYERS = st.lists(
+    st.tuples(st.booleans(), KERNELS, PAIRS, PAIRS, st.tuples(*[st.integers(0, 3)] * 4)),
+    min_size=2,
+    max_size=4,
+)
+
+
+def layer(
+    net: Net, x: str, depthwise: bool, kernel: Pair, stride: Pair, dilation: Pair, padding: Padding
+) -> str:
+    """A convolution to 3 channels, or a depthwise one."""
+    depth = net.builder.shape(x)[2]
+    if depthwise:
+        weights, attrs = net.weights(x, (*kernel, depth), 2, None), depthwise_conv2d.Attrs
+        return net.add(
+            "depthwise_conv2d", attrs(stride, dilation, padding, "relu"), x, weights, net.bias(depth, ())
+        )
+    weights = net.weights(x, (3, *kernel, depth), 0, None)
+    return net.add("conv2d", conv2d.Attrs(stride, dilation, padding), x, weights, net.bias(3, ()))
+
+
+@given(LAYERS, st.integers(1, 5), st.integers(0, 10**6))
+@settings(max_examples=60)
+def test_any_chain_in_any_bands_is_exact(layers: list[tuple], rows: int, seed: int) -> None:
+    net = Net((17, 5, 2), seed)
+    x = net.x
+    for depthwise, kernel, stride, dilation, (top, bottom, left, right) in layers:
+        reach = (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
+        padding = Padding(min(top, reach[0] - 1), min(bottom, reach[0] - 1), left, right)
+        height, width, _ = net.builder.shape(x)
+        assume(height + padding.vertical >= reach[0] and width + padding.horizontal >= reach[1])
+        x = layer(net, x, depthwise, kernel, stride, dilation, padding)
+    graph = net.build(x)
+    for chain in bands.chains(graph):
+        if chain[-1].output.shape[0] > rows:
+            after = spec.check(bands.banded(graph, chain, rows), quantized=True)
+            given_ = int8(graph, 4)
+            np.testing.assert_array_equal(
+                evaluate.reference(after, given_)[0], evaluate.reference(graph, given_)[0]
+            )
+            assert after.outputs == graph.outputs
+
+
+def test_a_window_in_the_padding_alone_has_no_rows() -> None:
+    net = Net((4, 4, 2), 0)
+    first = layer(net, net.x, False, (1, 1), (1, 1), (1, 1), Padding(top=1))
+    graph = net.build(layer(net, first, False, (3, 3), (1, 1), (1, 1), Padding()))
+    assert not list(bands.chains(graph))
+
+
+def wide(seed: int = 0) -> Graph:
+    """A chain with a large tensor inside: 12 x 6 x 1 -> 12 x 6 x 24 -> 5 x 2 x 3."""
+    net = Net((12, 6, 1), seed)
+    inside = net.conv(net.x, ["live"] * 24)
+    deep = layer(net, inside, True, (3, 3), (2, 2), (1, 1), Padding())
+    return net.build(layer(net, deep, False, (1, 1), (1, 1), (1, 1), Padding()))
+
+
+def test_bands_are_chosen_where_they_need_less_and_the_plan_keeps_to_it() -> None:
+    graph = wide()
+    after = bands.smallest(graph)
+    assert peak_of(after)[0] < peak_of(graph)[0] / 2
+    assert peak_of(after)[0] == min(
+        peak_of(bands.banded(graph, c, n))[0] for c in bands.chains(graph) for n in (1, 2, 3)
+    )
+    assert plan(select(after, None)).arena_bytes == peak_of(after)[0]
+    assert bands.smallest(after) == after, "what is smallest stays"
+
+
+def test_c_and_litert_compute_the_same() -> None:
+    graph = bands.smallest(wide(1))
+    x = int8(graph)
+    (got,), (want,) = run_on_host(graph, x, SANITIZE), evaluate.reference(wide(1), x)
+    np.testing.assert_array_equal(got, want)
+    assert_equals_litert(graph, x)
+
+
+def test_only_size_asks_for_bands() -> None:
+    for optimize in ("balanced", "speed"):
+        assert bands.arranged(wide(), optimize) == wide()  # type: ignore[arg-type]
+    made = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize="size"))
+    (told,) = (str(d) for d in made.decisions)
+    assert told.startswith("bands of rows: conv2d, depthwise_conv2d")
+    assert made.plan.arena_bytes == Fitter(wide(), choice=Choice("size")).planned(None)[2].arena_bytes
+
+
+def test_published_vww_needs_40_kb(shared_data: Path) -> None:
+    """Its input of 27,648 bytes counted."""
+    graph = load_tflite(shared_data / "models" / f"{VWW}_int8.tflite")
+    made = pipeline.compile_graph(graph, None, None, pipeline.Options(optimize="size"))
+    assert made.plan.arena_bytes <= 40 * 1024
+    x = samples(VWW, shared_data, graph)[:40]
+    np.testing.assert_array_equal(evaluate.reference(made.graph, [x])[0], evaluate.reference(graph, [x])[0])
+
+
+@pytest.mark.arm
+def test_firmware_of_bands(tmp_path: Path, shared_data: Path) -> None:
+    """Bit for bit on an emulated core, with its own kernels: the arena stays what the portable ones need."""
+    file = shared_data / "models" / f"{VWW}_int8.tflite"
+    built = tinygen.compile(file, board="nucleo_l4r5zi", optimize="size", out=tmp_path / "fw")
+    assert built.compiled.plan.arena_bytes <= 40 * 1024
+    inputs = shared_data / "vww96_ccby_eval.npz"
+    options = SampleOptions(scale=1 / 255)
+    ran = tinygen.run(tmp_path / "fw", inputs=inputs, emulator="unicorn", count=1, samples=options)
+    assert ran.result.passed, ran.result.detail
