@@ -134,7 +134,7 @@ def three_constants(b: BoundNode) -> Mapping[str, Array]:
     bytes_[:, 0, 3] = right
     words = bytes_.reshape(channels, -1).view("<i4")
     head = np.stack([doubled_bias(b), multiplier], axis=1).astype(np.int32)
-    return {"packed": np.concatenate([head, words], axis=1)}
+    return {"weights": np.concatenate([head, words], axis=1)}
 
 
 def three_cost(b: BoundNode) -> float:

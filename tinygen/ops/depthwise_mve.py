@@ -64,7 +64,7 @@ def packed(b: BoundNode) -> Mapping[str, Array]:
     )
     padded = np.pad(flat, ((0, 0), (0, spare))).reshape(len(flat), -1, WIDTH).transpose(1, 0, 2)
     words = np.ascontiguousarray(padded).reshape(len(heads), -1).view("<i4")
-    return {"packed": np.concatenate([heads.reshape(len(heads), -1), words], axis=1)}
+    return {"weights": np.concatenate([heads.reshape(len(heads), -1), words], axis=1)}
 
 
 def cost(b: BoundNode) -> float:

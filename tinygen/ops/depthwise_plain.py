@@ -102,7 +102,7 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     bytes_[:, 0] = shifts(requant, p.quick)
     bytes_[:, 1 : 1 + p.taps] = weights.reshape(-1, channels).T
     head = np.stack([folded_bias(b, 2), np.array(requant.multiplier, np.int64)], axis=1)
-    return {"packed": np.concatenate([wrapped(head), bytes_.view("<i4")], axis=1)}
+    return {"weights": np.concatenate([wrapped(head), bytes_.view("<i4")], axis=1)}
 
 
 def scratch(b: BoundNode) -> int:

@@ -224,7 +224,7 @@ def constants(b: BoundNode, lanes: int, runs: int = 1) -> Mapping[str, Array]:
     o = operands(b)
     parts = o.weights.reshape(len(o.weights), runs, -1)
     parts = np.pad(parts, ((0, 0), (0, 0), (0, parts.shape[2] % 2)))
-    return {"packed": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes, b.output.zero_point)}
+    return {"weights": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes, b.output.zero_point)}
 
 
 def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:

@@ -56,7 +56,7 @@ def packed(b: BoundNode) -> Mapping[str, Array]:
     padded = np.pad(flat, ((0, spare), (0, LANES * blocks(b) - flat.shape[1])))
     vectors = np.ascontiguousarray(padded.reshape(-1, WIDTH, blocks(b), LANES).transpose(0, 2, 1, 3))
     words = vectors.reshape(len(heads), -1).view("<i4")
-    return {"packed": np.concatenate([heads.reshape(len(heads), -1), words], axis=1)}
+    return {"weights": np.concatenate([heads.reshape(len(heads), -1), words], axis=1)}
 
 
 def left(requant: Requant) -> int:

@@ -124,7 +124,7 @@ def wrapped(values: Array) -> Array:
 
 def constants(b: BoundNode) -> Mapping[str, Array]:
     """The one array that the kernel reads."""
-    return {"packed": packed(b)}
+    return {"weights": packed(b)}
 
 
 def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
