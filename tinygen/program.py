@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from tinygen.boards import Board
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
-from tinygen.selection import BALANCED, Candidate, Choice, Selector, Weigh, by_formula, candidates
+from tinygen.selection import (
+    BALANCED,
+    Candidate,
+    Choice,
+    Selector,
+    Weigh,
+    by_formula,
+    candidates,
+    others_live,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def select(
     execute its layer.
     """
     nodes = [(b, candidates(b, board)) for b in graph.bound()]
-    selector = Selector(nodes, choice, weigh)
+    selector = Selector(nodes, choice, weigh, others_live(graph))
     steps = []
     for b, kernels in nodes:
         ranked = selector.ranked(b, kernels)
