@@ -237,7 +237,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
         dots = alt.Chart(own, title=sweep, width=300, height=170).mark_point(filled=True, size=34)
         panels.append(dots.encode(x=x, y=y, color=color))
     path.parent.mkdir(parents=True, exist_ok=True)
-    alt.concat(*panels, columns=3).configure(background="white").save(str(path), scale_factor=1.5)
+    alt.concat(*panels, columns=3).configure(background="white").save(str(path), scale_factor=1.0)
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 the same code runs on the host under ASan and UBSan.
 
 Instructions per inference of the published int8 files (their quantization is fixed, so their counts are exact) are
-kept in tests/baselines/instructions.json; TINYGEN_UPDATE_BASELINES=1 records them anew.
+kept in tests/baselines/instructions.json: they fall by being recorded, and never rise silently (docs/testing.md).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pytest
 
 import tinygen
 from benchmarks.real_models import REAL_MODELS, RealModel
+from tests.support import baselines
 from tinygen.building import compiler_version
 from tinygen.judge import Outcome
 
-BASELINES = Path(__file__).parent / "baselines" / "instructions.json"
+BASELINES = baselines.FOLDER / "instructions.json"
 
 pytestmark = [pytest.mark.shared, pytest.mark.arm, pytest.mark.qemu, pytest.mark.tensorflow]
 
@@ -52,14 +53,9 @@ def test_device_equals_reference(model: RealModel, shared_data: Path, tmp_path: 
 
 
 def check_baseline(name: str, count: int) -> None:
-    """The count is what was recorded with this compiler: more is a regression, fewer wants recording."""
-    recorded = json.loads(BASELINES.read_text()) if BASELINES.exists() else {}
-    compiler = compiler_version()
-    if os.environ.get("TINYGEN_UPDATE_BASELINES"):
-        counts = {**recorded.get(compiler, {}), name: count}
-        recorded[compiler] = dict(sorted(counts.items()))
-        BASELINES.write_text(json.dumps(recorded, indent=2) + "\n")
-        return
-    if compiler not in recorded:
-        pytest.skip(f"no instruction counts recorded for {compiler}: TINYGEN_UPDATE_BASELINES=1 records them")
-    assert count == recorded[compiler][name]
+    """The count is what was recorded with this compiler; docs/testing.md says how it is recorded anew."""
+    compiler, wish = compiler_version(), os.environ.get(baselines.VARIABLE, "")
+    if not wish and compiler not in json.loads(BASELINES.read_text()):
+        pytest.skip(f"no instruction counts recorded for {compiler}: {baselines.VARIABLE}=1 records them")
+    if problem := baselines.check(BASELINES, compiler, name, count, wish):
+        pytest.fail(problem)

@@ -15,9 +15,11 @@ from tinygen import bundle, pipeline
 from tinygen.boards import common, load_board
 from tinygen.cli import main
 from tinygen.errors import UsageError
+from tinygen.graph import GraphBuilder, QParams
+from tinygen.ops import activation, add
 from tinygen.ops.base import Kernel
 from tinygen.program import select
-from tinygen.selection import RATES, Candidate, Choice, Selector
+from tinygen.selection import RATES, Candidate, Choice, Selector, others_live
 from tinygen.tflite.export import export_tflite
 
 BOARD = "mps2_an386"
@@ -62,6 +64,21 @@ def test_sram_counts_above_what_some_layer_needs_in_any_case() -> None:
         tried = [kernel("scratch", 100.0, scratch=scratch)]
         ranked = Selector([(BODY, plain), (STEM, [*plain, *tried])], Choice("balanced")).ranked(STEM, tried)
         assert ranked[0].sram == sram
+
+
+def test_shortcuts_count_as_memory_that_is_taken() -> None:
+    others = others_live(GRAPH)
+    # join reads the stem's output beside the body's: it lives while the body runs, which reads it, too
+    assert others["stem"] == others["body"] == others["join"] == 0
+    builder = GraphBuilder("shortcut")
+    q = QParams.per_tensor(0.1, 0)
+    x = builder.input("x", (4, 4, 8), q)
+    first = builder.add("activation", "first", (x,), activation.Attrs("tanh"), QParams.per_tensor(1 / 128, 0))
+    second = builder.add(
+        "activation", "second", (first,), activation.Attrs("tanh"), QParams.per_tensor(1 / 128, 0)
+    )
+    sum_ = builder.add("add", "sum", (x, second), add.Attrs(), q)
+    assert others_live(builder.build((sum_,))) == {"first": 0, "second": 128, "sum": 0}
 
 
 def test_code_that_an_earlier_layer_has_costs_nothing() -> None:

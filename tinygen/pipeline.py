@@ -124,9 +124,17 @@ def compile_graph(
         quantized = quantized_by(fused, samples, options.quantization, report)
         graph, real, made = quantized.graph, quantized.real, quantized.decisions
     simplified = final(graph)
-    arranged = bands.arranged(simplified, options.optimize)
+    arranged = _smaller(simplified, bands.arranged(simplified, options.optimize), board, options.choice)
     made += (*constant_channels.decisions(graph, simplified), *bands.decisions(simplified, arranged))
     return replace(lower(arranged, board, options, fused, made), real=real)
+
+
+def _smaller(plain: Graph, arranged: Graph, board: Board | None, choice: Choice) -> Graph:
+    """The graph in bands where its arena is smaller with the board's own kernels, too: some work in place."""
+    if arranged is plain:
+        return plain
+    arenas = [plan(select(graph, board, choice)).arena_bytes for graph in (plain, arranged)]
+    return arranged if arenas[1] < arenas[0] else plain
 
 
 def quantized_by(

@@ -16,6 +16,7 @@ from tinygen.selection import (
     by_formula,
     candidates,
     is_portable,
+    others_live,
 )
 
 
@@ -58,7 +59,7 @@ def select(
         (b, [k for k in candidates(b, board) if choice.takes(k) or named.get(b.name) == k.name])
         for b in graph.bound()
     ]
-    selector = Selector(nodes, choice, weigh)
+    selector = Selector(nodes, choice, weigh, others_live(graph))
     steps = []
     for b, kernels in nodes:
         ranked = selector.ranked(b, kernels)

@@ -15,7 +15,7 @@ from tinygen import ops
 from tinygen.boards import Board
 from tinygen.code_size import function_bytes
 from tinygen.errors import UnsupportedLayerError, UsageError, did_you_mean
-from tinygen.graph import BoundNode
+from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
 from tinygen.rendering import body_of
 
@@ -130,6 +130,20 @@ def by_formula(kernel: Kernel, b: BoundNode, body: str) -> Figures:
 NOTHING = Figures(0.0, 0)
 
 
+def others_live(graph: Graph) -> dict[str, int]:
+    """Node's name -> bytes of tensors that live while it runs and that it neither reads nor writes: shortcuts."""
+    nodes = graph.nodes
+    last = {name: i for i, node in enumerate(nodes) for name in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(nodes))
+    born = dict.fromkeys(graph.inputs, -1) | {node.output: i for i, node in enumerate(nodes)}
+    found = {}
+    for i, node in enumerate(nodes):
+        own = (*node.inputs, node.output)
+        living = [n for n, at in born.items() if at < i < last.get(n, -1) and n not in own]
+        found[node.name] = sum(graph.tensors[n].size_bytes for n in living)
+    return found
+
+
 class Selector:
     """Ranks the kernels of a model's nodes, in order: code that an earlier node has costs a later one nothing."""
 
@@ -138,7 +152,10 @@ class Selector:
         nodes: Sequence[tuple[BoundNode, Sequence[Kernel]]],
         choice: Choice,
         weigh: Weigh = by_formula,
+        others: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """others: of others_live()."""
+        self._others = others
         self._rates, self._named, self._taken = RATES[choice.optimize], dict(choice.named), set[str]()
         self._bodies = {
             (b.name, k.name): body_of(k, b) for b, kernels in nodes for k in kernels if not k.alias
@@ -150,7 +167,7 @@ class Selector:
             if not k.alias
         }
         self._fastest = sum(min(self._of(b, k).cycles for k in kernels) for b, kernels in nodes)
-        self._floor = max((min(live_bytes(k, b) for k in kernels) for b, kernels in nodes), default=0)
+        self._floor = max((min(self._live(b, k) for k in kernels) for b, kernels in nodes), default=0)
         if unknown := next((n for n in self._named if n not in {b.name for b, _ in nodes}), None):
             raise UsageError(
                 f"a kernel was chosen for layer '{unknown}', which this model does not have\n"
@@ -159,6 +176,9 @@ class Selector:
 
     def _of(self, b: BoundNode, kernel: Kernel) -> Figures:
         return self._figures.get((b.name, kernel.name), NOTHING)
+
+    def _live(self, b: BoundNode, kernel: Kernel) -> int:
+        return live_bytes(kernel, b) + self._others.get(b.name, 0)
 
     def ranked(self, b: BoundNode, kernels: Sequence[Kernel]) -> tuple[Candidate, ...]:
         """The candidates, best first; the first one's code is there from now on."""
@@ -173,7 +193,7 @@ class Selector:
         figures, rates = self._of(b, kernel), self._rates
         code = 0 if self._bodies.get((b.name, kernel.name)) in self._taken else figures.code
         flash = code + sum(values.nbytes for values in kernel.constants(b).values())
-        sram = max(0, live_bytes(kernel, b) - self._floor)
+        sram = max(0, self._live(b, kernel) - self._floor)
         percent = 100 * figures.cycles / self._fastest if self._fastest else 0.0
         points = rates.percent * percent + rates.flash * flash + rates.sram * sram
         return Candidate(kernel, figures.cycles, flash, sram, points)
