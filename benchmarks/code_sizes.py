@@ -34,7 +34,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.datasets import folder
-from tinygen import api, building, code_size, fit, ops, pipeline, spec
+from tinygen import api, building, code_size, fit, ops, pipeline
 from tinygen.boards import Board, all_boards, load_board
 from tinygen.code_size import ANY, ENCODINGS, Encoding, Features
 from tinygen.emission import Library, emit_library
@@ -43,9 +43,7 @@ from tinygen.firmware import firmware_files
 from tinygen.graph import Graph
 from tinygen.planning import plan
 from tinygen.program import Program, Step
-from tinygen.scheduling import schedule
 from tinygen.selection import candidates
-from tinygen.simplification import simplify
 from tinygen.wishes import Wishes
 
 MODELS = (
@@ -89,12 +87,12 @@ Final = Callable[[Graph], Graph]
 
 def int8(graph: Graph) -> Graph:
     """The final int8 graph, ranges made up."""
-    return spec.check(schedule(simplify(fit.assumed_int8(graph))), quantized=True)
+    return pipeline.final(fit.assumed_int8(graph), proven=False)
 
 
 def int16(graph: Graph) -> Graph:
     """The final graph with int16 activations wherever an operator has that form, ranges made up."""
-    return spec.check(schedule(simplify(fit.assumed_int8(graph, "int16"))), quantized=True)
+    return pipeline.final(fit.assumed_int8(graph, "int16"), proven=False)
 
 
 FORMS: dict[str, Final] = {"f32": pipeline.float_program, "s16": int16, "s8": int8}

@@ -25,8 +25,6 @@ from tinygen.frontend.keras import load_keras
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Graph
 from tinygen.placement import Needs, Placement, place, rooms
-from tinygen.scheduling import schedule
-from tinygen.simplification import simplify
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT.parent / "shared" / "data" / "models"
@@ -104,7 +102,7 @@ def quantized(path: Path) -> Graph:
     """The model as an int8 graph."""
     if path.suffix == ".tflite":
         return load_tflite(path)
-    return schedule(simplify(assumed_int8(load_keras(path).graph)))
+    return pipeline.final(assumed_int8(load_keras(path).graph), proven=False)
 
 
 def row_of(graph: Graph, name: str, board: Board) -> Row | None:

@@ -139,7 +139,7 @@ class Fitter:
 
     def _int8(self, graph: Graph) -> Graph:
         int8 = graph if self.exact else assumed_int8(graph)
-        return bands.arranged(pipeline.final(int8), self.choice.optimize)
+        return bands.arranged(pipeline.final(int8, proven=self.exact), self.choice.optimize)
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""

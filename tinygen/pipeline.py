@@ -145,9 +145,9 @@ def quantized_by(
     return quantize(fused, seen, options, lambda done, total: report("quantize", done, total))
 
 
-def final(graph: Graph) -> Graph:
-    """The int8 graph that a project holds: simplified, in the order of execution."""
-    return spec.check(schedule(simplify(spec.check(graph, quantized=True))), quantized=True)
+def final(graph: Graph, proven: bool = True) -> Graph:
+    """The int8 graph that a project holds: simplified, in the order of execution. proven: as `simplify` takes it."""
+    return spec.check(schedule(simplify(spec.check(graph, quantized=True), proven)), quantized=True)
 
 
 def float_program(graph: Graph) -> Graph:

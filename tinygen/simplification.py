@@ -16,9 +16,12 @@ from tinygen.graph import BoundNode, Graph
 from tinygen.rewriting import Pass, bypassed, fixpoint, producer, remove_dead_nodes, replaced
 
 
-def simplify(graph: Graph) -> Graph:
-    """The int8 graph with the same outputs for every input, fewer nodes and fewer channels."""
-    return fixpoint(graph, PASSES)
+def simplify(graph: Graph, proven: bool = True) -> Graph:
+    """The int8 graph with the same outputs for every input, fewer nodes and fewer channels.
+
+    proven: False keeps constant channels: in a graph whose ranges are made up (fit.py) they prove nothing of the model.
+    """
+    return fixpoint(graph, PASSES if proven else TIDYING)
 
 
 # ---- shapes
@@ -101,4 +104,5 @@ def _maps_to_itself(b: BoundNode) -> bool:
     return bool(np.array_equal(result[0], values))
 
 
-PASSES: Sequence[Pass] = (*SHAPE_PASSES, drop_idle_requantize, remove_dead_nodes, remove_constant_channels)
+TIDYING: Sequence[Pass] = (*SHAPE_PASSES, drop_idle_requantize, remove_dead_nodes)
+PASSES: Sequence[Pass] = (*TIDYING, remove_constant_channels)
