@@ -24,7 +24,7 @@ from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.samples import Options as SampleOptions
 from tinygen.scheduling import peak_of
-from tinygen.selection import Choice
+from tinygen.selection import Choice, Optimize
 
 VWW = "vww_mobilenet_v1_025_96"
 
@@ -108,8 +108,9 @@ def test_c_and_litert_compute_the_same() -> None:
 
 
 def test_only_size_asks_for_bands() -> None:
-    for optimize in ("portable", "balanced", "speed"):
-        assert bands.arranged(wide(), optimize) == wide()  # type: ignore[arg-type]
+    others: tuple[Optimize, ...] = ("portable", "balanced", "speed")
+    for optimize in others:
+        assert bands.arranged(wide(), optimize) == wide()
     made = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize="size"))
     (told,) = (str(d) for d in made.decisions)
     assert told.startswith("bands of rows: conv2d, depthwise_conv2d")

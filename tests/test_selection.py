@@ -19,7 +19,7 @@ from tinygen.graph import GraphBuilder, QParams
 from tinygen.ops import activation, add
 from tinygen.ops.base import Kernel
 from tinygen.program import select
-from tinygen.selection import RATES, Candidate, Choice, Selector, others_live
+from tinygen.selection import RATES, Candidate, Choice, Optimize, Selector, others_live
 from tinygen.tflite.export import export_tflite
 
 BOARD = "mps2_an386"
@@ -43,10 +43,10 @@ def names(ranked: tuple[Candidate, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize(("optimize", "first"), [("size", "small"), ("balanced", "fair"), ("speed", "quick")])
-def test_aims_weigh_cycles_against_bytes(optimize: str, first: str) -> None:
+def test_aims_weigh_cycles_against_bytes(optimize: Optimize, first: str) -> None:
     # quick saves 5 percent of the model's cycles for 8 KB; fair is twice as fast as small for 512 bytes
     kernels = [kernel("small", 200.0), kernel("fair", 105.0, 512), kernel("quick", 100.0, 8704)]
-    assert names(Selector([(STEM, kernels)], Choice(optimize)).ranked(STEM, kernels))[0] == first  # type: ignore[arg-type]
+    assert names(Selector([(STEM, kernels)], Choice(optimize)).ranked(STEM, kernels))[0] == first
 
 
 def test_the_rate_of_balanced_is_one_percent_for_a_kilobyte() -> None:

@@ -15,7 +15,6 @@ from tinygen.selection import (
     Weigh,
     by_formula,
     candidates,
-    is_portable,
     others_live,
 )
 
@@ -43,7 +42,7 @@ class Program:
 
 def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
     """The portable kernel with the fewest cycles of those that support the node, whatever its size."""
-    return min(filter(is_portable, candidates(bound, board)), key=lambda k: k.cost(bound))
+    return min((k for k in candidates(bound, board) if k.portable), key=lambda k: k.cost(bound))
 
 
 def select(

@@ -53,15 +53,10 @@ class Choice:
 
     def takes(self, kernel: Kernel) -> bool:
         """Whether the aim lets it be a candidate."""
-        return self.optimize != "portable" or is_portable(kernel)
+        return self.optimize != "portable" or kernel.portable
 
 
 PORTABLE = Choice()
-
-
-def is_portable(kernel: Kernel) -> bool:
-    """True for the kernels that are no variant: tg_<op>_<type>."""
-    return "_s8_" not in kernel.name
 
 
 @dataclass(frozen=True)

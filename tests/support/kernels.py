@@ -20,6 +20,7 @@ from tinygen.emission import Library, emit_library
 from tinygen.emulators import find_emulator
 from tinygen.firmware import firmware_files
 from tinygen.graph import Array, BoundNode, Graph
+from tinygen.judge import ModelRun
 from tinygen.ops.base import Kernel
 from tinygen.plan_check import verify
 from tinygen.planning import plan
@@ -99,7 +100,9 @@ def assert_kernels(
             assert result.passed, f"{name}: {_first_wrong(made, expected, result.models)} {result.detail}"
 
 
-def _first_wrong(cases: Sequence[Case], expected: Sequence[tuple[Array, ...]], models: Sequence) -> str:  # type: ignore[type-arg]
+def _first_wrong(
+    cases: Sequence[Case], expected: Sequence[tuple[Array, ...]], models: Sequence[ModelRun]
+) -> str:
     for case, want, run in zip(cases, expected, models, strict=False):
         for w, g in zip(want, run.outputs, strict=True):
             if not np.array_equal(w.reshape(g.shape), g):

@@ -101,6 +101,15 @@ def reads_portable(b: BoundNode, role: str, values: Array, macs: int) -> int:
     return times * int(values.itemsize)
 
 
+def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
+    """`Kernel.reads` of a kernel that streams all its constants so many times."""
+
+    def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
+        return times(b) * int(values.nbytes)
+
+    return reads
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One C implementation of an operator.
@@ -132,6 +141,11 @@ class Kernel:
     params: Callable[[BoundNode], Any] | None = None
     template: str = ""
     header: str = ""
+
+    @property
+    def portable(self) -> bool:
+        """True for a kernel that is no variant of another: its name ends with the type."""
+        return self.alias or self.name.rpartition("_")[2] in ("s8", "s16", "f32")
 
 
 def dsp(b: BoundNode, board: Board | None) -> bool:

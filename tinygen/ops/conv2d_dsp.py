@@ -14,7 +14,7 @@ import numpy as np
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution, dsp_product
-from tinygen.ops.base import Kernel, dsp
+from tinygen.ops.base import Kernel, dsp, reads_per
 from tinygen.ops.dsp_product import REACHED, Tile
 
 BLOCK_BYTES = 1024
@@ -168,7 +168,7 @@ KERNELS = (
         column_constants,
         lambda b: 2 * columns(b).column * columns(b).block,
         columns_in_place,
-        reads=dsp_product.reads_per(lambda b: -(-b.output.elements // b.output.shape[2] // 2)),
+        reads=reads_per(lambda b: -(-b.output.elements // b.output.shape[2] // 2)),
         params=columns,
         header="tg_dsp.h",
     ),
@@ -179,7 +179,7 @@ KERNELS = (
         row_constants,
         row_scratch,
         rows_in_place,
-        reads=dsp_product.reads_per(lambda b: b.output.shape[0] * -(-b.output.shape[1] // 2)),
+        reads=reads_per(lambda b: b.output.shape[0] * -(-b.output.shape[1] // 2)),
         params=rows,
         header="tg_dsp.h",
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinygen.boards import Board
 from tinygen.graph import BoundNode
 from tinygen.ops import dsp_product
-from tinygen.ops.base import Kernel, dsp
+from tinygen.ops.base import Kernel, dsp, reads_per
 from tinygen.ops.dsp_product import REACHED, Tile
 
 LANES = 4
@@ -49,7 +49,7 @@ KERNEL = Kernel(
     takes,
     lambda b: dsp_product.constants(b, LANES),
     lambda b: 2 * params(b).column,
-    reads=dsp_product.reads_per(lambda b: params(b).rows),
+    reads=reads_per(lambda b: params(b).rows),
     params=params,
     header="tg_dsp.h",
 )

@@ -10,9 +10,8 @@ import numpy as np
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution, mve
-from tinygen.ops.base import Kernel
-from tinygen.ops.plain_product import reads_per, wrapped
-from tinygen.ops.requant import requant_of
+from tinygen.ops.base import Kernel, reads_per
+from tinygen.ops.requant import folded_bias, requant_of, wrapped
 
 WIDTH = 8
 """Channels computed together."""
@@ -53,12 +52,13 @@ def takes(b: BoundNode, board: Board | None) -> bool:
 
 def packed(b: BoundNode) -> Mapping[str, Array]:
     """int32 stream, per eight channels: biases, multipliers, shifts in ORDER, then the weights of every tap."""
-    weights, bias, requant = b.inputs[1].data, b.inputs[2].data, requant_of(b)
-    assert weights is not None and bias is not None
+    weights, requant = b.inputs[1].data, requant_of(b)
+    assert weights is not None
     spare = -weights.shape[2] % WIDTH
     flat = weights.reshape(taps(b), -1)
-    folded = bias.astype(np.int64) - b.inputs[0].zero_point * flat.astype(np.int64).sum(axis=0)
-    head = np.stack([folded, np.array(requant.multiplier, np.int64), np.array(requant.shift, np.int64)])
+    head = np.stack(
+        [folded_bias(b, 2), np.array(requant.multiplier, np.int64), np.array(requant.shift, np.int64)]
+    )
     heads = (
         wrapped(np.pad(head, ((0, 0), (0, spare)))).reshape(3, -1, WIDTH)[..., list(ORDER)].transpose(1, 0, 2)
     )

@@ -15,8 +15,8 @@ from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution
 from tinygen.ops.base import Kernel
-from tinygen.ops.plain_product import RAISED, folded_bias, quick, shifts, wrapped
-from tinygen.ops.requant import requant_of
+from tinygen.ops.plain_product import RAISED, quick, shifts
+from tinygen.ops.requant import folded_bias, requant_of, wrapped
 
 MOST_TAPS = 25
 """Of a window: its products are written out in the kernel."""
@@ -101,7 +101,7 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
     bytes_ = np.zeros((channels, 4 * (p.words - 2)), np.int8)
     bytes_[:, 0] = shifts(requant, p.quick)
     bytes_[:, 1 : 1 + p.taps] = weights.reshape(-1, channels).T
-    head = np.stack([folded_bias(b, 2), np.array(requant.multiplier, np.int64)], axis=1)
+    head = np.stack([folded_bias(b, 2, RAISED), np.array(requant.multiplier, np.int64)], axis=1)
     return {"weights": np.concatenate([wrapped(head), bytes_.view("<i4")], axis=1)}
 
 

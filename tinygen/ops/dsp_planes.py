@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution
-from tinygen.ops.requant import Requant, accumulator_bound, requant_of
+from tinygen.ops.requant import Requant, accumulator_bound, folded_bias, requant_of
 
 GROUP = 4
 """Channels widened at a time: a word of the input."""
@@ -207,10 +207,7 @@ def overwrites(b: BoundNode, p: Planes) -> bool:
 
 def doubled_bias(b: BoundNode) -> Array:
     """2 * (bias - input zero_point * sum of the weights), int64 per output channel."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    folded = bias.astype(np.int64) - b.inputs[0].zero_point * weights.astype(np.int64).sum(axis=(0, 1))
-    return np.asarray(2 * folded)
+    return 2 * folded_bias(b, 2)
 
 
 def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:

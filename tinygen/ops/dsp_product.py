@@ -8,13 +8,13 @@ Activations are widened to int16 and keep their zero_point, which is folded into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinygen.graph import Array, BoundNode
-from tinygen.ops.requant import requant_of
+from tinygen.ops.requant import folded_bias, requant_of, wrapped
 
 LANE_BOUND = 2**23
 """More than |A| of the channel in the upper half of a lane."""
@@ -161,10 +161,10 @@ def operands(b: BoundNode) -> Operands:
     A channel whose output is the same for every input (a huge bias, as training leaves it on dead channels) needs no
     product: weights 0, multiplier 0, and its value as zero_point.
     """
-    data, bias = b.inputs[1].data, b.inputs[2].data
-    assert data is not None and bias is not None
+    data = b.inputs[1].data
+    assert data is not None
     weights, requant = data.reshape(len(data), -1).astype(np.int64), requant_of(b)
-    start = bias.astype(np.int64) - b.inputs[0].zero_point * weights.sum(axis=1)
+    start = folded_bias(b, 0)
     low = start + np.minimum(weights * -128, weights * 127).sum(axis=1)
     high = start + np.maximum(weights * -128, weights * 127).sum(axis=1)
     values = requant.apply(np.stack([low, high])).astype(np.int64)
@@ -205,7 +205,7 @@ def packed(o: Operands, lanes: int, zero_point: int) -> Array:
         for i in range(first, min(first + width, len(o.weights))):
             parts += [2 * o.bias[i : i + 1]] if o.apart and upper[i] else []
             parts.append(three[i])
-    return (np.concatenate(parts) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return wrapped(np.concatenate(parts))
 
 
 def _group(weights: Array, bias: Array) -> Array:
@@ -225,15 +225,6 @@ def constants(b: BoundNode, lanes: int, runs: int = 1) -> Mapping[str, Array]:
     parts = o.weights.reshape(len(o.weights), runs, -1)
     parts = np.pad(parts, ((0, 0), (0, 0), (0, parts.shape[2] % 2)))
     return {"weights": packed(replace(o, weights=parts.reshape(len(parts), -1)), lanes, b.output.zero_point)}
-
-
-def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
-    """`Kernel.reads` of a kernel that streams all its constants so many times."""
-
-    def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
-        return times(b) * int(values.nbytes)
-
-    return reads
 
 
 # ---- cost

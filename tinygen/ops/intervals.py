@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
-from tinygen.graph import Array, BoundNode, Shape
+from tinygen.graph import Array, BoundNode, Shape, Tensor
 from tinygen.ops.requant import requant_of
 
 Reference = Callable[[BoundNode, Sequence[Array], Rounding], Array]
@@ -80,13 +80,18 @@ def corners(reference: Reference) -> Bounds:
     """`bounds` of an operator that rises or falls in each input: its extremes are at the ends of the inputs."""
 
     def bounds(b: BoundNode, inputs: Sequence[Interval | None]) -> Interval:
-        ends = [
-            [t.data] if x is None else [filled(x.low, t.shape), filled(x.high, t.shape)]
-            for t, x in zip(b.inputs, inputs, strict=True)
-        ]
-        return over_positions(*(reference(b, xs, Rounding.DOUBLE) for xs in itertools.product(*ends)))  # type: ignore[arg-type]
+        ends = [_ends(t, x) for t, x in zip(b.inputs, inputs, strict=True)]
+        return over_positions(*(reference(b, xs, Rounding.DOUBLE) for xs in itertools.product(*ends)))
 
     return bounds
+
+
+def _ends(tensor: Tensor, x: Interval | None) -> list[Array]:
+    """A constant's values; of an activation all at the lowest and all at the highest."""
+    if x is not None:
+        return [filled(x.low, tensor.shape), filled(x.high, tensor.shape)]
+    assert tensor.data is not None
+    return [tensor.data]
 
 
 def rising(reference: Reference) -> Bounds:

@@ -14,9 +14,8 @@ import numpy as np
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution
-from tinygen.ops.base import Kernel
-from tinygen.ops.plain_product import reads_per, wrapped
-from tinygen.ops.requant import Requant, requant_of
+from tinygen.ops.base import Kernel, reads_per
+from tinygen.ops.requant import Requant, folded_bias, requant_of, wrapped
 
 LANES = 16
 """Bytes of a vector."""
@@ -46,12 +45,13 @@ def blocks(b: BoundNode) -> int:
 
 def packed(b: BoundNode) -> Mapping[str, Array]:
     """int32 stream, per four channels: biases, multipliers, shifts (positive: left), weights for 16 products each."""
-    weights, bias, requant = b.inputs[1].data, b.inputs[2].data, requant_of(b)
-    assert weights is not None and bias is not None
+    weights, requant = b.inputs[1].data, requant_of(b)
+    assert weights is not None
     channels, spare = len(weights), -len(weights) % WIDTH
     flat = weights.reshape(channels, -1)
-    folded = bias.astype(np.int64) - b.inputs[0].zero_point * flat.astype(np.int64).sum(axis=1)
-    head = np.stack([folded, np.array(requant.multiplier, np.int64), np.array(requant.shift, np.int64)])
+    head = np.stack(
+        [folded_bias(b, 0), np.array(requant.multiplier, np.int64), np.array(requant.shift, np.int64)]
+    )
     heads = wrapped(np.pad(head, ((0, 0), (0, spare)))).reshape(3, -1, WIDTH).transpose(1, 0, 2)
     padded = np.pad(flat, ((0, spare), (0, LANES * blocks(b) - flat.shape[1])))
     vectors = np.ascontiguousarray(padded.reshape(-1, WIDTH, blocks(b), LANES).transpose(0, 2, 1, 3))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tinygen.boards import Board
 from tinygen.graph import BoundNode
 from tinygen.ops import convolution, plain_product
-from tinygen.ops.base import Kernel
+from tinygen.ops.base import Kernel, reads_per
 from tinygen.ops.plain_product import Product
 
 # ---- conv2d
@@ -73,7 +73,7 @@ CONV2D = Kernel(
     plain_product.constants,
     lambda b: plain_product.column_bytes(products(b)),
     columns_in_place,
-    reads=plain_product.reads_per(pixels),
+    reads=reads_per(pixels),
     params=columns,
     header="tg_plain.h",
 )
@@ -101,7 +101,7 @@ DENSE = Kernel(
     constants=plain_product.constants,
     scratch=lambda b: plain_product.column_bytes(products(b)),
     in_place=lambda b: (0,) if b.inputs[0].shape == b.output.shape else (),
-    reads=plain_product.reads_per(pixels),
+    reads=reads_per(pixels),
     params=lambda b: Rows(pixels(b), plain_product.product(b)),
     header="tg_plain.h",
 )

@@ -8,13 +8,13 @@ what the 128 of x adds stands in the bias, as the input's zero_point does. docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinygen.graph import Array, BoundNode
-from tinygen.ops.requant import Requant, accumulator_bound, requant_of
+from tinygen.ops.requant import Requant, accumulator_bound, folded_bias, requant_of, wrapped
 
 WIDTH = 4
 """Output channels computed together: the bytes of a word."""
@@ -94,15 +94,6 @@ def shifts(requant: Requant, quick: bool) -> Array:
     return np.where(np.array(requant.multiplier) == 0, 1, -left) if quick else left
 
 
-def folded_bias(b: BoundNode, axis: int) -> Array:
-    """int64 bias - (input zero_point + 128) * sum of the channel's weights: the start of sums over raised inputs."""
-    weights, bias = b.inputs[1].data, b.inputs[2].data
-    assert weights is not None and bias is not None
-    others = tuple(a for a in range(weights.ndim) if a != axis)
-    folded = (b.inputs[0].zero_point + RAISED) * weights.astype(np.int64).sum(axis=others)
-    return np.asarray(bias.astype(np.int64) - folded)
-
-
 def packed(b: BoundNode) -> Array:
     """The int32 stream that the kernel reads in order, four channels a time: HEAD words, then one per product."""
     weights, requant, t = b.inputs[1].data, requant_of(b), product(b)
@@ -112,28 +103,14 @@ def packed(b: BoundNode) -> Array:
     raised[:count, : t.products] = weights.reshape(count, -1).astype(np.int16) + RAISED
     words = np.ascontiguousarray(raised.reshape(-1, WIDTH, t.column).transpose(0, 2, 1)).view("<i4")[..., 0]
     shift = np.pad(shifts(requant, t.quick), (0, spare)).astype(np.int8)
-    pairs = np.stack([folded_bias(b, 0), np.array(requant.multiplier, np.int64)], axis=1)
+    pairs = np.stack([folded_bias(b, 0, RAISED), np.array(requant.multiplier, np.int64)], axis=1)
     heads = wrapped(np.pad(pairs, ((0, spare), (0, 0)))).reshape(-1, 2 * WIDTH)
     return np.concatenate([shift.reshape(-1, WIDTH).view("<i4"), heads, words], axis=1).astype(np.int32)
-
-
-def wrapped(values: Array) -> Array:
-    """int64 -> int32 modulo 2**32."""
-    return np.asarray((values & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
 
 
 def constants(b: BoundNode) -> Mapping[str, Array]:
     """The one array that the kernel reads."""
     return {"weights": packed(b)}
-
-
-def reads_per(times: Callable[[BoundNode], int]) -> Callable[[BoundNode, str, Array, int], int]:
-    """`Kernel.reads` of a kernel that streams all its constants so many times."""
-
-    def reads(b: BoundNode, role: str, values: Array, macs: int) -> int:
-        return times(b) * int(values.nbytes)
-
-    return reads
 
 
 # ---- cost

@@ -124,6 +124,21 @@ def constants_f32(b: BoundNode) -> Mapping[str, Array]:
     return {"weights": weights, "bias": bias}
 
 
+def folded_bias(b: BoundNode, axis: int, raised: int = 0) -> Array:
+    """int64 bias - (input zero_point + raised) * sum of the channel's weights: what sums over inputs as they are, or
+    raised by so much, start from. axis: of the weights' output channel."""
+    weights, bias = b.inputs[1].data, b.inputs[2].data
+    assert weights is not None and bias is not None
+    others = tuple(a for a in range(weights.ndim) if a != axis)
+    folded = (b.inputs[0].zero_point + raised) * weights.astype(np.int64).sum(axis=others)
+    return np.asarray(bias.astype(np.int64) - folded)
+
+
+def wrapped(values: Array) -> Array:
+    """int64 -> int32 modulo 2**32."""
+    return np.asarray((values & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
+
+
 # ---- constraint
 
 
