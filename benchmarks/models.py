@@ -74,7 +74,7 @@ def measure(model: RealModel, peers: dict[str, dict[str, int]], precision: Preci
     return Row(
         model.file,
         ran.result.outcome.name,
-        sum(ops.get(s.bound.node.op).macs(s.bound) for s in build.compiled.program.steps),
+        ops.macs(s.bound for s in build.compiled.program.steps),
         build.compiled.plan.arena_bytes,
         build.compiled.plan.lower_bound,
         build.compiled.library.constant_bytes,

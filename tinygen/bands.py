@@ -43,15 +43,10 @@ def smallest(graph: Graph) -> Graph:
     best = graph
     while True:
         peak, tried = peak_of(best)[0], [*_candidates(best)]
-        found = min(tried, key=lambda g: (peak_of(g)[0], macs(g)), default=best)
+        found = min(tried, key=lambda g: (peak_of(g)[0], ops.macs(g.bound())), default=best)
         if peak_of(found)[0] >= peak:
             return best
         best = found
-
-
-def macs(graph: Graph) -> int:
-    """Multiply-accumulates of one inference."""
-    return sum(ops.get(b.node.op).macs(b) for b in graph.bound())
 
 
 def arranged(graph: Graph, optimize: Optimize) -> Graph:
@@ -65,7 +60,8 @@ def decisions(before: Graph, after: Graph) -> tuple[BandDecision, ...]:
     layers = tuple(n.name for n in before.nodes if n.name not in left and n.op != "concat")
     if not layers:
         return ()
-    return (BandDecision(layers, (peak_of(before)[0], peak_of(after)[0]), (macs(before), macs(after))),)
+    peaks, products = zip(*((peak_of(g)[0], ops.macs(g.bound())) for g in (before, after)), strict=True)
+    return (BandDecision(layers, peaks, products),)
 
 
 # ---- chains

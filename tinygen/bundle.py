@@ -222,7 +222,7 @@ def application_of(compiled: Compiled, options: pipeline.Options) -> dict[str, A
 def sensor_of(compiled: Compiled) -> dict[str, int]:
     """How often the event-driven example's sensor brings how many elements: the model is fast enough for it."""
     elements = sum(t.elements for t in compiled.graph.input_tensors)
-    macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in compiled.program.steps)
+    macs = ops.macs(s.bound for s in compiled.program.steps)
     cycles = max(SENSOR_CYCLES, CYCLES_PER_MAC[compiled.graph.precision] * macs)
     bursts = min(elements, max(8, -(-cycles // MOST_CYCLES)))
     return {"burst": -(-elements // bursts), "tick_cycles": min(MOST_CYCLES, cycles // bursts)}

@@ -139,7 +139,7 @@ def calibrate(
 
 def default_limit(graph: Graph) -> int:
     """Samples that are run when nothing is said: 512, up to 4,096 for small models."""
-    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    macs = ops.macs(graph.bound())
     return int(max(512, min(4096, RUN_MACS / max(macs, 1))))
 
 

@@ -147,5 +147,5 @@ def decisions(before: Graph, after: Graph) -> tuple[ChannelDecision, ...]:
 
 def size_of(graph: Graph) -> Size:
     """Multiply-accumulates of one inference, and bytes of constants."""
-    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    macs = ops.macs(graph.bound())
     return Size(macs, sum(t.size_bytes for t in graph.tensors.values() if t.is_constant))

@@ -161,7 +161,7 @@ class Fitter:
         """What the model needs whatever surrounds it."""
         _, program, memory = self.planned(board)
         library = self.library(board)
-        macs = sum(ops.get(s.bound.node.op).macs(s.bound) for s in program.steps)
+        macs = ops.macs(s.bound for s in program.steps)
         return Sized(
             memory.arena_bytes,
             library.constant_bytes,

@@ -107,7 +107,7 @@ class _Draft:
 
 def _judge_samples(graph: Graph, calibration: Calibration, macs: float) -> tuple[Array, ...]:
     """Held-out samples that measure, evenly spread: as many as `macs` allow, 32 ... 1024, and as fit into memory."""
-    each = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    each = ops.macs(graph.bound())
     count = len(calibration.judge[0])
     room = max(4, STATE_BYTES // activation_bytes(graph))
     size = int(min(count, room, max(32, min(1024, macs / max(each, 1)))))

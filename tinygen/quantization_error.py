@@ -95,7 +95,7 @@ def measure(real: Graph | None, quantized: Graph, x: Sequence[Array]) -> Quantiz
 
 def _spread(count: int, graph: Graph) -> Array:
     """Indices of the samples that are run, at even distances: sets are often sorted by class."""
-    macs = sum(ops.get(b.node.op).macs(b) for b in graph.bound())
+    macs = ops.macs(graph.bound())
     size = min(count, MOST_SAMPLES, max(2, int(RUN_MACS / max(macs, 1))))
     return np.asarray((np.arange(size) * count) // size)
 

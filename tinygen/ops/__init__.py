@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
+from tinygen.graph import BoundNode
 from tinygen.ops import (
     activation,
     add,
@@ -65,6 +66,11 @@ OPS: tuple[Op, ...] = (
 )
 
 BY_NAME: Mapping[str, Op] = MappingProxyType({op.name: op for op in OPS})
+
+
+def macs(nodes: Iterable[BoundNode]) -> int:
+    """Multiply-accumulates of one inference of these nodes."""
+    return sum(get(b.node.op).macs(b) for b in nodes)
 
 
 def get(name: str) -> Op:

@@ -110,8 +110,8 @@ class Params(Geometry):
 
     activation_min: int
     activation_max: int
+    lowest: str
     accumulator: str = "int32_t"
-    lowest: str = "-128"
 
 
 @dataclass(frozen=True)
