@@ -1,4 +1,4 @@
-"""Planted defects in the kernels for DSP cores that multiply no matrices: depthwise, elementwise, pooling."""
+"""Planted defects in the kernels for DSP cores."""
 
 from tests.mutants.runner import Defect
 
@@ -7,8 +7,58 @@ OPS = "tinygen/ops"
 DEPTHWISE = "tests/ops/test_depthwise_dsp.py"
 BINARY = "tests/ops/test_binary_dsp.py"
 POOLING = "tests/ops/test_pooling_dsp.py"
+PRODUCTS = "tests/ops/test_products_dsp.py"
 
 DSP: tuple[Defect, ...] = (
+    Defect(
+        "products: the upper lane's sum is taken as if it were not above the lower one's",
+        f"{KERNELS}/dsp_tile.j2",
+        '"asr lr, {{ s1 }}, #7\\n"',
+        '"asr lr, {{ s1 }}, #8\\n"',
+        f"{PRODUCTS}::test_random_convolutions",
+    ),
+    Defect(
+        "products: the lower lane's sign is not added before the rounding shift",
+        f"{KERNELS}/dsp_tile.j2",
+        '"add {{ s2 }}, r12, {{ s2 }}, asr #31\\n"',
+        '"add {{ s2 }}, r12, #0\\n"',
+        f"{PRODUCTS}::test_extreme_accumulators",
+    ),
+    Defect(
+        "products: the second pixel is read where the first one is",
+        f"{KERNELS}/dsp_tile.j2",
+        "{{ t.pixel_bytes + 4 * i }}",
+        "{{ 4 * i }}",
+        f"{PRODUCTS}::test_random_convolutions",
+    ),
+    Defect(
+        "products: an upper lane's accumulator may have 24 bits",
+        f"{OPS}/dsp_product.py",
+        "LANE_BOUND = 2**23",
+        "LANE_BOUND = 2**24",
+        f"{PRODUCTS}::test_what_cannot_be_proved_is_not_taken",
+    ),
+    Defect(
+        "products: a ring of rows works in place whatever its lead",
+        f"{OPS}/conv2d_dsp.py",
+        "return (0,) if behind else ()",
+        "return (0,)",
+        f"{PRODUCTS}::test_random_convolutions",
+    ),
+    Defect(
+        "products: the ring's padding is 0 and not the zero_point",
+        f"{KERNELS}/tg_conv2d_s8_dsp_rows.c.j2",
+        "tg_fill(ring, {{ p.c.input_zero_point }}, KH * PITCH)",
+        "tg_fill(ring, 0, KH * PITCH)",
+        f"{PRODUCTS}::test_random_convolutions",
+    ),
+    Defect(
+        "products: windows wholly in the padding copy a negative count",
+        f"{KERNELS}/tg_conv2d_s8_dsp_columns.c.j2",
+        "tg_clamp(x + {{ p.c.kernel_w }} - IN_W, 0, {{ p.c.kernel_w }})",
+        "tg_clamp(x + {{ p.c.kernel_w }} - IN_W, 0, 255)",
+        f"{PRODUCTS}::test_random_convolutions",
+    ),
     Defect(
         "depthwise 3x3: the second output of a pair takes its first tap from the word's lower half",
         f"{KERNELS}/tg_depthwise_conv2d_s8_dsp_3x3.c.j2",
