@@ -61,11 +61,11 @@ def random_dense(seed: int) -> Graph:
 def extreme(seed: int) -> Graph:
     """Accumulators up to 2**23, powers of two for multipliers (halves are exact), channels that are constant."""
     rng = np.random.default_rng(seed)
-    weights = rng.choice([-127, -1, 0, 1, 127], (9, 1, 1, 3))
+    weights = rng.choice([-127, -1, 0, 1, 127], (33, 1, 1, 3))
     reach = 2 * 128 * np.abs(weights).sum(axis=(1, 2, 3))
-    bias = (rng.choice([-1, 1], 9) * (2**23 - 1 - reach)) >> rng.integers(0, 16, 9)
-    exponent = rng.uniform(-20, -1.01, 9)
-    multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
+    bias = (rng.choice([-1, 1], 33) * (2**23 - 1 - reach)) >> rng.integers(0, 16, 33)
+    exponent = rng.uniform(-20, -1.01, 33)
+    multipliers = 2.0 ** np.where(rng.random(33) < 0.5, np.floor(exponent), exponent)
     if seed % 3 == 0:  # a bias that no lane holds: it is added apart
         bias[1::2], multipliers[1::2] = 2**26 - 2**25 // 3, 2.0**-20
         bias[2], multipliers[2] = -(2**27) + 5, 1.3 * 2.0**-21
@@ -104,8 +104,8 @@ def test_random_dense() -> None:
 
 
 def test_extreme_accumulators() -> None:
-    made = cases(CONVOLUTIONS, [extreme(seed) for seed in range(24)])
-    assert len(made) == 48
+    made = cases(CONVOLUTIONS, [extreme(seed) for seed in range(8)])
+    assert len(made) == 16
     assert_kernels(made)
 
 
