@@ -69,6 +69,8 @@ def extreme(seed: int) -> Graph:
     if seed % 3 == 0:  # a bias that no lane holds: it is added apart
         bias[1::2], multipliers[1::2] = 2**26 - 2**25 // 3, 2.0**-20
         bias[2], multipliers[2] = -(2**27) + 5, 1.3 * 2.0**-21
+    # negative halves in both lanes: one input in eight
+    weights[29:32], bias[29:32], multipliers[29:32] = [1, 0, 0], [-40, -41, -42], 2.0**-3
     bias[::4], multipliers[::4] = 2**24, 2.0**-10  # dead: the same output for every input
     x = QParams.per_tensor(1.0, int(rng.integers(-128, 128)))
     return exact_node("conv2d", conv2d.Attrs(), (3, 5, 3), weights, bias, multipliers, 0, input=x, output=x)
