@@ -133,7 +133,7 @@ def compile(
     precision: Precision = "int8",
     activations: Activations = "int8",
     int16: Sequence[str] = (),
-    optimize: Optimize = "portable",
+    optimize: Optimize = "balanced",
     force: bool = False,
     report: Report = silent,
 ) -> Build:
@@ -224,7 +224,7 @@ def fit(
     weights: str | None = None,
     input_shape: Sequence[Any] = (),
     precision: Precision = "int8",
-    optimize: Optimize = "portable",
+    optimize: Optimize = "balanced",
 ) -> Fits:
     """What the model needs of boards ("all": every one that is known), and whether it fits them; nothing is generated.
 

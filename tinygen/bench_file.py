@@ -183,7 +183,7 @@ def _precision(table: Table) -> Precision:
 
 
 def _optimize(table: Table) -> Optimize:
-    chosen = table.choice("optimize", tuple(RATES), "portable")
+    chosen = table.choice("optimize", tuple(RATES), "balanced")
     return next(o for o in RATES if o == chosen)
 
 

@@ -30,7 +30,7 @@ from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
 from tinygen.quantization import quantize
 from tinygen.samples import Samples
-from tinygen.selection import PORTABLE, Choice
+from tinygen.selection import DEFAULT, Choice
 from tinygen.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Fitter:
         graph: Graph,
         name: str = "model",
         precision: pipeline.Precision = "int8",
-        choice: Choice = PORTABLE,
+        choice: Choice = DEFAULT,
     ) -> None:
         self.choice = choice
         self.exact = pipeline.is_quantized(graph) or precision == "float32"

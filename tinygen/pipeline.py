@@ -67,7 +67,7 @@ class Options:
     activations: decisions.Activations = "int8"
     int16: tuple[str, ...] = ()
     max_drop: float | None = None
-    optimize: Optimize = "portable"
+    optimize: Optimize = "balanced"
     kernels: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from tinygen.boards import Board
 from tinygen.graph import BoundNode, Graph
 from tinygen.ops.base import Kernel
 from tinygen.selection import (
-    PORTABLE,
+    DEFAULT,
     Candidate,
     Choice,
     Selector,
@@ -46,7 +46,7 @@ def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
 
 
 def select(
-    graph: Graph, board: Board | None, choice: Choice = PORTABLE, weigh: Weigh = by_formula
+    graph: Graph, board: Board | None, choice: Choice = DEFAULT, weigh: Weigh = by_formula
 ) -> Program:
     """Choose a kernel for every node. board None: portable C for the host. weigh: what kernels take.
 

@@ -68,7 +68,7 @@ def prune(
     pin: str = "auto",
     pin_code: str = "auto",
     weights: str | None = None,
-    optimize: Optimize = "portable",
+    optimize: Optimize = "balanced",
     importance: str = "auto",
     qat: bool = False,
     epochs: int | None = None,

@@ -64,7 +64,7 @@ def qat(
     samples: SampleOptions = AS_STORED,
     labels: Sequence[str] = (),
     project: str = "platformio",
-    optimize: Optimize = "portable",
+    optimize: Optimize = "balanced",
     training: Options = DEFAULT,
     force: bool = False,
     report: Report = silent,

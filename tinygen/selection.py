@@ -48,7 +48,7 @@ microcontrollers have them."""
 class Choice:
     """What a user says about kernels. named: (layer, kernel) pairs that are taken as they are (tuning.py)."""
 
-    optimize: Optimize = "portable"
+    optimize: Optimize = "balanced"
     named: tuple[tuple[str, str], ...] = ()
 
     def takes(self, kernel: Kernel) -> bool:
@@ -56,7 +56,7 @@ class Choice:
         return self.optimize != "portable" or kernel.portable
 
 
-PORTABLE = Choice()
+DEFAULT = Choice()
 
 
 @dataclass(frozen=True)

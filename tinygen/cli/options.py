@@ -52,7 +52,7 @@ weights_option = click.option(
 )
 optimize_option = click.option(
     "--optimize",
-    default="portable",
+    default="balanced",
     show_default=True,
     help="Which kernels are chosen: size, balanced or speed (docs/performance.md).",
 )

@@ -24,7 +24,7 @@ from tinygen.pruning.measuring import Measured
 from tinygen.pruning.records import Cost, LayerCost, Resource
 from tinygen.pruning.shrinking import shrunk
 from tinygen.pruning.uniform import Families
-from tinygen.selection import PORTABLE, Choice
+from tinygen.selection import DEFAULT, Choice
 from tinygen.wishes import NONE, Wishes
 
 VARIANTS = ((1.0, False), (0.75, False), (0.55, True), (0.35, True), (0.2, False))
@@ -57,7 +57,7 @@ class Costs:
     board: Board
     wishes: Wishes = NONE
     budgets: Budgets = field(default_factory=Budgets)
-    choice: Choice = PORTABLE
+    choice: Choice = DEFAULT
     fitters: dict[Key, Fitter] = field(default_factory=dict, repr=False)
     _lowered: dict[tuple[Key, Budgets], Lowered] = field(default_factory=dict, repr=False)
     _measured: dict[tuple[Key, Budgets], Measured | None] = field(default_factory=dict, repr=False)
