@@ -24,7 +24,7 @@ from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Placement, place
+from tinygen.placement import Placement, aligned, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -213,6 +213,6 @@ def lower(
         check_flash(library, board, options.wishes)
     needs = needs_of([library])
     if options.app == "event":
-        needs = replace(needs, arena=library.pair_bytes)
+        needs = replace(needs, arena=aligned(library.pair_bytes))
     placement = place(needs, board, options.wishes) if board else None
     return Compiled(graph, fused, made, program, memory, library, placement)

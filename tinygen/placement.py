@@ -31,7 +31,7 @@ VENEER_BYTES = 64
 """Room for a function that no compiler has seen yet: its estimate times CODE_MARGIN, and its long jumps to others."""
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
     """Bytes up to the next boundary."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
@@ -49,7 +49,7 @@ class Movable:
     def bytes(self) -> int:
         """Room that it takes, aligned; a function's is an estimate on the safe side."""
         size = self.traffic.footprint
-        return _aligned(int(size * CODE_MARGIN) + VENEER_BYTES if self.is_code else size)
+        return aligned(int(size * CODE_MARGIN) + VENEER_BYTES if self.is_code else size)
 
     @property
     def is_code(self) -> bool:
@@ -59,8 +59,8 @@ class Movable:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an image needs. arena, record (inputs of one sample), variables (the libraries' own): bytes; arena_traffic:
-    reads and writes of it."""
+    """What an image needs. arena (aligned), record (inputs of one sample), variables (the libraries'): bytes;
+    arena_traffic: reads and writes of it."""
 
     arena: int
     record: int
