@@ -118,6 +118,13 @@ static inline uint32_t tg_sxtb16_ror8(uint32_t x)
 #endif
 }
 
+/* Four products of int8 weights and inputs that are split into even and odd bytes; modulo 2^32. */
+static inline int32_t tg_split_smlad(const int8_t *weights, uint32_t even, uint32_t odd, int32_t accumulator)
+{
+    const uint32_t word = tg_load_word(weights);
+    return tg_smlad(tg_sxtb16_ror8(word), odd, tg_smlad(tg_sxtb16(word), even, accumulator));
+}
+
 /* Low lane of a, low (bt) lane of b above it; high lane of a, high lane of b below it (tb): a pair in memory order. */
 static inline uint32_t tg_pkhbt(uint32_t a, uint32_t b)
 {

@@ -15,6 +15,7 @@ from tinygen.ops.windows import Padding, output_size, same_padding
 
 CONVOLUTIONS = ("tg_conv2d_s8_dsp_columns", "tg_conv2d_s8_dsp_rows")
 DENSE = "tg_dense_s8_dsp"
+WIDE = ("tg_dense_s8_dsp_wide", "tg_conv2d_s8_dsp_wide")
 pytestmark = [pytest.mark.arm]
 
 
@@ -111,6 +112,32 @@ def test_long_sums() -> None:
     lengths = (546, 570, 594, 1023, 1178)
     made = cases((DENSE,), [random_dense(seed, depth) for seed, depth in enumerate(lengths)])
     assert len(made) == len(lengths)
+    assert_kernels(made)
+
+
+def huge(seed: int) -> Graph:
+    """Sums that no lane holds, near the ends of int32, with multipliers of every size, shifts to the left, too."""
+    rng = np.random.default_rng(seed)
+    depth, channels = int(rng.integers(1500, 2000)), 5
+    weights = rng.choice([-128, -127, 127], (channels, depth))
+    bias = rng.choice([-1, 1], channels) * (2**31 - 1 - 256 * 128 * depth)
+    bias[:2] = rng.integers(-(2**16), 2**16, 2)
+    x = QParams.per_tensor(1.0, int(rng.integers(-128, 128)))
+    multipliers = 2.0 ** rng.uniform(-28, 1, channels)
+    multipliers[0] = 2.0**-14
+    return exact_node("dense", dense.Attrs(), (2, depth), weights, bias, multipliers, 0, input=x, output=x)
+
+
+def test_sums_beyond_the_lanes() -> None:
+    graphs = [huge(seed) for seed in range(4)]
+    assert not cases((DENSE,), graphs)
+    assert_kernels(cases(WIDE, [*graphs, *(random_dense(seed) for seed in range(16))]))
+
+
+def test_pixels_as_rows() -> None:
+    pointwise = [extreme(seed) for seed in range(4)] + [random_convolution(seed) for seed in range(36)]
+    made = cases(WIDE, pointwise)
+    assert len(made) >= 8
     assert_kernels(made)
 
 
