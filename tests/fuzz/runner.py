@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.checks import Case, Failure, Refused, check
-from tests.fuzz.images import run_image
+from tests.fuzz.images import run_image, target
 from tinygen import ops
 from tinygen.errors import TinygenError
 from tinygen.frontend import safety
@@ -100,10 +100,11 @@ def run_batch(number: int, seeds: Sequence[int]) -> Batch:
 
 
 def _checked(seeds: Sequence[int], batch: Batch) -> Iterator[Case]:
+    board, _ = target(batch.number)
     for seed in seeds:
         batch.models += 1
         try:
-            yield check(seed)
+            yield check(seed, board)
         except Failure as failure:
             batch.failures.append(_record(failure))
         except Refused as refused:
@@ -177,7 +178,7 @@ def rare(state: State) -> dict[str, int]:
     return {
         name: count
         for name, count in sorted(seen.items())
-        if count < wanted and not name.startswith("exported=")
+        if count < wanted and not name.startswith(("exported=", "kernel "))
     }
 
 
