@@ -33,7 +33,7 @@ from tinygen.program import Program, select
 from tinygen.quantization import Options, quantize
 from tinygen.samples import Grid, Samples, quantize_inputs
 from tinygen.scheduling import schedule
-from tinygen.selection import RATES, Choice
+from tinygen.selection import RATES, Choice, candidates
 from tinygen.simplification import simplify
 from tinygen.tflite.export import export_tflite
 
@@ -90,7 +90,7 @@ def check(seed: int, board: Board | None) -> Case:
     with _stage(seed, "LiteRT"):
         exported = _check_litert(final, inputs)
     with _stage(seed, "plan and emit"):
-        program = select(final, board, _choice(seed))
+        program = select(final, board, _choice(final, board, seed))
         library = _library(program, f"m{seed}", board)
     coverage = generated.notes + graph_coverage(final) + Counter({f"exported={exported}": 1})
     coverage += Counter(f"kernel {step.kernel.name}" for step in program.steps)
@@ -238,9 +238,14 @@ def _first(graph: Graph, model: bytes, inputs: Sequence[Array], values: dict[str
     return "no layer alone"
 
 
-def _choice(seed: int) -> Choice:
-    """What kernels are chosen for: every aim as often."""
-    return Choice(str(np.random.default_rng(seed + 2).choice(list(RATES))))  # type: ignore[arg-type]
+def _choice(graph: Graph, board: Board | None, seed: int) -> Choice:
+    """Kernels are chosen for an aim, every aim as often; in half of the models any that takes the layer will do."""
+    rng = np.random.default_rng(seed + 2)
+    aim, named = str(rng.choice(list(RATES))), ()
+    if rng.integers(2):
+        able = ((b.name, [k.name for k in candidates(b, board)]) for b in graph.bound())
+        named = tuple((layer, str(rng.choice(names))) for layer, names in able)
+    return Choice(aim, named)  # type: ignore[arg-type]
 
 
 def _library(program: Program, name: str, board: Board | None) -> Library:
