@@ -56,6 +56,10 @@ class Movable:
         """A function: it needs an executable region."""
         return self.traffic.kind == "instructions"
 
+    def owns(self, symbol: str) -> bool:
+        """True for the object, and for functions in a kernel's section: they bear its name and one of their own."""
+        return symbol == self.symbol or (self.is_code and symbol.startswith(f"{self.symbol}_"))
+
 
 @dataclass(frozen=True)
 class Needs:
