@@ -172,7 +172,7 @@ def _batches(todo: Sequence[tuple[int, range]], jobs: int) -> Iterator[Batch]:
 def rare(state: State) -> dict[str, int]:
     """What was met less often than WANTED (in proportion to the models run), kernels never; those not met at all: 0."""
     seen = state.coverage
-    kernels = (f"kernel {k.name}" for op in ops.OPS for k in op.kernels if k.dtype == "int8")
+    kernels = (f"kernel {k.name}" for op in ops.OPS for k in op.kernels if k.dtype == "int8" and not k.alias)
     operators = (f"int8 {op.name}" for op in ops.OPS)
     for name in (*operators, *kernels, *(safety.supported_layers() - NOT_DRAWN)):
         seen.setdefault(name, 0)
