@@ -33,8 +33,9 @@ pytestmark = [pytest.mark.shared, pytest.mark.arm, pytest.mark.qemu]
 def few_records(file: Path, count: int, folder: Path) -> Path:
     """`count` records from all over a data file in one of its own: preparing all takes longer than running a few."""
     with np.load(file) as whole:
-        kept = np.linspace(0, len(whole["x"]) - 1, count + 1).astype(int)[1:]
-        arrays = {name: array[kept] if array.ndim else array for name, array in whole.items()}
+        arrays, records = dict(whole), len(whole["x"])
+    kept = np.linspace(0, records - 1, count + 1).astype(int)[1:]
+    arrays |= {name: array[kept] for name, array in arrays.items() if array.shape[:1] == (records,)}
     folder.mkdir(exist_ok=True)
     np.savez(folder / file.name, **arrays)
     return folder / file.name
