@@ -17,18 +17,18 @@ from tinygen import evaluate
 from tinygen.graph import GraphBuilder, QParams
 from tinygen.ops import add
 
-FIRST, GRAPHS = 1_000_000, 210
-"""Seeds that `make fuzz` does not reach."""
+FIRST, BATCHES = 8 * 4167, 7
+"""Batches that `make fuzz` does not reach; the first one of them runs on the first target."""
 
 pytestmark = [pytest.mark.tensorflow]
 
 
 @pytest.mark.arm
 @pytest.mark.qemu
-@pytest.mark.parametrize("number", range(GRAPHS // runner.BATCH))
+@pytest.mark.parametrize("number", range(FIRST, FIRST + BATCHES))
 def test_random_models(number: int) -> None:
     """reference = LiteRT = C on the host = C on an emulated board, in every element."""
-    first = FIRST + number * runner.BATCH
+    first = number * runner.BATCH
     batch = runner.run_batch(number, range(first, first + runner.BATCH))
     assert batch.failures == []
     assert batch.refused == []
@@ -88,7 +88,7 @@ def test_c_that_differs_in_one_element_is_traced_to_its_seed() -> None:
 def test_whatever_goes_wrong_names_seed_and_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "fuse", lambda graph: graph.evolve(outputs=()))
     with pytest.raises(Failure, match=r"seed 5, float: AssertionError: outputs \(\)"):
-        check(5)
+        check(5, None)
 
 
 # ---- the runner
@@ -116,6 +116,6 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_is_never_met_is_reported() -> None:
     state = runner.State({0: runner.Batch(0, 2000, [], [], {"Dense": 49, "Conv2D": 50}, [])})
-    assert "Dense" in runner.rare(state) and "int8 softmax" in runner.rare(state)
+    assert {"Dense", "int8 softmax", "kernel tg_conv2d_s8_mve"} <= set(runner.rare(state))
     assert "Conv2D" not in runner.rare(state)
     assert "! Dense" in runner.table(state)

@@ -9,7 +9,7 @@ import time
 import warnings
 from pathlib import Path
 
-from tests.fuzz.runner import Batch, State, rare, run, run_batch, summary, table
+from tests.fuzz.runner import BATCH, Batch, State, rare, run, run_batch, summary, table
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _one(seed: int) -> int:
-    batch = run_batch(seed, [seed])
+    batch = run_batch(seed // BATCH, [seed])  # on the board of the batch that it belongs to
     for failure in batch.failures:
         print(f"FAILED seed {failure['seed']}, {failure['stage']}: {failure['what']}")
     for refused in batch.refused:

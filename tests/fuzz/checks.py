@@ -16,7 +16,9 @@ from tests.fuzz.generator import random_model
 from tests.fuzz.sketch import describe
 from tests.support.nodes import random_inputs
 from tinygen import evaluate, ops, spec
+from tinygen.boards import Board
 from tinygen.calibration import calibrate
+from tinygen.code_size import encoding_of
 from tinygen.emission import Library, emit_library
 from tinygen.errors import ModelError, TinygenError
 from tinygen.fixedpoint import Rounding
@@ -27,10 +29,11 @@ from tinygen.ops.windows import Padding
 from tinygen.oracle import run_litert, run_litert_layers
 from tinygen.plan_check import verify
 from tinygen.planning import plan
-from tinygen.program import select
+from tinygen.program import Program, select
 from tinygen.quantization import Options, quantize
 from tinygen.samples import Grid, Samples, quantize_inputs
 from tinygen.scheduling import schedule
+from tinygen.selection import RATES, Choice, candidates
 from tinygen.simplification import simplify
 from tinygen.tflite.export import export_tflite
 
@@ -69,8 +72,8 @@ class Case:
     coverage: Counter[str]
 
 
-def check(seed: int) -> Case:
-    """Generate and check the model of that seed. Raises Failure, or Refused."""
+def check(seed: int, board: Board | None) -> Case:
+    """Generate and check the model of that seed; its C has the board's kernels. Raises Failure, or Refused."""
     with _stage(seed, "generate"):
         generated = random_model(seed)
     rng = np.random.default_rng(seed)
@@ -87,8 +90,10 @@ def check(seed: int) -> Case:
     with _stage(seed, "LiteRT"):
         exported = _check_litert(final, inputs)
     with _stage(seed, "plan and emit"):
-        library = _library(final, f"m{seed}")
+        program = select(final, board, _choice(final, board, seed))
+        library = _library(program, f"m{seed}", board)
     coverage = generated.notes + graph_coverage(final) + Counter({f"exported={exported}": 1})
+    coverage += Counter(f"kernel {step.kernel.name}" for step in program.steps)
     return Case(seed, final, library, inputs, evaluate.reference(final, inputs), coverage)
 
 
@@ -233,12 +238,21 @@ def _first(graph: Graph, model: bytes, inputs: Sequence[Array], values: dict[str
     return "no layer alone"
 
 
-def _library(graph: Graph, name: str) -> Library:
-    program = select(graph, None)
+def _choice(graph: Graph, board: Board | None, seed: int) -> Choice:
+    """Kernels are chosen for an aim, every aim as often; in half of the models any that takes the layer will do."""
+    rng = np.random.default_rng(seed + 2)
+    aim, named = str(rng.choice(list(RATES))), ()
+    if rng.integers(2):
+        able = ((b.name, [k.name for k in candidates(b, board)]) for b in graph.bound())
+        named = tuple((layer, str(rng.choice(names))) for layer, names in able)
+    return Choice(aim, named)  # type: ignore[arg-type]
+
+
+def _library(program: Program, name: str, board: Board | None) -> Library:
     memory = plan(program)
     verify(program, memory)
     assert memory.gap <= 0.02 or memory.optimal, f"arena {memory.arena_bytes}, bound {memory.lower_bound}"
-    return emit_library(program, memory, name)
+    return emit_library(program, memory, name, encoding=encoding_of(board.cpu) if board else "thumb2")
 
 
 # ---- coverage

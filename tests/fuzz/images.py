@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.fuzz.checks import Case, Failure
-from tinygen.boards import load_board
+from tinygen.boards import Board, load_board
 from tinygen.emulators import find_emulator
 from tinygen.firmware import firmware_files
 from tinygen.judge import RunResult
@@ -23,10 +23,12 @@ TARGETS = (
     ("mps2_an505", "qemu"),
     ("mps2_an386", "qemu"),
     ("mps3_an547", "qemu"),
-    ("mps2_an385", "unicorn"),
+    ("microbit", "unicorn"),
     ("mps2_an500", "qemu"),
 )
 """Board and emulator of one image after the other."""
+LARGE = 1 << 22
+"""Bytes of every memory of the board in Unicorn: all models of a batch fit."""
 HOSTS = ("host-sanitized", "host", "host")
 """How the host's images are built one after the other: sanitizing takes the compiler twice as long."""
 RUN_ID = "fuzz"
@@ -41,10 +43,18 @@ class Verdict:
     failures: tuple[Failure, ...]
 
 
+def target(number: int) -> tuple[Board, str]:
+    """Board and emulator of the image of that number."""
+    name, emulator = TARGETS[number % len(TARGETS)]
+    board = load_board(name)
+    if emulator == "unicorn":
+        board = replace(board, regions=tuple(replace(r, length=LARGE) for r in board.regions))
+    return board, emulator
+
+
 def run_image(cases: Sequence[Case], number: int) -> tuple[Verdict, ...]:
     """Build all models of `cases` into one image; run it on the host and on the target of that number."""
-    board_name, emulator_name = TARGETS[number % len(TARGETS)]
-    board = load_board(board_name)
+    board, emulator_name = target(number)
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="tinygen-fuzz-") as folder:
         project = Path(folder)
@@ -54,7 +64,7 @@ def run_image(cases: Sequence[Case], number: int) -> tuple[Verdict, ...]:
             firmware = emulator.build(project, board)
             inputs, expected = [c.inputs for c in cases], [c.expected for c in cases]
             result = run_models(firmware, board, emulator, inputs, expected, timeout=120.0)
-            verdicts.append(Verdict(board_name, name, _failures(cases, result, f"{name} {board_name}")))
+            verdicts.append(Verdict(board.name, name, _failures(cases, result, f"{name} {board.name}")))
     return tuple(verdicts)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.checks import Case, Failure, Refused, check
-from tests.fuzz.images import run_image
+from tests.fuzz.images import run_image, target
 from tinygen import ops
 from tinygen.errors import TinygenError
 from tinygen.frontend import safety
@@ -100,10 +100,11 @@ def run_batch(number: int, seeds: Sequence[int]) -> Batch:
 
 
 def _checked(seeds: Sequence[int], batch: Batch) -> Iterator[Case]:
+    board, _ = target(batch.number)
     for seed in seeds:
         batch.models += 1
         try:
-            yield check(seed)
+            yield check(seed, board)
         except Failure as failure:
             batch.failures.append(_record(failure))
         except Refused as refused:
@@ -169,15 +170,18 @@ def _batches(todo: Sequence[tuple[int, range]], jobs: int) -> Iterator[Batch]:
 
 
 def rare(state: State) -> dict[str, int]:
-    """What was met less often than WANTED (in proportion to the models run); classes and operators never met: 0."""
+    """What was met less often than WANTED (in proportion to the models run), kernels never; those not met at all: 0."""
     seen = state.coverage
-    for name in (*(f"int8 {op.name}" for op in ops.OPS), *(safety.supported_layers() - NOT_DRAWN)):
+    kernels = (f"kernel {k.name}" for op in ops.OPS for k in op.kernels if k.dtype == "int8" and not k.alias)
+    operators = (f"int8 {op.name}" for op in ops.OPS)
+    for name in (*operators, *kernels, *(safety.supported_layers() - NOT_DRAWN)):
         seen.setdefault(name, 0)
     wanted = WANTED * state.models / WANTED_OVER
     return {
         name: count
         for name, count in sorted(seen.items())
-        if count < wanted and not name.startswith("exported=")
+        if count < (min(1, wanted) if name.startswith("kernel ") else wanted)
+        and not name.startswith("exported=")
     }
 
 

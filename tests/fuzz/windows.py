@@ -69,6 +69,8 @@ def _by_channel(s: Sketch, x: Any, kind: str, more: dict[str, Any]) -> Any:
     if not one_d:
         stride = max(window["strides"])
         window["strides"] = (stride, stride)
+        if s.chance(0.3):  # what networks have, and most kernels are for
+            window |= {"kernel_size": (3, 3), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "same"}
     multiplier = s.one((1, 1, 2, 3)) if channels <= 8 else 1
     _guard(s, x, window, multiplier * more.get("filters", 1))
     more = {**more, "use_bias": s.chance(0.7), "activation": s.activation(), "depth_multiplier": multiplier}

@@ -5,6 +5,7 @@ from tests.mutants.runner import Defect
 KERNELS = "templates/kernels"
 OPS = "tinygen/ops"
 PLAIN = "tests/ops/test_plain.py"
+COMPILERS = "tests/ops/test_compilers.py"
 MVE = "tests/ops/test_mve.py"
 
 PLAIN_AND_HELIUM: tuple[Defect, ...] = (
@@ -28,6 +29,13 @@ PLAIN_AND_HELIUM: tuple[Defect, ...] = (
         '"lsrs r6, {{ word }}, #16\\n"',
         '"lsrs r6, {{ word }}, #17\\n"',
         f"{PLAIN}::test_random_nodes[dense]",
+    ),
+    Defect(
+        "plain cores: a high register of the caller is not restored",
+        f"{KERNELS}/plain_product.j2",
+        '"mov r8, r4\\n"\n        "mov r9, r5\\n"',
+        '"mov r9, r5\\n"',
+        f"{COMPILERS}::test_every_optimization_gives_the_same[-O3-m0]",
     ),
     Defect(
         "plain cores: the sum of a column is not taken off",

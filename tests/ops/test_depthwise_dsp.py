@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tests.support.clang import use_clang
 from tests.support.kernels import Case, assert_kernels, find_kernel, forced, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
-from tinygen import building
 from tinygen.boards import load_board
 from tinygen.graph import Graph, QParams
-from tinygen.ops import binary, mean, pooling
 from tinygen.ops.depthwise_conv2d import Attrs
 from tinygen.ops.windows import Padding, output_size, same_padding
 from tinygen.planning import plan
@@ -166,44 +161,3 @@ def test_an_output_that_would_overtake_its_rows_needs_its_own_buffer() -> None:
         graph = quantized_node("depthwise_conv2d", attrs, [((60, 30, 4), x)], constants, y)
         (b,) = graph.bound()
         assert find_kernel(THREE).in_place(b) == find_kernel(GENERAL).in_place(b) == ()
-
-
-def others() -> list[Case]:
-    """Kernels of other operators that use tg_dsp.h."""
-    q, y = QParams.per_tensor(0.05, 3), QParams.per_tensor(0.07, -4)
-    shapes = [((6, 5, 7), q)]
-    return [
-        random_case(
-            "tg_add_s8_dsp", quantized_node("add", binary.Attrs(), [*shapes, ((6, 5, 7), y)], output=y)
-        ),
-        random_case(
-            "tg_mul_s8_dsp", quantized_node("mul", binary.Attrs(), [*shapes, ((6, 5, 7), y)], output=y)
-        ),
-        random_case(
-            "tg_max_pool2d_s8_dsp", quantized_node("max_pool2d", pooling.Attrs((3, 2), (1, 2)), shapes)
-        ),
-        random_case(
-            "tg_average_pool2d_s8_dsp",
-            quantized_node("average_pool2d", pooling.Attrs((6, 5), (1, 1)), shapes),
-        ),
-        random_case("tg_mean_s8_dsp", quantized_node("mean", mean.Attrs(), shapes, output=y)),
-    ]
-
-
-def few() -> list[Case]:
-    """A case or two of every kernel with inline or whole assembler, for other compilers and flags."""
-    made = cases(THREE, [random_node(seed, dilations=(1, 1, 2)) for seed in range(12)])
-    made += cases(GENERAL, [random_node(seed, 7, (1, 2), 3) for seed in range(4)])
-    return made + cases(THREE, in_place_graphs()[:2]) + cases(QUAD, in_place_graphs()[:3])
-
-
-@pytest.mark.parametrize("flags", [("-O0",), ("-Os",), ("-O3",), ("-O2", "-flto")])
-def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
-    monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
-    assert_kernels([*few(), *others()], emulators=("unicorn",))
-
-
-def test_clang_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_clang(tmp_path, monkeypatch)
-    assert_kernels([*few(), *others()], emulators=("unicorn",))

@@ -8,7 +8,6 @@ import pytest
 from tests.support.kernels import Case, assert_kernels, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
-from tinygen import building
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense, dsp_product
 from tinygen.ops.windows import Padding, output_size, same_padding
@@ -172,11 +171,3 @@ def test_what_cannot_be_proved_is_not_taken() -> None:
 def test_constant_channels_need_no_product() -> None:
     o = dsp_product.operands(next(iter(extreme(1).bound())))
     assert not o.weights[::4].any() and not o.multiplier[::4].any() and o.weights.any()
-
-
-@pytest.mark.parametrize("flags", [("-O0",), ("-Os",), ("-O3",), ("-O2", "-flto")])
-def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
-    monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
-    some = cases(CONVOLUTIONS, [random_convolution(seed) for seed in range(6)])
-    assert_kernels([*some, *cases((DENSE,), [random_dense(3)])], emulators=("unicorn",))

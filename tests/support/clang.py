@@ -11,7 +11,12 @@ import pytest
 CLANGS = ("clang", "clang-19", "clang-16", "clang-14")
 SCRIPT = """#!/bin/sh
 case "$*" in
-*" -c "*/lib/*) exec {clang} --target=arm-none-eabi -isystem {include} "$@" -Wno-error ;;
+*" -c "*/lib/*)
+    for argument; do
+        shift
+        [ "$argument" = -mfpu=auto ] || set -- "$@" "$argument" # only gcc knows it; clang needs no -mfpu then
+    done
+    exec {clang} --target=arm-none-eabi -isystem {include} "$@" -Wno-error ;;
 *) exec {gcc} "$@" ;;
 esac
 """

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from tests.support.host import write_files
 from tests.support.nodes import random_inputs
-from tinygen import evaluate, ops
+from tinygen import building, evaluate, ops
 from tinygen.boards import Board, load_board
 from tinygen.emission import Library, emit_library
 from tinygen.emulators import find_emulator
@@ -78,11 +80,17 @@ def random_case(kernel: str, graph: Graph, samples: int = 3, seed: int = 0) -> C
     return Case(kernel, graph, inputs)
 
 
+def optimized(*flags: str) -> AbstractContextManager[object]:
+    """Images for boards are compiled with these flags instead of -O2."""
+    kept = [f for f in building.OPTIMIZE if not f.startswith("-O")]
+    return mock.patch.object(building, "OPTIMIZE", (*flags, *kept))
+
+
 def assert_kernels(
-    cases: Iterable[Case], board: str = "mps2_an386", emulators: Sequence[str] = EVERYWHERE
+    cases: Iterable[Case], board: str | Board = "mps2_an386", emulators: Sequence[str] = EVERYWHERE
 ) -> None:
     """Every element of every case equals the reference: on the host with UBSan and in the emulator."""
-    made, target = tuple(cases), load_board(board)
+    made, target = tuple(cases), load_board(board) if isinstance(board, str) else board
     assert made, "no cases"
     expected = [tuple(evaluate.reference(c.graph, c.inputs)) for c in made]
     with tempfile.TemporaryDirectory(prefix="tinygen-kernels-") as folder:

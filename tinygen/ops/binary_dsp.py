@@ -15,6 +15,7 @@ from tinygen.graph import BoundNode
 from tinygen.ops import binary
 from tinygen.ops.base import Kernel, dsp
 from tinygen.ops.binary import Broadcast
+from tinygen.ops.dsp_elements import Clamped, Words, rounding
 
 LEFT = 20
 """Bits that both inputs of an add gain (add.LEFT_SHIFT)."""
@@ -48,7 +49,7 @@ def term(zero_point: int, multiplier: int, shift: int) -> Term:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Finish(Words, Clamped):
     """From the doubled sum or product to the output. flat: both inputs run with the output, in `words` of four elements
     and a `rest`."""
 
@@ -65,16 +66,9 @@ class Finish:
         return len(self.loops.sizes) == 1 and self.loops.index1 == self.loops.index2 == "i0"
 
     @property
-    def words(self) -> int:
-        return self.loops.sizes[0] // 4
-
-    @property
-    def rest(self) -> int:
-        return self.loops.sizes[0] % 4
-
-    @property
-    def clamps(self) -> bool:
-        return (self.activation_min, self.activation_max) != (-128, 127)
+    def count(self) -> int:
+        """Of a flat one."""
+        return self.loops.sizes[0]
 
 
 @dataclass(frozen=True)
@@ -95,11 +89,6 @@ class Product(Finish):
 
     zero_point1: int
     zero_point2: int
-
-
-def rounding(zero_point: int, right: int) -> int:
-    """Added before the last shift: half a step and the output's zero_point."""
-    return (1 + 2 * zero_point) << (right - 1) if right >= 1 else 0
 
 
 def sum_numbers(name: str, p: Any) -> Sum:

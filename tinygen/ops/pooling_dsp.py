@@ -13,6 +13,7 @@ from tinygen.boards import Board
 from tinygen.graph import BoundNode
 from tinygen.ops import pooling
 from tinygen.ops.base import Kernel, dsp
+from tinygen.ops.dsp_elements import clamps
 from tinygen.ops.windows import overhang
 
 LANE_PIXELS = 256
@@ -50,7 +51,7 @@ class Pool:
 
     @property
     def clamps(self) -> bool:
-        return (self.c.activation_min, self.c.activation_max) != (-128, 127)
+        return clamps(self.c.activation_min, self.c.activation_max)
 
 
 def pool(b: BoundNode) -> Pool:

@@ -12,28 +12,25 @@ from typing import Any
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops.base import Kernel, dsp
+from tinygen.ops.dsp_elements import Clamped, Words, rounding
 
 MOST_RIGHT, MOST_LEFT = 22, 21
 """Shifts for which |input - zero_point| <= 255, doubled and shifted to the left, and the last sum stay in int32."""
 
 
 @dataclass(frozen=True)
-class Flat:
+class Flat(Words):
     """So many elements: words of four and a rest."""
 
     size: int
 
     @property
-    def words(self) -> int:
-        return self.size // 4
-
-    @property
-    def rest(self) -> int:
-        return self.size % 4
+    def count(self) -> int:
+        return self.size
 
 
 @dataclass(frozen=True)
-class Rescaled(Flat):
+class Rescaled(Flat, Clamped):
     """Numbers of requantize: q * factor - zero, times the multiplier, shifted to the right by `right` (0: not)."""
 
     factor: int
@@ -44,17 +41,12 @@ class Rescaled(Flat):
     activation_min: int
     activation_max: int
 
-    @property
-    def clamps(self) -> bool:
-        return (self.activation_min, self.activation_max) != (-128, 127)
-
 
 def rescaled(p: Any) -> Rescaled:
     """Numbers of one node from those of the portable kernel (requantize.Params)."""
     right, factor = max(-p.shift, 0), 2 << max(p.shift, 0)
-    rounding = (1 + 2 * p.output_zero_point) << (right - 1) if right else p.output_zero_point
-    bounds = p.activation_min, p.activation_max
-    return Rescaled(p.size, factor, p.input_zero_point * factor, p.multiplier, right, rounding, *bounds)
+    added, bounds = rounding(p.output_zero_point, right), (p.activation_min, p.activation_max)
+    return Rescaled(p.size, factor, p.input_zero_point * factor, p.multiplier, right, added, *bounds)
 
 
 def requantize_kernel(
