@@ -111,10 +111,10 @@ def three(b: BoundNode) -> Three:
 
 
 def takes_three(b: BoundNode, board: Board | None) -> bool:
-    """Up to 3 x 3, stride 1 or 2 in a run and runs alike, exact, within reach of the instructions' offsets."""
+    """Up to 3 x 3, stride 1 to 3 in a run and runs alike, exact, within reach of the instructions' offsets."""
     c = geometry(b)
     phases, advance = phases_of(c)
-    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 2 and c.out_w % phases == 0
+    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 3 and c.out_w % phases == 0
     if not (dsp(b, board) and small):
         return False
     t = three(b)
@@ -141,7 +141,7 @@ def three_cost(b: BoundNode) -> float:
     """Pairs of outputs, rows, channels of blocks, and what is widened, moved or filled."""
     t = three(b)
     p, c = t.planes, t.planes.c
-    words = 2 + (t.advance == 2)
+    words = 2 + (t.advance > 1)
     pair = c.kernel_h * (words + 1 + 4) + 15.0
     single = 6.0 * c.kernel_h + 11.0
     row = t.turns * (t.unrolled * pair + (4 if t.turns > 1 else 0)) + t.single * single + 6
