@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import dense_dsp, folding, intervals, mve, plain_kernels
+from tinygen.ops import dense_dsp, folding, intervals, mve, plain_kernels, row_product
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.intervals import Interval, Shares
@@ -211,6 +211,7 @@ KERNELS = (
     Kernel("tg_dense_s16", cost_wide, constants=constants, dtype="int16", template="tg_dense"),
     Kernel("tg_dense_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     dense_dsp.KERNEL,
+    *row_product.kernels("dense"),
     plain_kernels.DENSE,
     mve.DENSE,
 )
