@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.kernels import Case, assert_kernels, random_case, supported
+from tests.support.kernels import Case, assert_kernels, find_kernel, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
 from tinygen import building
@@ -14,27 +14,26 @@ from tinygen.ops import conv2d, dense, dsp_product
 from tinygen.ops.windows import Padding, output_size, same_padding
 
 CONVOLUTIONS = ("tg_conv2d_s8_dsp_columns", "tg_conv2d_s8_dsp_rows")
+PLANES = tuple(f"tg_conv2d_s8_dsp_planes{what}" for what in ("_3x3_quad", "_3x3", ""))
 DENSE = "tg_dense_s8_dsp"
 pytestmark = [pytest.mark.arm]
 
 
-def random_convolution(seed: int) -> Graph:
-    """Everything drawn: window, strides, dilation, padding, channels with all remainders, clamp, zero points."""
+def random_convolution(seed: int, inputs: int | None = None, outputs: int | None = None) -> Graph:
+    """Everything drawn: window, strides, dilation, padding, channels with all remainders, clamp, zero points. inputs,
+    outputs: so many channels."""
     rng = np.random.default_rng(seed)
     largest = int(rng.choice([1, 3, 5]))
     kernel, stride = tuple(rng.integers(1, largest + 1, 2).tolist()), tuple(rng.integers(1, 4, 2).tolist())
     stride = (1, 1) if largest == 1 else stride
     dilation = tuple(rng.choice([1, 1, 1, 2], 2).tolist())
-    size, depth, channels = (
-        tuple(rng.integers(1, 9, 2).tolist()),
-        int(rng.integers(1, 20)),
-        int(rng.integers(1, 12)),
-    )
+    size = tuple(rng.integers(1, 9, 2).tolist())
+    depth, channels = inputs or int(rng.integers(1, 20)), outputs or int(rng.integers(1, 12))
     padding = Padding(*map(int, rng.integers(0, 3, 4)))
     if rng.integers(2):
         padding = same_padding(size, kernel, stride, dilation)
     if min(output_size((*size, depth), kernel, stride, dilation, padding)) < 1:
-        return random_convolution(seed + 1000)
+        return random_convolution(seed + 1000, inputs, outputs)
     attrs = conv2d.Attrs(stride, dilation, padding, 1, str(rng.choice(["none", "relu", "relu6"])))
     return quantized_node(
         "conv2d",
@@ -91,6 +90,19 @@ def test_random_convolutions() -> None:
     made = cases(CONVOLUTIONS, [random_convolution(seed) for seed in range(36)])
     counts = [sum(c.kernel == kernel for c in made) for kernel in CONVOLUTIONS]
     assert counts[0] >= 30 and counts[1] >= 15
+    assert_kernels(made)
+
+
+def test_one_output_channel() -> None:
+    made = cases(CONVOLUTIONS, [random_convolution(seed, outputs=1) for seed in range(30)])
+    tiles = {find_kernel(c.kernel).params(next(iter(c.graph.bound()))).tiles.many.pixels for c in made}
+    assert len(made) >= 40 and tiles == {2, 3, 4, 5}
+    assert_kernels(made)
+
+
+def test_one_input_channel() -> None:
+    made = cases(PLANES, [random_convolution(seed, inputs=1) for seed in range(40)])
+    assert all(sum(c.kernel == kernel for c in made) >= 3 for kernel in PLANES)
     assert_kernels(made)
 
 

@@ -125,10 +125,8 @@ class Tiles:
 
 def tiles(b: BoundNode, line: int, pairs: int, step: int, segments: int = 1) -> Tiles:
     """The tiles for lines of so many pixels: of two, or of one channel the number that is fastest."""
-    counts: tuple[int, ...] = (2,)
-    if b.inputs[1].shape[0] == 1:
-        most = min(MOST_PIXELS, 1 + (REACHED - 4 * MOST_UNROLLED) // step)
-        counts = tuple(n for n in range(2, most + 1) if n <= max(line, 2))
+    most = min(MOST_PIXELS, 1 + (REACHED - 4 * MOST_UNROLLED) // step, line)
+    counts = range(2, max(most if b.inputs[1].shape[0] == 1 else 2, 2) + 1)
     one = tile(b, 1, pairs, step, segments)
     found = [Tiles(tile(b, n, pairs, step, segments), one) for n in counts]
     return min(found, key=lambda t: t.cycles(line))
