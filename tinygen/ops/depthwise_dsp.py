@@ -33,6 +33,8 @@ from tinygen.ops.requant import requant_of
 
 REACHED = 4096
 """Offsets in bytes that LDR, STRB and ADD reach, and one more."""
+MOST_PAIRS, MOST_PAIRS_OF_ONE = 3, 5
+"""Pairs of outputs that are unrolled; the same where several output channels slide over a plane."""
 MOST_ROWS = 4095
 """Output rows of a block, and pairs in a row: 12 and 11 bits of a register count them."""
 
@@ -94,7 +96,8 @@ def three(b: BoundNode) -> Three:
     pitch, pairs = phases * run, outputs // 2
     runs = tuple(run_of(c, i, phases, advance, run) for i in range(phases))
     p = planes(b, pitch, runs, c.dilation_w * c.in_c)
-    unrolled = pairs if pairs <= 3 else next(n for n in (3, 2, 1) if pairs % n == 0)
+    most = MOST_PAIRS if c.depth_multiplier == 1 else MOST_PAIRS_OF_ONE
+    unrolled = pairs if pairs <= most else next(n for n in range(most, 0, -1) if pairs % n == 0)
     return Three(
         planes=p,
         phases=phases,
