@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.arm]
 THREE = "tg_depthwise_conv2d_s8_dsp_3x3"
 QUAD = "tg_depthwise_conv2d_s8_dsp_3x3_quad"
 GENERAL = "tg_depthwise_conv2d_s8_dsp"
+DIRECT = "tg_depthwise_conv2d_s8_dsp_direct"
 
 
 def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
@@ -31,20 +32,25 @@ def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
 
 
 def random_node(
-    seed: int, largest: int = 3, dilations: tuple[int, ...] = (1,), stride: int = 2, least: int = 1
+    seed: int,
+    largest: int = 3,
+    dilations: tuple[int, ...] = (1,),
+    stride: int = 2,
+    least: int = 1,
+    group: int = 1,
 ) -> Graph:
-    """A node with everything drawn: window, strides, dilation, padding, channels, clamp, zero points."""
+    """A node with everything drawn: window, strides, dilation, padding, groups of channels, clamp, zero points."""
     rng = np.random.default_rng(seed)
     kernel, strides = pair(rng, least, largest), pair(rng, 1, stride)
     dilation = (int(rng.integers(1, 3)) if least == 1 else 1, int(rng.choice(dilations)))
-    channels, multiplier = int(rng.integers(1, 10)), int(rng.choice([1, 1, 1, 2, 3]))
+    channels, multiplier = group * int(rng.integers(1, 10)), int(rng.choice([1, 1, 1, 2, 3]))
     size = pair(rng, 1, 13)
     same = bool(rng.integers(2))
     padding = (
         same_padding(size, kernel, strides, dilation) if same else Padding(*map(int, rng.integers(0, 3, 4)))
     )
     if min(output_size((*size, channels), kernel, strides, dilation, padding)) < 1:
-        return random_node(seed + 1000, largest, dilations, stride, least)
+        return random_node(seed + 1000, largest, dilations, stride, least, group)
     attrs = Attrs(strides, dilation, padding, str(rng.choice(["none", "relu", "relu6"])))
     x, y = (QParams.per_tensor(s, int(rng.integers(-128, 128))) for s in (0.05, rng.choice([0.02, 0.1, 1.0])))
     constants = random_constants(seed, (*kernel, channels * multiplier), channels * multiplier)
@@ -69,6 +75,16 @@ def test_two_rows_at_a_time() -> None:
     made = cases(QUAD, graphs)
     assert len(made) >= 20
     assert {c.graph.output_tensors[0].shape[0] % 2 for c in made} == {0, 1}
+    assert_kernels(made)
+
+
+def test_windows_that_do_not_overlap() -> None:
+    graphs = [random_node(seed, 5, (1, 1, 2), 6, group=4) for seed in range(200)]
+    made = cases(DIRECT, graphs)[:24]
+    numbers = [find_kernel(DIRECT).params(next(iter(c.graph.bound()))) for c in made]
+    assert len(made) == 24
+    assert {len(p.sets) for p in numbers} >= {1, 2, 3} and {len(p.spans) for p in numbers} >= {1, 2, 3}
+    assert {pair.pixels for p in numbers for pair in p.pairs} == {1, 2}
     assert_kernels(made)
 
 
