@@ -103,6 +103,20 @@ DSP: tuple[Defect, ...] = (
         f"{DEPTHWISE}::test_windows_of_up_to_three",
     ),
     Defect(
+        "depthwise without overlap: every pixel starts from the bias of a whole window",
+        f"{KERNELS}/tg_depthwise_conv2d_s8_dsp_direct.c.j2",
+        '"add r2, r12, #{{ 16 * set }}\\n"',
+        '"add r2, r12, #0\\n"',
+        f"{DEPTHWISE}::test_windows_that_do_not_overlap",
+    ),
+    Defect(
+        "depthwise without overlap: rows in the padding are read",
+        f"{OPS}/depthwise_direct.py",
+        "ends = [[d.weights_at + k * d.row_bytes for k in d.spans[s]]",
+        "ends = [[d.weights_at + k * d.row_bytes for k in (0, d.c.kernel_h)]",
+        f"{DEPTHWISE}::test_windows_that_do_not_overlap",
+    ),
+    Defect(
         "depthwise 3x3: the sign is not added before the rounding shift",
         f"{KERNELS}/tg_depthwise_conv2d_s8_dsp_3x3.c.j2",
         '"add r3, r3, r11, asr #31\\n"',
