@@ -12,7 +12,7 @@ from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense
 from tinygen.ops.windows import VALID, Padding
 
-WHAT = ("dsp_direct", "dsp_pairs", "table")
+WHAT = ("dsp_dot", "dsp_pairs", "table")
 pytestmark = [pytest.mark.arm]
 
 
@@ -88,7 +88,7 @@ def test_only_rows_that_lie_side_by_side(attrs: conv2d.Attrs) -> None:
         next(iter(quantized_node("conv2d", a, image, c, QParams.per_tensor(0.3, 0)).bound()))
         for a, c in ((conv2d.Attrs(padding=VALID), random_constants(0, (2, 1, 1, 8), 2)), (attrs, constants))
     )
-    name = "tg_conv2d_s8_dsp_direct"
+    name = "tg_conv2d_s8_dsp_dot"
     assert supported(name, taken) and not supported(name, other)
 
 

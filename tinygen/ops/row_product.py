@@ -1,7 +1,7 @@
 """conv2d and dense as a product of rows: every output pixel reads bytes of its own that lie side by side. Kernels for
 rows that the tiles of dsp_product.py suit badly, because nothing is read twice or too little is summed up.
 
-direct: few output channels on DSP cores: rows are widened in registers, word by word. pairs: at most two inputs on DSP
+dot: few output channels on DSP cores: rows are widened in registers, word by word. pairs: at most two inputs on DSP
 cores: one SMLAD an output. table: one input on any core: what every value of it gives, looked up.
 """
 
@@ -84,7 +84,7 @@ def words(low: Array, high: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Direct(Rows):
+class Dot(Rows):
     """at_once: rows that share a word of weights. turns * unrolled + left whole words of a row; a last one, where the
     row has other bytes, ends with the row and has zeros for what the words before it have."""
 
@@ -107,24 +107,24 @@ class Direct(Rows):
         return 4 + 2 * self.words
 
 
-def direct(b: BoundNode) -> Direct:
+def dot(b: BoundNode) -> Dot:
     """Numbers of one node."""
     r = rows(b)
     whole = r.in_c // WORD
     unrolled = min(whole, MOST_UNROLLED)
-    return Direct(
+    return Dot(
         **vars(r), at_once=min(r.rows, 2), turns=whole // unrolled, unrolled=unrolled, left=whole % unrolled
     )
 
 
-def takes_direct(b: BoundNode, board: Board | None) -> bool:
+def takes_dot(b: BoundNode, board: Board | None) -> bool:
     """Rows of at least a word."""
     return joined(b, board) and rows(b).in_c >= WORD
 
 
-def direct_constants(b: BoundNode) -> Mapping[str, Array]:
+def dot_constants(b: BoundNode) -> Mapping[str, Array]:
     """Per channel the head, then two words for every word of a row: bytes 0 and 2, bytes 1 and 3."""
-    o, d = dsp_product.operands(b), direct(b)
+    o, d = dsp_product.operands(b), dot(b)
     weights = np.zeros((d.out_c, d.words * WORD), np.int64)
     weights[:, : d.in_c] = o.weights
     if d.last:
@@ -134,9 +134,9 @@ def direct_constants(b: BoundNode) -> Mapping[str, Array]:
     return {"weights": wrapped(np.concatenate([heads(o), pairs.reshape(d.out_c, -1)], axis=1))}
 
 
-def direct_cost(b: BoundNode) -> float:
+def dot_cost(b: BoundNode) -> float:
     """Words of two rows, or of one, and outputs."""
-    d = direct(b)
+    d = dot(b)
     both, loop = divmod(d.rows, 2), 4.0 / d.unrolled if d.turns > 1 else 0.0
     two = d.words * (13.0 + loop) + 36.0
     one = d.words * (8.0 + loop) + 22.0
@@ -213,13 +213,13 @@ def kernels(op: str) -> tuple[Kernel, ...]:
     """Those of conv2d or dense."""
     return (
         Kernel(
-            f"tg_{op}_s8_dsp_direct",
-            direct_cost,
-            takes_direct,
-            direct_constants,
+            f"tg_{op}_s8_dsp_dot",
+            dot_cost,
+            takes_dot,
+            dot_constants,
             reads=reads_per(lambda b: -(-rows(b).rows // 2)),
-            params=direct,
-            template="tg_product_s8_dsp_direct",
+            params=dot,
+            template="tg_product_s8_dsp_dot",
             header="tg_dsp.h",
         ),
         Kernel(
