@@ -95,28 +95,35 @@ def test_any_window() -> None:
     assert_kernels(made)
 
 
-def extreme(seed: int, kernel: int) -> Graph:
+def extreme(seed: int, kernel: int, channels: int = 9, stride: int = 1) -> Graph:
     """Accumulators up to 2**30, powers of two for multipliers (halves are exact), channels that shift all away."""
     rng = np.random.default_rng(seed)
-    weights = rng.choice([-127, -1, 0, 1, 127], (kernel, kernel, 9))
+    weights = rng.choice([-127, -1, 0, 1, 127], (kernel, kernel, channels))
     reach = 256 * np.abs(weights).sum(axis=(0, 1))
-    bias = (rng.choice([-1, 1], 9) * (2**30 - 1 - reach)) >> rng.integers(0, 24, 9)
-    exponent = rng.uniform(-22, -1.01, 9)
-    multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
-    bias[::4], multipliers[::4] = rng.integers(-1000, 1000, 3), 2.0**-29
+    bias = (rng.choice([-1, 1], channels) * (2**30 - 1 - reach)) >> rng.integers(0, 24, channels)
+    exponent = rng.uniform(-22, -1.01, channels)
+    multipliers = 2.0 ** np.where(rng.random(channels) < 0.5, np.floor(exponent), exponent)
+    bias[::4], multipliers[::4] = rng.integers(-1000, 1000, bias[::4].size), 2.0**-29
     halves = slice(1, None, 4)  # of either sign, and not saturated
     weights[..., halves] = 0
-    weights[1, 1, halves], bias[halves], multipliers[halves] = 1, rng.integers(-3, 4, 2), 2.0**-2
+    weights[1, 1, halves], bias[halves], multipliers[halves] = (
+        1,
+        rng.integers(-3, 4, bias[halves].size),
+        2.0**-2,
+    )
     x, y = (QParams.per_tensor(1.0, int(rng.integers(-128, 128))) for _ in range(2))
-    attrs = Attrs(padding=Padding(1, 1, 1, 1))
-    return exact_node("depthwise_conv2d", attrs, (3, 5, 9), weights, bias, multipliers, 2, input=x, output=y)
+    attrs = Attrs((stride, stride), padding=Padding(1, 1, 1, 1))
+    return exact_node(
+        "depthwise_conv2d", attrs, (3, 5, channels), weights, bias, multipliers, 2, input=x, output=y
+    )
 
 
 def test_extreme_accumulators() -> None:
     made = cases(THREE, [extreme(seed, 3) for seed in range(8)])
     made += cases(GENERAL, [extreme(seed, 3) for seed in range(8)])
     made += cases(QUAD, [extreme(seed, 3) for seed in range(8)])
-    assert len(made) == 24
+    made += cases(DIRECT, [extreme(seed, 3, 12, 3) for seed in range(8)])
+    assert len(made) == 32
     assert_kernels(made)
 
 
@@ -210,6 +217,7 @@ def few() -> list[Case]:
     """A case or two of every kernel with inline or whole assembler, for other compilers and flags."""
     made = cases(THREE, [random_node(seed, dilations=(1, 1, 2)) for seed in range(12)])
     made += cases(GENERAL, [random_node(seed, 7, (1, 2), 3) for seed in range(4)])
+    made += cases(DIRECT, [random_node(seed, 3, stride=4, group=4) for seed in range(12)])[:3]
     return made + cases(THREE, in_place_graphs()[:2]) + cases(QUAD, in_place_graphs()[:3])
 
 

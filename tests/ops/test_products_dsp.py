@@ -167,4 +167,5 @@ def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: 
     kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
     monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
     some = cases(CONVOLUTIONS, [random_convolution(seed) for seed in range(6)])
+    some += cases(CONVOLUTIONS, [random_convolution(seed, outputs=1) for seed in range(3)])
     assert_kernels([*some, *cases((DENSE,), [random_dense(3)])], emulators=("unicorn",))
