@@ -4,10 +4,10 @@
     python -m benchmarks.code_sizes --write    # measure anew: writes tinygen/code_sizes.json, then the table
     python -m benchmarks.code_sizes --only '*_s16'   # measure these kernels anew, everything else in the file stays
 
-Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), in int8, with
-int16 activations and in float32, compiled with the flags of building.py for a Cortex-M0, M4 and M55. Needs
-arm-none-eabi-gcc. About twelve minutes with --write; --only takes the models in the precisions of the named kernels and
-prints no table.
+Measured are single kernels: those of the seven models (../shared/data), of random models (tests/fuzz) and of rare
+layers, in int8, with int16 activations and in float32, compiled with the flags of building.py for a Cortex-M0, M4 and
+M55. Needs arm-none-eabi-gcc. About twelve minutes with --write; --only takes the models in the precisions of the named
+kernels and prints no table.
 """
 
 from __future__ import annotations
