@@ -195,7 +195,7 @@ DSP: tuple[Defect, ...] = (
     ),
     Defect(
         "depthwise, any window: outputs at odd elements read the filter of even ones",
-        f"{OPS}/depthwise_dsp.py",
+        f"{OPS}/depthwise_any.py",
         "return tuple(j * self.advance % 2 for j in range(4))",
         "return tuple(0 for j in range(4))",
         f"{DEPTHWISE}::test_any_window",
