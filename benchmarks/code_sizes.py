@@ -4,10 +4,10 @@
     python -m benchmarks.code_sizes --write    # measure anew: writes tinygen/code_sizes.json, then the table
     python -m benchmarks.code_sizes --only '*_s16'   # measure these kernels anew, everything else in the file stays
 
-Measured are single kernels: those of the seven models (../shared/data) and of random models (tests/fuzz), in int8, with
-int16 activations and in float32, compiled with the flags of building.py for a Cortex-M0, M4 and M55. Needs
-arm-none-eabi-gcc. About twelve minutes with --write; --only takes the models in the precisions of the named kernels and
-prints no table.
+Measured are single kernels: those of the seven models (../shared/data), of random models (tests/fuzz) and of rare
+layers, in int8, with int16 activations and in float32, compiled with the flags of building.py for a Cortex-M0, M4 and
+M55. Needs arm-none-eabi-gcc. About twelve minutes with --write; --only takes the models in the precisions of the named
+kernels and prints no table.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.cliffs import convolution, depthwise, product
 from benchmarks.datasets import folder
 from tinygen import api, building, code_size, fit, ops, pipeline
 from tinygen.boards import Board, all_boards, load_board
@@ -40,7 +41,7 @@ from tinygen.code_size import ANY, ENCODINGS, Encoding, Features
 from tinygen.emission import Library, emit_library
 from tinygen.errors import TinygenError
 from tinygen.firmware import firmware_files
-from tinygen.graph import Graph
+from tinygen.graph import Graph, GraphBuilder
 from tinygen.planning import plan
 from tinygen.program import Program, Step
 from tinygen.selection import candidates
@@ -115,6 +116,21 @@ def random_graphs(final: Final) -> Iterator[Graph]:
             yield final(load_keras_model(random_model(seed).model))
         except TinygenError:
             continue
+    yield from rare_graphs(final)
+
+
+def rare_graphs(final: Final) -> Iterator[Graph]:
+    """Final graphs of one layer: those that models seldom have and that have kernels of their own: one or two inputs,
+    one output, windows that do not overlap."""
+    rare = [convolution(1, n, 3, stride) for n in (1, 6, 16) for stride in (1, 2)]
+    rare += [convolution(1, 8, 5), convolution(1, 8, 7, 2), convolution(12, 1, 3), convolution(5, 1, 3)]
+    rare += [convolution(i, o, 1) for i, o in ((1, 4), (1, 16), (2, 5), (2, 16), (9, 1), (32, 1), (32, 3))]
+    rare += [product(i, o) for i, o in ((1, 8), (1, 3), (2, 7), (2, 32), (64, 1), (30, 2))]
+    rare += [depthwise(8, k, stride) for k, stride in ((2, 2), (3, 3), (3, 4), (5, 5))]
+    for add in rare:
+        builder = GraphBuilder("rare")
+        add(builder, "layer")
+        yield final(builder.build(("layer",)))
 
 
 def libraries_of(graph: Graph, encoding: Encoding, wanted: Set[str] | None = None) -> Iterator[Library]:

@@ -334,7 +334,31 @@ static inline void tg_move_words(int16_t *to, const int16_t *from, int32_t n)
 /* Accumulator, doubled already -> int8, as tg_requantize_dsp. */
 static inline int32_t tg_requantize_doubled(int32_t doubled, int32_t multiplier, int32_t right, int32_t bias)
 {
-    return tg_saturate8((tg_smmulr(doubled, multiplier) + (doubled >> 31) + bias) >> right);
+    return tg_saturate8(tg_smmlar(doubled, multiplier, bias + (doubled >> 31)) >> right);
+}
+
+/* Of an output channel: a pair of doubled weights, doubled bias, and what tg_requantize_doubled takes. */
+struct tg_channel {
+    uint32_t weights;
+    int32_t bias;
+    int32_t multiplier;
+    int32_t right;
+    int32_t rounding;
+};
+
+/* One statement: loads overlap as long as nothing stands between them. */
+static inline struct tg_channel tg_load_channel(const int32_t *packed)
+{
+    struct tg_channel c;
+#if TG_HAS_DSP
+    __asm__("ldr %0, [%5]\n\tldr %1, [%5, #4]\n\tldr %2, [%5, #8]\n\tldr %3, [%5, #12]\n\tldr %4, [%5, #16]"
+            : "=&r"(c.weights), "=&r"(c.bias), "=&r"(c.multiplier), "=&r"(c.right), "=&r"(c.rounding)
+            : "r"(packed), "m"(*(const int32_t(*)[5])packed));
+#else
+    c.weights = (uint32_t)packed[0];
+    c.bias = packed[1], c.multiplier = packed[2], c.right = packed[3], c.rounding = packed[4];
+#endif
+    return c;
 }
 
 /* Two pixels of four channels (bytes 0 and 2, 1 and 3 as lanes) -> a word of each plane. */

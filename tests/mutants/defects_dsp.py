@@ -9,6 +9,7 @@ BINARY = "tests/ops/test_binary_dsp.py"
 POOLING = "tests/ops/test_pooling_dsp.py"
 PRODUCTS = "tests/ops/test_products_dsp.py"
 COMPILERS = "tests/ops/test_compilers.py"
+ROWS = "tests/ops/test_row_product.py"
 
 DSP: tuple[Defect, ...] = (
     Defect(
@@ -28,9 +29,37 @@ DSP: tuple[Defect, ...] = (
     Defect(
         "products: the second pixel is read where the first one is",
         f"{KERNELS}/dsp_tile.j2",
-        "{{ t.pixel_bytes + 4 * i }}",
+        "{{ t.pixel_bytes * pixel + 4 * i }}",
         "{{ 4 * i }}",
         f"{PRODUCTS}::test_random_convolutions",
+    ),
+    Defect(
+        "products: a channel that stands alone is taken for an upper one, whose bias is added apart",
+        f"{OPS}/dsp_product.py",
+        "upper = (index % 2 == 0) & ~(",
+        "upper = (index % 2 == 0) | (",
+        f"{PRODUCTS}::test_extreme_accumulators",
+    ),
+    Defect(
+        "products of rows: the last word meets weights that the words before it had",
+        f"{OPS}/row_product.py",
+        "WORD - d.in_c % WORD",
+        "0",
+        f"{ROWS}::test_random_rows",
+    ),
+    Defect(
+        "products of rows: a convolution with a stride reads rows side by side",
+        f"{OPS}/row_product.py",
+        "and attrs.stride == (1, 1)",
+        "",
+        f"{ROWS}::test_only_rows_that_lie_side_by_side[stride]",
+    ),
+    Defect(
+        "products of rows: the table forgets the input's zero_point",
+        f"{OPS}/row_product.py",
+        "[:, np.newaxis] - b.inputs[0].zero_point",
+        "[:, np.newaxis]",
+        f"{ROWS}::test_random_rows",
     ),
     Defect(
         "products: an upper lane's accumulator may have 24 bits",
@@ -66,6 +95,27 @@ DSP: tuple[Defect, ...] = (
         '"smlatb r11, r3, {{ w01 }}, r11\\n"',
         '"smlabb r11, r3, {{ w01 }}, r11\\n"',
         f"{DEPTHWISE}::test_windows_of_up_to_three",
+    ),
+    Defect(
+        "depthwise 3x3 with stride 3: the second output takes its first tap from the word's lower half",
+        f"{KERNELS}/tg_depthwise_conv2d_s8_dsp_3x3.c.j2",
+        '"smlatb r11, r12, {{ w01 }}, r11\\n"',
+        '"smlabb r11, r12, {{ w01 }}, r11\\n"',
+        f"{DEPTHWISE}::test_windows_of_up_to_three",
+    ),
+    Defect(
+        "depthwise without overlap: every pixel starts from the bias of a whole window",
+        f"{KERNELS}/tg_depthwise_conv2d_s8_dsp_direct.c.j2",
+        '"add r2, r12, #{{ 16 * set }}\\n"',
+        '"add r2, r12, #0\\n"',
+        f"{DEPTHWISE}::test_windows_that_do_not_overlap",
+    ),
+    Defect(
+        "depthwise without overlap: rows in the padding are read",
+        f"{OPS}/depthwise_direct.py",
+        "ends = [[d.weights_at + k * d.row_bytes for k in d.spans[s]]",
+        "ends = [[d.weights_at + k * d.row_bytes for k in (0, d.c.kernel_h)]",
+        f"{DEPTHWISE}::test_windows_that_do_not_overlap",
     ),
     Defect(
         "depthwise 3x3: the sign is not added before the rounding shift",
@@ -153,7 +203,7 @@ DSP: tuple[Defect, ...] = (
     ),
     Defect(
         "depthwise, any window: outputs at odd elements read the filter of even ones",
-        f"{OPS}/depthwise_dsp.py",
+        f"{OPS}/depthwise_any.py",
         "return tuple(j * self.advance % 2 for j in range(4))",
         "return tuple(0 for j in range(4))",
         f"{DEPTHWISE}::test_any_window",

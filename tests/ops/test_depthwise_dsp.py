@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.arm]
 THREE = "tg_depthwise_conv2d_s8_dsp_3x3"
 QUAD = "tg_depthwise_conv2d_s8_dsp_3x3_quad"
 GENERAL = "tg_depthwise_conv2d_s8_dsp"
+DIRECT = "tg_depthwise_conv2d_s8_dsp_direct"
 
 
 def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
@@ -26,20 +27,25 @@ def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
 
 
 def random_node(
-    seed: int, largest: int = 3, dilations: tuple[int, ...] = (1,), stride: int = 2, least: int = 1
+    seed: int,
+    largest: int = 3,
+    dilations: tuple[int, ...] = (1,),
+    stride: int = 2,
+    least: int = 1,
+    group: int = 1,
 ) -> Graph:
-    """A node with everything drawn: window, strides, dilation, padding, channels, clamp, zero points."""
+    """A node with everything drawn: window, strides, dilation, padding, groups of channels, clamp, zero points."""
     rng = np.random.default_rng(seed)
     kernel, strides = pair(rng, least, largest), pair(rng, 1, stride)
     dilation = (int(rng.integers(1, 3)) if least == 1 else 1, int(rng.choice(dilations)))
-    channels, multiplier = int(rng.integers(1, 10)), int(rng.choice([1, 1, 1, 2, 3]))
+    channels, multiplier = group * int(rng.integers(1, 10)), int(rng.choice([1, 1, 1, 2, 3]))
     size = pair(rng, 1, 13)
     same = bool(rng.integers(2))
     padding = (
         same_padding(size, kernel, strides, dilation) if same else Padding(*map(int, rng.integers(0, 3, 4)))
     )
     if min(output_size((*size, channels), kernel, strides, dilation, padding)) < 1:
-        return random_node(seed + 1000, largest, dilations, stride, least)
+        return random_node(seed + 1000, largest, dilations, stride, least, group)
     attrs = Attrs(strides, dilation, padding, str(rng.choice(["none", "relu", "relu6"])))
     x, y = (QParams.per_tensor(s, int(rng.integers(-128, 128))) for s in (0.05, rng.choice([0.02, 0.1, 1.0])))
     constants = random_constants(seed, (*kernel, channels * multiplier), channels * multiplier)
@@ -54,7 +60,7 @@ def cases(kernel: str, graphs: list[Graph]) -> list[Case]:
 
 
 def test_windows_of_up_to_three() -> None:
-    made = cases(THREE, [random_node(seed, dilations=(1, 1, 2, 3)) for seed in range(50)])
+    made = cases(THREE, [random_node(seed, dilations=(1, 1, 2, 3), stride=3) for seed in range(60)])
     assert len(made) >= 30
     assert_kernels(made)
 
@@ -67,6 +73,16 @@ def test_two_rows_at_a_time() -> None:
     assert_kernels(made)
 
 
+def test_windows_that_do_not_overlap() -> None:
+    graphs = [random_node(seed, 5, (1, 1, 2), 6, group=4) for seed in range(200)]
+    made = cases(DIRECT, graphs)[:24]
+    numbers = [find_kernel(DIRECT).params(next(iter(c.graph.bound()))) for c in made]
+    assert len(made) == 24
+    assert {len(p.sets) for p in numbers} >= {1, 2, 3} and {len(p.spans) for p in numbers} >= {1, 2, 3}
+    assert {pair.pixels for p in numbers for pair in p.pairs} == {1, 2}
+    assert_kernels(made)
+
+
 def test_any_window() -> None:
     made = cases(GENERAL, [random_node(seed, 7, (1, 2, 3), 3) for seed in range(30)])
     made += cases(GENERAL, [random_node(seed, 16) for seed in range(6)])
@@ -74,28 +90,35 @@ def test_any_window() -> None:
     assert_kernels(made)
 
 
-def extreme(seed: int, kernel: int) -> Graph:
+def extreme(seed: int, kernel: int, channels: int = 9, stride: int = 1) -> Graph:
     """Accumulators up to 2**30, powers of two for multipliers (halves are exact), channels that shift all away."""
     rng = np.random.default_rng(seed)
-    weights = rng.choice([-127, -1, 0, 1, 127], (kernel, kernel, 9))
+    weights = rng.choice([-127, -1, 0, 1, 127], (kernel, kernel, channels))
     reach = 256 * np.abs(weights).sum(axis=(0, 1))
-    bias = (rng.choice([-1, 1], 9) * (2**30 - 1 - reach)) >> rng.integers(0, 24, 9)
-    exponent = rng.uniform(-22, -1.01, 9)
-    multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
-    bias[::4], multipliers[::4] = rng.integers(-1000, 1000, 3), 2.0**-29
+    bias = (rng.choice([-1, 1], channels) * (2**30 - 1 - reach)) >> rng.integers(0, 24, channels)
+    exponent = rng.uniform(-22, -1.01, channels)
+    multipliers = 2.0 ** np.where(rng.random(channels) < 0.5, np.floor(exponent), exponent)
+    bias[::4], multipliers[::4] = rng.integers(-1000, 1000, bias[::4].size), 2.0**-29
     halves = slice(1, None, 4)  # of either sign, and not saturated
     weights[..., halves] = 0
-    weights[1, 1, halves], bias[halves], multipliers[halves] = 1, rng.integers(-3, 4, 2), 2.0**-2
+    weights[1, 1, halves], bias[halves], multipliers[halves] = (
+        1,
+        rng.integers(-3, 4, bias[halves].size),
+        2.0**-2,
+    )
     x, y = (QParams.per_tensor(1.0, int(rng.integers(-128, 128))) for _ in range(2))
-    attrs = Attrs(padding=Padding(1, 1, 1, 1))
-    return exact_node("depthwise_conv2d", attrs, (3, 5, 9), weights, bias, multipliers, 2, input=x, output=y)
+    attrs = Attrs((stride, stride), padding=Padding(1, 1, 1, 1))
+    return exact_node(
+        "depthwise_conv2d", attrs, (3, 5, channels), weights, bias, multipliers, 2, input=x, output=y
+    )
 
 
 def test_extreme_accumulators() -> None:
     made = cases(THREE, [extreme(seed, 3) for seed in range(8)])
     made += cases(GENERAL, [extreme(seed, 3) for seed in range(8)])
     made += cases(QUAD, [extreme(seed, 3) for seed in range(8)])
-    assert len(made) == 24
+    made += cases(DIRECT, [extreme(seed, 3, 12, 3) for seed in range(8)])
+    assert len(made) == 32
     assert_kernels(made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.kernels import Case, assert_kernels, random_case, supported
+from tests.support.kernels import Case, assert_kernels, find_kernel, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
 from tinygen.graph import Graph, QParams
@@ -13,28 +13,27 @@ from tinygen.ops import conv2d, dense, dsp_product
 from tinygen.ops.windows import Padding, output_size, same_padding
 
 CONVOLUTIONS = ("tg_conv2d_s8_dsp_columns", "tg_conv2d_s8_dsp_rows")
+PLANES = tuple(f"tg_conv2d_s8_dsp_planes{what}" for what in ("_3x3_quad", "_3x3", ""))
 DENSE = "tg_dense_s8_dsp"
 WIDE = ("tg_dense_s8_dsp_wide", "tg_conv2d_s8_dsp_wide")
 pytestmark = [pytest.mark.arm]
 
 
-def random_convolution(seed: int) -> Graph:
-    """Everything drawn: window, strides, dilation, padding, channels with all remainders, clamp, zero points."""
+def random_convolution(seed: int, inputs: int | None = None, outputs: int | None = None) -> Graph:
+    """Everything drawn: window, strides, dilation, padding, channels with all remainders, clamp, zero points. inputs,
+    outputs: so many channels."""
     rng = np.random.default_rng(seed)
     largest = int(rng.choice([1, 3, 5]))
     kernel, stride = tuple(rng.integers(1, largest + 1, 2).tolist()), tuple(rng.integers(1, 4, 2).tolist())
     stride = (1, 1) if largest == 1 else stride
     dilation = tuple(rng.choice([1, 1, 1, 2], 2).tolist())
-    size, depth, channels = (
-        tuple(rng.integers(1, 9, 2).tolist()),
-        int(rng.integers(1, 20)),
-        int(rng.integers(1, 12)),
-    )
+    size = tuple(rng.integers(1, 9, 2).tolist())
+    depth, channels = inputs or int(rng.integers(1, 20)), outputs or int(rng.integers(1, 12))
     padding = Padding(*map(int, rng.integers(0, 3, 4)))
     if rng.integers(2):
         padding = same_padding(size, kernel, stride, dilation)
     if min(output_size((*size, depth), kernel, stride, dilation, padding)) < 1:
-        return random_convolution(seed + 1000)
+        return random_convolution(seed + 1000, inputs, outputs)
     attrs = conv2d.Attrs(stride, dilation, padding, 1, str(rng.choice(["none", "relu", "relu6"])))
     return quantized_node(
         "conv2d",
@@ -67,13 +66,14 @@ def extreme(seed: int) -> Graph:
     bias = (rng.choice([-1, 1], 33) * (2**23 - 1 - reach)) >> rng.integers(0, 16, 33)
     exponent = rng.uniform(-20, -1.01, 33)
     multipliers = 2.0 ** np.where(rng.random(33) < 0.5, np.floor(exponent), exponent)
-    if seed % 3 == 0:  # a bias that no lane holds: it is added apart
-        bias[1::2], multipliers[1::2] = 2**26 - 2**25 // 3, 2.0**-20
-        bias[2], multipliers[2] = -(2**27) + 5, 1.3 * 2.0**-21
     # negative halves in both lanes: one input in eight
     weights[29:32], bias[29:32], multipliers[29:32] = [1, 0, 0], [-40, -41, -42], 2.0**-3
     bias[::4], multipliers[::4] = 2**24, 2.0**-10  # dead: the same output for every input
     x = QParams.per_tensor(1.0, int(rng.integers(-128, 128)))
+    if seed % 3 == 0:  # a bias that no lane holds: it is added apart; products decide about the last bit
+        apart = [2, 5, 6, 32]
+        weights[apart], multipliers[apart] = 127, 2.0**-17
+        bias[apart] = (129 * 2**16) * (1 if x.zero_point[0] < 0 else -1)
     return exact_node("conv2d", conv2d.Attrs(), (3, 5, 3), weights, bias, multipliers, 0, input=x, output=x)
 
 
@@ -92,6 +92,20 @@ def test_random_convolutions() -> None:
     counts = [sum(c.kernel == kernel for c in made) for kernel in CONVOLUTIONS]
     assert counts[0] >= 30 and counts[1] >= 15
     assert_kernels(made)
+
+
+def test_one_output_channel() -> None:
+    made = cases(CONVOLUTIONS, [random_convolution(seed, outputs=1) for seed in range(30)])
+    tiles = {find_kernel(c.kernel).params(next(iter(c.graph.bound()))).tiles.many.pixels for c in made}
+    assert len(made) >= 40 and tiles == {2, 3, 4, 5}
+    assert_kernels(made)
+
+
+def test_one_input_channel() -> None:
+    graphs = [random_convolution(seed, inputs=1) for seed in range(200)]
+    made = [cases((kernel,), graphs)[:most] for kernel, most in zip(PLANES, (5, 12, 12), strict=True)]
+    assert [len(m) for m in made] == [5, 12, 12]
+    assert_kernels([c for m in made for c in m])
 
 
 @pytest.mark.slow
@@ -143,6 +157,7 @@ def test_pixels_as_rows() -> None:
 def test_extreme_accumulators() -> None:
     made = cases(CONVOLUTIONS, [extreme(seed) for seed in range(8)])
     assert len(made) == 16
+    assert sum(dsp_product.operands(next(iter(c.graph.bound()))).apart for c in made) == 6
     assert_kernels(made)
 
 

@@ -10,7 +10,17 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import conv2d_dsp, convolution, folding, intervals, mve, plain_kernels, wide_dsp
+from tinygen.ops import (
+    conv2d_dsp,
+    conv2d_planes,
+    convolution,
+    folding,
+    intervals,
+    mve,
+    plain_kernels,
+    row_product,
+    wide_dsp,
+)
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import (
     Kept,
@@ -276,6 +286,8 @@ KERNELS = (
     Kernel("tg_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *conv2d_dsp.KERNELS,
     wide_dsp.CONV2D,
+    *conv2d_planes.KERNELS,
+    *row_product.kernels("conv2d"),
     plain_kernels.CONV2D,
     mve.CONV2D,
 )

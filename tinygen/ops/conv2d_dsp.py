@@ -15,11 +15,11 @@ from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution, dsp_product
 from tinygen.ops.base import Kernel, dsp, reads_per
-from tinygen.ops.dsp_product import REACHED, Tile
+from tinygen.ops.dsp_product import MOST_UNROLLED, REACHED, Tiles
 
 BLOCK_BYTES = 1024
 MOST_COLUMNS = 16
-"""Columns of one block: as many as fit these bytes, an even number of at least 2 and at most 16."""
+"""Columns of one block: as many as fit these bytes, at most 16, whole tiles and at least one."""
 MOST_ROWS = 3
 """Rows of a kernel that the tile has pointers for."""
 
@@ -40,15 +40,14 @@ def _geometry(b: BoundNode) -> convolution.Params:
 @dataclass(frozen=True)
 class Columns:
     """c: the window. column: int16 of one column, even; block: columns at a time. contiguous: a column is a pixel of
-    the input and follows the one before. two, one: tiles of two outputs and of the last of an odd count."""
+    the input and follows the one before."""
 
     c: convolution.Params
     products: int
     column: int
     block: int
     contiguous: bool
-    two: Tile
-    one: Tile
+    tiles: Tiles
 
 
 def columns(b: BoundNode) -> Columns:
@@ -56,17 +55,19 @@ def columns(b: BoundNode) -> Columns:
     c = _geometry(b)
     products = c.kernel_h * c.kernel_w * c.in_c
     column = _even(products)
-    most = min(MOST_COLUMNS, BLOCK_BYTES // (2 * column), _even(c.out_h * c.out_w))
+    tiles = dsp_product.tiles(b, c.out_h * c.out_w, column // 2, 2 * column)
+    whole = tiles.many.pixels
+    most = min(MOST_COLUMNS, BLOCK_BYTES // (2 * column), -(-c.out_h * c.out_w // whole) * whole)
     single = c.kernel_h == c.kernel_w == c.stride_h == c.stride_w == 1
-    two, one = (dsp_product.tile(b, n, column // 2, 2 * column) for n in (2, 1))
     inside = single and not b.attrs.padding.any
-    return Columns(c, products, column, max(2, most // 2 * 2), inside and column == products, two, one)
+    block = max(1, most // whole) * whole
+    return Columns(c, products, column, block, inside and column == products, tiles)
 
 
 def takes_columns(b: BoundNode, board: Board | None) -> bool:
     """Exact, one group, and within reach of the tile's offsets."""
     channels, *window = b.inputs[1].shape
-    reach = 2 * _even(int(np.prod(window))) < REACHED and 2 * channels < REACHED
+    reach = 2 * _even(int(np.prod(window))) <= REACHED - 4 * MOST_UNROLLED and 2 * channels < REACHED
     return dsp(b, board) and b.attrs.groups == 1 and reach and dsp_product.exact(b)
 
 
@@ -81,8 +82,7 @@ def column_cost(b: BoundNode) -> float:
     pixels = p.c.out_h * p.c.out_w
     runs = 1 if p.contiguous else p.c.kernel_h * (1 if p.c.dilation_w == 1 else p.c.kernel_w)
     building = 2.5 * p.column + (0 if p.contiguous else 20.0 * runs + 20)
-    odd = dsp_product.cycles(p.one) if pixels % 2 else 0.0
-    return pixels * building + pixels // 2 * dsp_product.cycles(p.two) + odd + 60.0 * pixels / p.block
+    return pixels * building + p.tiles.cycles(pixels) + 60.0 * pixels / p.block
 
 
 def columns_in_place(b: BoundNode) -> tuple[int, ...]:
@@ -103,8 +103,7 @@ class Rows:
     pitch: int
     left: int
     row: int
-    two: Tile
-    one: Tile
+    tiles: Tiles
     in_place: bool
 
 
@@ -113,16 +112,17 @@ def rows(b: BoundNode) -> Rows:
     c = _geometry(b)
     width = max(c.pad_left + c.in_w, (c.out_w - 1) * c.stride_w + c.kernel_w)
     pairs, step = _even(c.kernel_w * c.in_c) // 2, 2 * c.stride_w * c.in_c
-    two, one = (dsp_product.tile(b, n, pairs, step, c.kernel_h) for n in (2, 1))
+    tiles = dsp_product.tiles(b, c.out_w, pairs, step, c.kernel_h)
     return Rows(
-        c, _even(width * c.in_c) + 2, c.pad_left * c.in_c, c.in_w * c.in_c, two, one, bool(rows_in_place(b))
+        c, _even(width * c.in_c) + 2, c.pad_left * c.in_c, c.in_w * c.in_c, tiles, bool(rows_in_place(b))
     )
 
 
 def takes_rows(b: BoundNode, board: Board | None) -> bool:
     """Exact, one group, at most three rows, no dilation, and within reach of the tile's offsets."""
     channels, kernel_h, _, depth = b.inputs[1].shape
-    reach = 4 * b.attrs.stride[1] * depth < REACHED and 2 * channels < REACHED
+    step = 2 * b.attrs.stride[1] * depth
+    reach = step <= REACHED - 4 * MOST_UNROLLED and 2 * channels < REACHED
     plain = b.attrs.groups == 1 and b.attrs.dilation == (1, 1) and kernel_h <= MOST_ROWS
     return dsp(b, board) and plain and reach and dsp_product.exact(b)
 
@@ -143,9 +143,11 @@ def row_cost(b: BoundNode) -> float:
     p = rows(b)
     c = p.c
     # A pixel at an odd int16 makes the second load of every pair of products one cycle longer.
-    odd_step = (c.stride_w * c.in_c) % 2 * c.kernel_h * p.two.pairs * (p.two.full + bool(p.two.rest))
-    pairs = dsp_product.cycles(p.two) + odd_step + 5.0 * c.kernel_h
-    line = c.out_w // 2 * pairs + (dsp_product.cycles(p.one) + 60 if c.out_w % 2 else 0.0) + 100
+    many = p.tiles.many
+    odd_step = (c.stride_w * c.in_c) % 2 * c.kernel_h * many.pairs * (many.full + bool(many.rest))
+    turns, left = divmod(c.out_w, many.pixels)
+    turn = odd_step * (many.pixels // 2) + 5.0 * c.kernel_h
+    line = p.tiles.cycles(c.out_w) + turns * turn + (60 if left else 0.0) + 100
     widened = min(c.out_h * c.stride_h, c.in_h) * p.row
     return c.out_h * line + 2.5 * widened + 2.0 * c.kernel_h * p.pitch
 
@@ -168,7 +170,7 @@ KERNELS = (
         column_constants,
         lambda b: 2 * columns(b).column * columns(b).block,
         columns_in_place,
-        reads=reads_per(lambda b: -(-b.output.elements // b.output.shape[2] // 2)),
+        reads=reads_per(lambda b: columns(b).tiles.calls(b.output.elements // b.output.shape[2])),
         params=columns,
         header="tg_dsp.h",
     ),
@@ -179,7 +181,7 @@ KERNELS = (
         row_constants,
         row_scratch,
         rows_in_place,
-        reads=reads_per(lambda b: b.output.shape[0] * -(-b.output.shape[1] // 2)),
+        reads=reads_per(lambda b: b.output.shape[0] * rows(b).tiles.calls(b.output.shape[1])),
         params=rows,
         header="tg_dsp.h",
     ),

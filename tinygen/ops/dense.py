@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import dense_dsp, folding, intervals, mve, plain_kernels, wide_dsp
+from tinygen.ops import dense_dsp, folding, intervals, mve, plain_kernels, row_product, wide_dsp
 from tinygen.ops.base import Clamp, Kernel, Op, clamp_f32, clamp_real, free
 from tinygen.ops.coupling import Layout, counted_outputs, mixed_channels, written_linear
 from tinygen.ops.intervals import Interval, Shares
@@ -212,6 +212,7 @@ KERNELS = (
     Kernel("tg_dense_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     dense_dsp.KERNEL,
     wide_dsp.DENSE,
+    *row_product.kernels("dense"),
     plain_kernels.DENSE,
     mve.DENSE,
 )

@@ -10,7 +10,16 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape
-from tinygen.ops import conv2d, convolution, depthwise_dsp, depthwise_mve, depthwise_plain, folding, intervals
+from tinygen.ops import (
+    conv2d,
+    convolution,
+    depthwise_direct,
+    depthwise_dsp,
+    depthwise_mve,
+    depthwise_plain,
+    folding,
+    intervals,
+)
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import Labels, Layout, Writing, counted_outputs, passed_channels, written_linear
 from tinygen.ops.intervals import Interval
@@ -272,6 +281,7 @@ KERNELS = (
     ),
     Kernel("tg_depthwise_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *depthwise_dsp.KERNELS,
+    depthwise_direct.KERNEL,
     depthwise_plain.KERNEL,
     depthwise_mve.KERNEL,
 )

@@ -1,19 +1,20 @@
 """depthwise_conv2d on DSP cores (Cortex-M4, M7, M33): every channel slides over its plane of int16 (dsp_planes.py), two
 products an instruction. docs/kernels.md, "Depthwise".
 
-three: windows of up to 3 x 3 in assembler; quad: the same, 2 x 2 outputs at a time; general: any window in C.
+three: windows of up to 3 x 3 in assembler; quad: the same, 2 x 2 outputs at a time; depthwise_any.py: any window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
-from tinygen.ops.base import Kernel, dsp
+from tinygen.ops import depthwise_any
+from tinygen.ops.base import dsp
 from tinygen.ops.dsp_planes import (
     Planes,
     bound_of,
@@ -21,11 +22,10 @@ from tinygen.ops.dsp_planes import (
     even,
     exact,
     geometry,
-    overwrites,
+    kernel,
     phases_of,
     planes,
     quick_numbers,
-    reads,
     run_of,
     widening_cost,
 )
@@ -33,6 +33,8 @@ from tinygen.ops.requant import requant_of
 
 REACHED = 4096
 """Offsets in bytes that LDR, STRB and ADD reach, and one more."""
+MOST_PAIRS, MOST_PAIRS_OF_ONE = 3, 5
+"""Pairs of outputs that are unrolled; the same where several output channels slide over a plane."""
 MOST_ROWS = 4095
 """Output rows of a block, and pairs in a row: 12 and 11 bits of a register count them."""
 
@@ -94,7 +96,8 @@ def three(b: BoundNode) -> Three:
     pitch, pairs = phases * run, outputs // 2
     runs = tuple(run_of(c, i, phases, advance, run) for i in range(phases))
     p = planes(b, pitch, runs, c.dilation_w * c.in_c)
-    unrolled = pairs if pairs <= 3 else next(n for n in (3, 2, 1) if pairs % n == 0)
+    most = MOST_PAIRS if c.depth_multiplier == 1 else MOST_PAIRS_OF_ONE
+    unrolled = pairs if pairs <= most else next(n for n in range(most, 0, -1) if pairs % n == 0)
     return Three(
         planes=p,
         phases=phases,
@@ -111,10 +114,10 @@ def three(b: BoundNode) -> Three:
 
 
 def takes_three(b: BoundNode, board: Board | None) -> bool:
-    """Up to 3 x 3, stride 1 or 2 in a run and runs alike, exact, within reach of the instructions' offsets."""
+    """Up to 3 x 3, stride 1 to 3 in a run and runs alike, exact, within reach of the instructions' offsets."""
     c = geometry(b)
     phases, advance = phases_of(c)
-    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 2 and c.out_w % phases == 0
+    small = c.kernel_h <= 3 and c.kernel_w <= 3 and advance <= 3 and c.out_w % phases == 0
     if not (dsp(b, board) and small):
         return False
     t = three(b)
@@ -141,7 +144,7 @@ def three_cost(b: BoundNode) -> float:
     """Pairs of outputs, rows, channels of blocks, and what is widened, moved or filled."""
     t = three(b)
     p, c = t.planes, t.planes.c
-    words = 2 + (t.advance == 2)
+    words = 2 + (t.advance > 1)
     pair = c.kernel_h * (words + 1 + 4) + 15.0
     single = 6.0 * c.kernel_h + 11.0
     row = t.turns * (t.unrolled * pair + (4 if t.turns > 1 else 0)) + t.single * single + 6
@@ -180,135 +183,8 @@ def quad_cost(b: BoundNode) -> float:
     return c.out_c * t.phases * (pairs * line + 56.0 * p.blocks) + widening_cost(p)
 
 
-# ---- any window
-
-MOST_UNROLLED = 6
-"""Words of a filter's row that are unrolled."""
-
-
-@dataclass(frozen=True)
-class General:
-    """Numbers of the kernel for any window. Of a run, output j reads elements j * advance ..., and is written to pixel
-    j * phases. run: int16 from one run to the next one.
-
-    A filter's row is `filter_row` int16: the weights as pairs and, where windows start at odd elements, too, the same
-    one element later at `odd` (else 0). turns * unrolled + left words of it are multiplied. shifts, parities: of the
-    four outputs of a tile: even elements from the first one's window, and whether one more. next_row, next_filter:
-    int16 from behind the words to the next row. tiles: how many outputs at a time.
-    """
-
-    planes: Planes
-    phases: int
-    run: int
-    advance: int
-    out_step: int
-    odd: int
-    filter_row: int
-    turns: int
-    unrolled: int
-    left: int
-    tiles: tuple[int, ...]
-
-    @property
-    def shifts(self) -> tuple[int, ...]:
-        return tuple(j * self.advance // 2 * 2 for j in range(4))
-
-    @property
-    def parities(self) -> tuple[int, ...]:
-        return tuple(j * self.advance % 2 for j in range(4))
-
-    @property
-    def next_row(self) -> int:
-        return self.planes.c.dilation_h * self.planes.pitch - 2 * self.turns * self.unrolled
-
-    @property
-    def next_filter(self) -> int:
-        return self.filter_row - 2 * self.turns * self.unrolled
-
-    @property
-    def filter_words(self) -> int:
-        return self.planes.c.kernel_h * self.filter_row // 2
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of planes and filter."""
-        return self.planes.scratch + 4 * self.filter_words
-
-    @property
-    def clamps(self) -> bool:
-        return self.planes.low is not None or self.planes.high is not None
-
-
-def general(b: BoundNode) -> General:
-    """Numbers of one node: pixels that taps of a window read are brought together in runs, one per phase."""
-    c = geometry(b)
-    phases, advance = phases_of(c)
-    most = -(-c.out_w // phases)
-    words = (c.kernel_w + advance % 2 + 1) // 2
-    run = even((most - 1) * advance + 2 * words)
-    p = planes(
-        b,
-        phases * run,
-        tuple(run_of(c, i, phases, advance, run) for i in range(phases)),
-        c.dilation_w * c.in_c,
-    )
-    turns, unrolled = (1, words) if words <= MOST_UNROLLED else (words // 4, 4)
-    counts = {-(-(c.out_w - i) // phases) for i in range(phases)}
-    tiles = ((4,) if most >= 4 else ()) + tuple(n for n in (2, 1) if any(count & n for count in counts))
-    odd = 2 * words if advance % 2 else 0
-    row = 2 * words + odd
-    return General(
-        p, phases, run, advance, phases * c.out_c, odd, row, turns, unrolled, words - turns * unrolled, tiles
-    )
-
-
-def takes_general(b: BoundNode, board: Board | None) -> bool:
-    """Where the quick requantization is proved and windows see anything of the input."""
-    return dsp(b, board) and bool(general(b).planes.runs) and exact(b)
-
-
-def general_constants(b: BoundNode) -> Mapping[str, Array]:
-    """Numbers per output channel, and the weights channel by channel."""
-    weights = b.inputs[1].data
-    assert weights is not None
-    numbers = np.stack([doubled_bias(b), *quick_numbers(requant_of(b), bound_of(b))], axis=1)
-    return {
-        "numbers": numbers.astype(np.int32),
-        "weights": np.ascontiguousarray(weights.reshape(-1, weights.shape[2]).T),
-    }
-
-
-def general_cost(b: BoundNode) -> float:
-    """Words of filters, outputs, and what is widened."""
-    g = general(b)
-    c, words = g.planes.c, g.turns * g.unrolled + g.left
-    output = c.kernel_h * (words * 2.4 + 2.0) + 14.0
-    channel = c.out_h * (c.out_w * output + 30.0 * g.phases) + g.planes.blocks * 6.0 * c.kernel_h * c.kernel_w
-    return c.out_c * channel + widening_cost(g.planes)
-
-
-def _kernel(
-    what: str,
-    cost: Callable[[BoundNode], float],
-    takes: Callable[[BoundNode, Board | None], bool],
-    constants: Callable[[BoundNode], Mapping[str, Array]],
-    numbers: Callable[[BoundNode], Three | General],
-) -> Kernel:
-    return Kernel(
-        f"tg_depthwise_conv2d_s8_dsp{what}",
-        cost,
-        takes,
-        constants,
-        lambda b: numbers(b).scratch,
-        lambda b: (0,) if overwrites(b, numbers(b).planes) else (),
-        reads=reads,
-        params=numbers,
-        header="tg_dsp.h",
-    )
-
-
 KERNELS = (
-    _kernel("_3x3_quad", quad_cost, takes_quad, three_constants, quad),
-    _kernel("_3x3", three_cost, takes_three, three_constants, three),
-    _kernel("", general_cost, takes_general, general_constants, general),
+    kernel("_3x3_quad", quad_cost, takes_quad, three_constants, quad),
+    kernel("_3x3", three_cost, takes_three, three_constants, three),
+    depthwise_any.KERNEL,
 )

@@ -7,13 +7,17 @@ may overwrite the input, and scratch stays small.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import gcd
+from typing import Protocol
 
 import numpy as np
 
+from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import convolution
+from tinygen.ops.base import Kernel
 from tinygen.ops.requant import Requant, accumulator_bound, folded_bias, requant_of
 
 GROUP = 4
@@ -229,3 +233,37 @@ def widening_cost(p: Planes) -> float:
     )
     widened = min(c.in_h, rows_seen(c, c.out_h)) * groups * (group * pixels + 10.0)
     return widened + 0.9 * moved + 40.0 * groups * p.blocks + 2.0 * p.words
+
+
+# ---- kernels
+
+
+class Cut(Protocol):
+    """Numbers of a kernel over planes. scratch: bytes of all that it keeps there."""
+
+    @property
+    def planes(self) -> Planes: ...
+
+    @property
+    def scratch(self) -> int: ...
+
+
+def kernel(
+    what: str,
+    cost: Callable[[BoundNode], float],
+    takes: Callable[[BoundNode, Board | None], bool],
+    constants: Callable[[BoundNode], Mapping[str, Array]],
+    numbers: Callable[[BoundNode], Cut],
+) -> Kernel:
+    """A kernel over planes. what: the end of its name."""
+    return Kernel(
+        f"tg_depthwise_conv2d_s8_dsp{what}",
+        cost,
+        takes,
+        constants,
+        lambda b: numbers(b).scratch,
+        lambda b: (0,) if overwrites(b, numbers(b).planes) else (),
+        reads=reads,
+        params=numbers,
+        header="tg_dsp.h",
+    )

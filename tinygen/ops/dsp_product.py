@@ -2,6 +2,7 @@
 
 Two output channels a, b stand in one int16 lane: v = 256 * weight_a + weight_b. SMLAD of v gives S1 = 256 * A + B,
 SMLAD of the sign-extended low bytes S2 = B; A = (S1 - S2) / 256. All modulo 2**32: exact while |A| < 2**23.
+A channel that has no partner stands alone: pairs of its weights, one SMLAD.
 Activations are widened to int16 and keep their zero_point, which is folded into the bias here. docs/kernels.md,
 "Products".
 """
@@ -22,6 +23,8 @@ DOUBLED_BOUND = 2**30
 """More than any |accumulator|: SMMULR takes it doubled."""
 RAW_REACH = 128
 """Greatest |int8 input|, its zero_point included."""
+MOST_PIXELS = 5
+"""Pixels of a tile that has one channel: registers for an accumulator and activations each."""
 MOST_UNROLLED = 20
 """Pairs of products that one turn of the inner loop makes per lane and pixel."""
 REACHED = 4096
@@ -34,6 +37,16 @@ class Group:
 
     lanes: int
     stores: int
+
+    @property
+    def single(self) -> bool:
+        """One channel, which needs no lane."""
+        return self.stores == 1
+
+    @property
+    def sums(self) -> int:
+        """Accumulators of a pixel."""
+        return 1 if self.single else 2 * self.lanes
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,31 @@ def tile(b: BoundNode, pixels: int, pairs: int, step: int, segments: int = 1, la
     )
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """many: the tile of as many pixels as it has; one: that of pixels which are left over, one at a time."""
+
+    many: Tile
+    one: Tile
+
+    def calls(self, pixels: int) -> int:
+        """Times that the weights are read for so many neighbouring pixels."""
+        return sum(divmod(pixels, self.many.pixels))
+
+    def cycles(self, pixels: int) -> float:
+        """Of so many neighbouring pixels."""
+        return pixels // self.many.pixels * cycles(self.many) + pixels % self.many.pixels * cycles(self.one)
+
+
+def tiles(b: BoundNode, line: int, pairs: int, step: int, segments: int = 1) -> Tiles:
+    """The tiles for lines of so many pixels: of two, or of one channel the number that is fastest."""
+    most = min(MOST_PIXELS, 1 + (REACHED - 4 * MOST_UNROLLED) // step, line)
+    counts = range(2, max(most if b.inputs[1].shape[0] == 1 else 2, 2) + 1)
+    one = tile(b, 1, pairs, step, segments)
+    found = [Tiles(tile(b, n, pairs, step, segments), one) for n in counts]
+    return min(found, key=lambda t: t.cycles(line))
+
+
 def unrolling(pairs: int) -> tuple[int, int]:
     """(turns, pairs a turn) of the inner loop: as few pairs as can be are left over."""
     if pairs <= MOST_UNROLLED:
@@ -134,7 +172,12 @@ class Operands:
     def apart(self) -> bool:
         """True where a bias is too great for a lane, or a shift for a zero_point before it: channels that are almost
         dead have such. They cost an instruction more."""
-        return not (np.all(self.products + np.abs(self.bias) < LANE_BOUND) and self._fits(self.rounding))
+        return not (np.all(self.products + np.abs(self.bias) < LANE_BOUND) and self.joined)
+
+    @property
+    def joined(self) -> bool:
+        """True when the zero_point can be added before the shift, with the rounding, in every channel."""
+        return self._fits(self.rounding)
 
     @property
     def rounding(self) -> Array:
@@ -198,13 +241,14 @@ def packed(o: Operands, lanes: int, zero_point: int) -> Array:
     """The int32 stream that a tile reads in order, group by group of 2 * lanes channels; an even number of products.
 
     Per group: S1 and S2 of every lane to start from, the lanes' weights for two products after the other, then
-    (multiplier, right, rounding) per channel; apart, twice its bias before the upper channel's three. zero_point: of
-    the output.
+    (multiplier, right, rounding) per channel; apart, twice its bias before the upper channel's three. A single channel:
+    its bias, its weights in pairs, its three. zero_point: of the output.
     """
     width, parts = 2 * lanes, []
     rounding = o.half + ((o.zero_point - zero_point) << np.clip(o.right, 1, 31)) if o.apart else o.rounding
     three = np.stack([o.multiplier, o.right, rounding], axis=1)
-    upper = np.arange(len(o.bias)) % 2 == 0
+    index = np.arange(len(o.bias))
+    upper = (index % 2 == 0) & ~((index % width == 0) & (index == len(o.bias) - 1))
     start = np.where(upper & o.apart, 0, o.bias)
     for first in range(0, len(o.weights), width):
         these = slice(first, first + width)
@@ -216,7 +260,10 @@ def packed(o: Operands, lanes: int, zero_point: int) -> Array:
 
 
 def _group(weights: Array, bias: Array) -> Array:
-    """Start values and weights of one group: int64 words, modulo 2**32. An odd last channel has zeros for partner."""
+    """Start values and weights of one group: int64 words, modulo 2**32. An odd last channel of more than one has zeros
+    for partner."""
+    if len(weights) == 1:
+        return np.concatenate([bias, (weights[0, 0::2] & 0xFFFF) | (weights[0, 1::2] << 16)])
     odd = len(weights) % 2
     w, start = np.pad(weights, ((0, odd), (0, 0))), np.pad(bias, (0, odd))
     upper, lower = w[0::2], w[1::2]
@@ -244,9 +291,9 @@ def cycles(t: Tile) -> float:
 
 
 def _group_cycles(t: Tile, g: Group) -> float:
-    products = 2 * g.lanes * t.pixels + g.lanes
+    products = g.sums * t.pixels + (0 if g.single else g.lanes)
     loads = t.pixels + g.lanes + (2 if g.lanes > 3 else 1)
     per_pair = products + loads
     loop = 7.0 * t.turns if t.turns > 1 else 0.0
     outputs = g.stores * (4.0 + 7.0 * t.pixels + (1.0 + t.pixels if t.apart is not None else 0.0))
-    return t.segments * (t.pairs * per_pair + loop + 3.0) + outputs + 18.0 + 2 * g.lanes * t.pixels
+    return t.segments * (t.pairs * per_pair + loop + 3.0) + outputs + 18.0 + g.sums * t.pixels
