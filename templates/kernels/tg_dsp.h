@@ -118,6 +118,35 @@ static inline uint32_t tg_sxtb16_ror8(uint32_t x)
 #endif
 }
 
+/* Bytes 0 and 2, 1 and 3, without sign, as int16 lanes. */
+static inline uint32_t tg_uxtb16(uint32_t x)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("uxtb16 %0, %1" : "=r"(result) : "r"(x));
+    return result;
+#else
+    return x & 0x00FF00FFU;
+#endif
+}
+
+static inline uint32_t tg_uxtb16_ror8(uint32_t x)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("uxtb16 %0, %1, ror #8" : "=r"(result) : "r"(x));
+    return result;
+#else
+    return (x >> 8) & 0x00FF00FFU;
+#endif
+}
+
+/* lower + 65536 * upper, a sum of two numbers that fit int16, -> int16 lanes. */
+static inline uint32_t tg_lanes(uint32_t sum)
+{
+    return sum + ((sum & 0x8000U) << 1);
+}
+
 /* Low lane of a, low (bt) lane of b above it; high lane of a, high lane of b below it (tb): a pair in memory order. */
 static inline uint32_t tg_pkhbt(uint32_t a, uint32_t b)
 {

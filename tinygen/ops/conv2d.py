@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
-from tinygen.ops import conv2d_dsp, convolution, folding, intervals, mve, plain_kernels
+from tinygen.ops import conv2d_dsp, convolution, folding, intervals, mve, plain_kernels, winograd
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import (
     Kept,
@@ -275,6 +275,7 @@ KERNELS = (
     Kernel("tg_conv2d_s16", cost_wide, constants=constants, dtype="int16", template="tg_conv2d"),
     Kernel("tg_conv2d_f32", cost_f32, constants=constants_f32, dtype="float32", params=params_f32),
     *conv2d_dsp.KERNELS,
+    winograd.KERNEL,
     plain_kernels.CONV2D,
     mve.CONV2D,
 )
