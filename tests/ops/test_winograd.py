@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tests.support.kernels import Case, assert_kernels, random_case, supported
+from tests.support.clang import use_clang
+from tests.support.kernels import Case, assert_kernels, find_kernel, forced, random_case, supported
 from tests.support.nodes import quantized_node
-from tests.support.products import random_constants
+from tests.support.products import exact_node, random_constants
+from tinygen import building
+from tinygen.boards import load_board
 from tinygen.graph import Graph, QParams
-from tinygen.ops import conv2d
+from tinygen.ops import conv2d, winograd
 from tinygen.ops.windows import Padding, output_size, same_padding
+from tinygen.planning import plan
 
 KERNEL = "tg_conv2d_s8_dsp_winograd"
 pytestmark = [pytest.mark.arm]
@@ -50,3 +56,127 @@ def test_random_nodes() -> None:
     )
     assert depths == {0, 1, 2, 3}
     assert_kernels(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_more_nodes(block: int) -> None:
+    assert_kernels(cases([random_node(100 + 30 * block + i, 24) for i in range(30)]))
+
+
+def extreme(seed: int, depth: int) -> Graph:
+    """A tile of its own whose channels have weights of +-127 only, a sum of products just below the bound, halves that
+    are exact, biases that need adding apart, and a channel that is constant."""
+    rng = np.random.default_rng(seed)
+    signs = np.sign(np.einsum("iy,jx->ijyx", winograd.WEIGHTS, winograd.WEIGHTS)).reshape(-1, 3, 3)
+    signs = np.where(signs == 0, 1, signs)[[7, 8, 13, 14, *rng.permutation(36)[:5]]]
+    weights = np.repeat(127 * signs[..., np.newaxis], depth, axis=3)
+    exponent = rng.uniform(-19, -12, 9)
+    multipliers = 2.0 ** np.where(rng.random(9) < 0.5, np.floor(exponent), exponent)
+    bias = rng.integers(-(2**20), 2**20, 9)
+    if seed % 2:
+        bias[1::2], multipliers[1::2] = 2**26 - 2**25 // 3, 2.0**-20
+    weights[8], weights[8, 1, 1, 0], bias[8], multipliers[8] = 0, 1, rng.integers(-3, 4), 2.0**-2
+    bias[4], multipliers[4] = 2**27, 2.0**-10
+    x, y = (QParams.per_tensor(1.0, int(rng.integers(-128, 128))) for _ in range(2))
+    return exact_node(
+        "conv2d", conv2d.Attrs(), (6, 6, depth), weights, bias, multipliers, 0, input=x, output=y
+    )
+
+
+INPUTS = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+"""The transform of the input: its rows, for the tiles that make it greatest."""
+
+
+def greatest_tiles(depth: int) -> np.ndarray:
+    """(72, 6, 6, depth): for each of the 36 points the input that makes it greatest, then the least one. Every second
+    channel has the other extreme, so that a lane's neighbour has the other sign."""
+    signs = np.einsum("iy,jx->ijyx", INPUTS, INPUTS).reshape(36, 6, 6, 1) > 0
+    tiles = np.where(np.concatenate([signs, ~signs]), 127, -128).astype(np.int8)
+    even = np.arange(depth) % 4 < 2
+    return np.where(even, tiles, ~tiles)
+
+
+def test_extreme_products() -> None:
+    """Transformed inputs up to 12,750, weights up to 18,288, sums over the channels up to 2**23."""
+    made = [
+        Case(KERNEL, extreme(seed, depth), (greatest_tiles(depth),)) for seed, depth in enumerate((56, 2))
+    ]
+    most = [
+        np.abs(winograd.transformed(c.graph.tensors["weights"].data.astype(np.int64))).max() for c in made
+    ]
+    assert most == [18288, 18288]
+    assert [float(int(INPUTS[0].clip(0).sum()) ** 2 * 255 * 2) for _ in made] == [12750.0] * 2
+    assert_kernels(made + cases([extreme(seed, 7) for seed in range(2, 8)]))
+
+
+def test_what_cannot_be_proved_is_not_taken() -> None:
+    def taken(weight: int, bias: int, multiplier: float, **attrs: object) -> bool:
+        weights = np.full((2, 3, 3, 57), weight)
+        values = (weights, np.array([bias, 0]), np.full(2, multiplier))
+        x = QParams.per_tensor(1.0, 0)
+        g = exact_node("conv2d", conv2d.Attrs(**attrs), (7, 7, 57), *values, 0, input=x, output=x)
+        return supported(KERNEL, next(iter(g.bound())))
+
+    assert taken(127, 0, 2.0**-12)  # 128 * 127 * 513 < 2**23
+    assert not taken(-128, 0, 2.0**-12)
+    assert not taken(1, 0, 0.75)  # no shift to the right
+    assert not taken(1, 0, 0.1, stride=(1, 2)) and not taken(1, 0, 0.1, dilation=(2, 1))
+    assert taken(1, 0, 0.1)
+
+
+def few() -> list[Case]:
+    """Several turns of the inner loop with a rest, odd numbers of everything, and nothing odd."""
+    x, y = QParams.per_tensor(0.05, -7), QParams.per_tensor(0.4, 4)
+    shapes = (((4, 5, 91), 5), ((8, 8, 44), 8), ((6, 18, 16), 4))
+    made = []
+    for size, channels in shapes:
+        attrs = conv2d.Attrs(padding=Padding(1, 1, 1, 1))
+        constants = random_constants(3, (channels, 3, 3, size[2]), channels)
+        made.append(quantized_node("conv2d", attrs, [(size, x)], constants, y))
+    return cases([*made, *(random_node(seed) for seed in range(4))])
+
+
+def test_turns_of_the_inner_loop() -> None:
+    made = few()
+    numbers = [winograd.winograd(next(iter(c.graph.bound()))) for c in made]
+    assert any(p.turns > 1 and p.left for p in numbers) and any(p.turns > 1 and not p.left for p in numbers)
+    assert_kernels(made)
+
+
+@pytest.mark.parametrize("flags", [("-O0",), ("-Os",), ("-O3",), ("-O2", "-flto")])
+def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
+    monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
+    assert_kernels(few(), emulators=("unicorn",))
+
+
+def test_clang_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_clang(tmp_path, monkeypatch)
+    assert_kernels(few(), emulators=("unicorn",))
+
+
+def test_in_place() -> None:
+    """The planner lets the output overwrite the input wherever the ring is ahead of it."""
+    q, y = QParams.per_tensor(0.05, -7), QParams.per_tensor(0.1, 4)
+    graphs, ahead = [], []
+    for padding, channels in ((Padding(1, 1, 1, 1), 8), (Padding(6, 0, 1, 1), 8), (Padding(1, 1, 1, 1), 12)):
+        constants = random_constants(channels, (channels, 3, 3, 8), channels)
+        attrs = conv2d.Attrs(padding=padding)
+        graphs.append(quantized_node("conv2d", attrs, [((18, 9, 8), q)], constants, y))
+        (b,) = graphs[-1].bound()
+        ahead.append(find_kernel(KERNEL).in_place(b))
+    assert ahead == [(0,), (), ()]
+    program = forced(graphs[0], KERNEL, load_board("mps2_an386"))
+    (b,) = graphs[0].bound()
+    assert plan(program).arena_bytes <= b.inputs[0].size_bytes + winograd.scratch(b) + 8
+    assert_kernels(cases(graphs))

@@ -1,7 +1,8 @@
 """conv2d of 3x3 windows with stride 1 on DSP cores by Winograd's F(4x4, 3x3): numbers, packing, cost.
 
 A tile of 4 x 4 outputs takes 36 products per pair of channels where the window takes 144. Integers all the way: the
-weights' transform is scaled by 24 in either direction, all sums are modulo 2**32, and 576 = 64 * 9 is divided by exactly.
+weights' transform is scaled by 24 in either direction, all sums are modulo 2**32, and 576 = 64 * 9 is divided by
+exactly.
 docs/kernels.md, "Winograd".
 """
 
@@ -38,10 +39,11 @@ transform makes up for it."""
 class Winograd:
     """The numbers of one node. c: the window.
 
-    depth: input channels, whole words. pitch: bytes from one row of the ring to the next. tiles, bands: tiles along a row, rows
-    of tiles. stride: words from one of the 36 points to the next: the inputs of two tiles, then their sums for four
-    channels. turns, unrolled, left: of the inner loop over pairs of input channels. low, high: of the clamp, None where
-    int8 clamps. apart: the output's zero_point where it is added behind the shift. overwrites: the output may be the input.
+    depth: input channels, whole words. pitch: bytes from one row of the ring to the next. tiles, bands: tiles along a
+    row, rows of tiles. stride: words from one of the 36 points to the next: the inputs of two tiles, then their sums
+    for four channels. turns, unrolled, left: of the inner loop over pairs of input channels. low, high: of the clamp,
+    None where int8 clamps. apart: the output's zero_point where it is added behind the shift. overwrites: the output
+    may be the input.
     """
 
     c: convolution.Params
@@ -141,13 +143,15 @@ def scratch(b: BoundNode) -> int:
 
 
 def cost(b: BoundNode) -> float:
-    """Products, the transform of a pair of tiles and of an output channel, copying of the input."""
+    """Products, with their inner loop's turns; the transform of two tiles, of an output channel of a tile; bytes that
+    are copied one by one."""
     p = winograd(b)
-    groups, pairs = -(-p.c.out_c // GROUP), -(-p.tiles // TILES) * p.bands
-    product = POINTS * (16.0 * p.depth / 2 + 20.0 + (15.0 * p.turns if p.turns > 1 else 0.0))
-    outputs = p.c.out_c * p.tiles * p.bands * 350.0
-    rows = p.bands * (TILE + 2) * p.pitch * 0.7
-    return pairs * (groups * product + 700.0 * p.depth / 2) + outputs + rows
+    c, pairs = p.c, _streamed(b)
+    turns = 8.0 + 9.0 * p.turns + (2.0 if p.left else 0.0) if p.turns > 1 else 0.0
+    groups = -(-c.out_c // GROUP) * (POINTS * (8.0 * p.depth + 18.0 + turns) + 42.0)
+    outputs = c.out_c * p.bands * (251.0 * p.tiles + 46.0 * c.out_w)
+    bytewise = 6.6 * c.in_h * c.in_w * c.in_c if c.in_c % GROUP else 0.0
+    return pairs * (groups + 495.0 * p.depth) + outputs + bytewise
 
 
 def in_place(b: BoundNode) -> tuple[int, ...]:
