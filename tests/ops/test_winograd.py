@@ -11,12 +11,16 @@ from tests.support.clang import use_clang
 from tests.support.kernels import Case, assert_kernels, find_kernel, forced, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
-from tinygen import building
+from tinygen import building, pipeline
 from tinygen.boards import load_board
+from tinygen.errors import BoardError
+from tinygen.flash import limited
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, winograd
 from tinygen.ops.windows import Padding, output_size, same_padding
 from tinygen.planning import plan
+from tinygen.selection import Optimize
+from tinygen.wishes import Wishes
 
 KERNEL = "tg_conv2d_s8_dsp_winograd"
 pytestmark = [pytest.mark.arm]
@@ -180,3 +184,23 @@ def test_in_place() -> None:
     (b,) = graphs[0].bound()
     assert plan(program).arena_bytes <= b.inputs[0].size_bytes + winograd.scratch(b) + 8
     assert_kernels(cases(graphs))
+
+
+def test_where_speed_takes_too_much_flash_balanced_is_named() -> None:
+    """Transformed weights take eight times the bytes."""
+    attrs = conv2d.Attrs(padding=Padding(1, 1, 1, 1))
+    q, constants = QParams.per_tensor(0.05, 0), random_constants(1, (64, 3, 3, 64), 64)
+    graph = quantized_node("conv2d", attrs, [((8, 8, 64), q)], constants, QParams.per_tensor(4.0, 0))
+    board = load_board("nucleo_l4r5zi")
+
+    def compiled(optimize: Optimize, flash: int) -> pipeline.Compiled:
+        options = pipeline.Options(optimize=optimize, wishes=Wishes(budget_flash=flash))
+        return pipeline.lower_int8(graph, [limited(board, flash)], options)[0]
+
+    assert compiled("speed", 400_000).program.steps[0].kernel.name == KERNEL
+    assert compiled("balanced", 100_000).program.steps[0].kernel.name != KERNEL
+    with pytest.raises(BoardError, match="or take --optimize balanced, with which it fits"):
+        compiled("speed", 100_000)
+    with pytest.raises(BoardError) as refused:
+        compiled("speed", 20_000)
+    assert "--optimize" not in str(refused.value)
