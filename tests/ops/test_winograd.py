@@ -138,6 +138,8 @@ def test_what_cannot_be_proved_is_not_taken() -> None:
     assert not taken(1, 0, 0.75)  # no shift to the right
     assert not taken(1, 0, 0.1, stride=(1, 2)) and not taken(1, 0, 0.1, dilation=(2, 1))
     assert taken(1, 0, 0.1)
+    (b,) = random_node(0).bound()
+    assert supported(KERNEL, b) and not supported(KERNEL, b, "mps3_an547")  # Helium takes half the cycles
 
 
 def few() -> list[Case]:

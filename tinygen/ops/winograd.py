@@ -100,11 +100,12 @@ def _up(n: int, step: int) -> int:
 
 
 def takes(b: BoundNode, board: Board | None) -> bool:
-    """3x3, stride 1, one group, no dilation, and exact: |sum of products| < 2**24 of a channel, so that 64 times it,
-    the accumulator modulo 2**32 divided by 9, is in int32."""
+    """3x3, stride 1, one group, no dilation, no Helium (its kernels take half the cycles), and exact: |sum of products|
+    < 2**24 of a channel, so that 64 times it, the accumulator modulo 2**32 divided by 9, is in int32."""
     attrs, window = b.attrs, b.inputs[1].shape[1:3]
     plain = attrs.groups == 1 and attrs.stride == attrs.dilation == (1, 1) and window == (3, 3)
-    return dsp(b, board) and plain and dsp_product.exact(b)
+    helium = board is not None and "mve" in board.isa
+    return dsp(b, board) and not helium and plain and dsp_product.exact(b)
 
 
 def transformed(weights: Array) -> Array:
