@@ -19,7 +19,7 @@ from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
 from tinygen.decisions import Decision, QuantizationReport
 from tinygen.emission import Arena, Library, emit_library
-from tinygen.errors import BoardError
+from tinygen.errors import BoardError, TinygenError
 from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
@@ -158,7 +158,21 @@ def lower_int8(
         except BoardError as error:
             problem = problem or error
     assert problem is not None
-    raise problem
+    raise _advised(problem, simplified, boards, options)
+
+
+def _advised(
+    problem: BoardError, graph: Graph, boards: Sequence[Board | None], options: Options
+) -> BoardError:
+    """The error, and that balanced kernels would fit where they do: speed pays no heed to bytes."""
+    if options.optimize != "speed":
+        return problem
+    try:
+        for board in boards:
+            lower(graph, board, replace(options, optimize="balanced"))
+    except TinygenError:
+        return problem
+    return BoardError(f"{problem}\n  or take --optimize balanced, with which it fits")
 
 
 def _arrangements(plain: Graph, board: Board | None, choice: Choice) -> Iterator[Graph]:

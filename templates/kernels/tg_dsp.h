@@ -18,6 +18,13 @@
 /* A function whose body is one assembler statement stands in its kernel's section, so that both are placed together. */
 #define TG_ASM_FUNCTION(section_name) __attribute__((naked, noinline, used, section(section_name))) static
 
+/* One in C that shall stay a function. */
+#if TG_HAS_DSP
+#define TG_OWN_FUNCTION(section_name) __attribute__((noinline, section(section_name))) static
+#else
+#define TG_OWN_FUNCTION(section_name) static
+#endif
+
 /* What the inner functions of products work on (dsp_tile.j2): `count` steps of one or two neighbouring outputs.
  * x: activations under each row of the kernel; packed, end: the stream of weights (tinygen/ops/dsp_product.py). */
 struct tg_tile {
@@ -123,6 +130,41 @@ static inline int32_t tg_split_smlad(const int8_t *weights, uint32_t even, uint3
 {
     const uint32_t word = tg_load_word(weights);
     return tg_smlad(tg_sxtb16_ror8(word), odd, tg_smlad(tg_sxtb16(word), even, accumulator));
+}
+
+/* Bytes 0 and 2, 1 and 3, without sign, as int16 lanes. */
+static inline uint32_t tg_uxtb16(uint32_t x)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("uxtb16 %0, %1" : "=r"(result) : "r"(x));
+    return result;
+#else
+    return x & 0x00FF00FFU;
+#endif
+}
+
+static inline uint32_t tg_uxtb16_ror8(uint32_t x)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("uxtb16 %0, %1, ror #8" : "=r"(result) : "r"(x));
+    return result;
+#else
+    return (x >> 8) & 0x00FF00FFU;
+#endif
+}
+
+/* lower + 65536 * upper, a sum of two numbers that fit int16, -> int16 lanes. */
+static inline uint32_t tg_lanes(uint32_t sum)
+{
+#if TG_HAS_DSP
+    uint32_t result;
+    __asm__("and %0, %1, #0x8000\n\tadd %0, %1, %0, lsl #1" : "=&r"(result) : "r"(sum));
+    return result;
+#else
+    return sum + ((sum & 0x8000U) << 1);
+#endif
 }
 
 /* Low lane of a, low (bt) lane of b above it; high lane of a, high lane of b below it (tb): a pair in memory order. */

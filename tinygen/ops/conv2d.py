@@ -20,6 +20,7 @@ from tinygen.ops import (
     plain_kernels,
     row_product,
     wide_dsp,
+    winograd,
 )
 from tinygen.ops.base import Kernel, Op, clamp_real, free
 from tinygen.ops.coupling import (
@@ -288,6 +289,7 @@ KERNELS = (
     wide_dsp.CONV2D,
     *conv2d_planes.KERNELS,
     *row_product.kernels("conv2d"),
+    winograd.KERNEL,
     plain_kernels.CONV2D,
     mve.CONV2D,
 )
