@@ -17,8 +17,8 @@ import numpy as np
 from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, heads, reestimation, refitting
-from tinygen.pruning.augmentation import MIXUP, Augmentation
+from tinygen.pruning import augmentation, features, heads, reestimation, refitting
+from tinygen.pruning.augmentation import MIXUP
 from tinygen.pruning.heads import Head
 from tinygen.pruning.recipe import DEFAULT, Options, optimizer_of, schedule
 from tinygen.pruning.refitting import GIVEN
@@ -26,7 +26,6 @@ from tinygen.pruning.refitting import GIVEN
 __all__ = ["DEFAULT", "Epoch", "Options", "Progress", "Trained", "train"]
 
 Report = Callable[["Progress"], None]
-
 
 MOST_REFRESHING = 1024
 """Samples that batch statistics are measured on after an epoch: not augmented, as in use."""
@@ -141,9 +140,7 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.augment = [
-            Augmentation(augmentation.chosen(options.augment, a.shape[1:]), a.std(axis=0)) for a in self.x
-        ]
+        self.augment = [augmentation.augmentation_of(options.augment, a) for a in self.x]
         judged = augmentation.judged_on(self.augment, held_out)
         self.held_out = batches_of(judged, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
@@ -155,6 +152,7 @@ class _Run:
         self.generator = np.random.default_rng(options.seed)
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
+        self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
 
@@ -166,11 +164,14 @@ class _Run:
         weights = self.twin.trainable_variables
         anew = self.options.statistics == "batch"
 
+        ours, theirs = features.parts_of(self.twin, self.teacher, self.hidden)
+
         def step(batch: Any, truth: Any) -> Any:
-            target = heads.outputs_of(self.teacher, batch, training=False)
+            target, known = self._split(heads.outputs_of(theirs, batch, training=False))
             with tf.GradientTape() as tape:
-                outputs = heads.outputs_of(self.twin, batch, training=anew)
+                outputs, found = self._split(heads.outputs_of(ours, batch, training=anew))
                 value = self._loss(outputs, target, truth, batch, temperature)
+                value += self.options.features * features.distance(self.hidden, found, known)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
 
@@ -178,9 +179,12 @@ class _Run:
             outputs = heads.outputs_of(self.twin, batch, training=False)
             return self._loss(outputs, target, truth, batch, 1.0)
 
-        return tf.function(step, autograph=False, reduce_retracing=True), tf.function(
-            judge, autograph=False, reduce_retracing=True
-        )
+        how: dict[str, Any] = {"autograph": False, "reduce_retracing": True}
+        return tf.function(step, **how), tf.function(judge, **how)
+
+    def _split(self, outputs: list[Any]) -> tuple[list[Any], list[Any]]:
+        """(outputs, what hidden layers compute)."""
+        return outputs[: len(self.twin.outputs)], outputs[len(self.twin.outputs) :]
 
     @property
     def reconstructs(self) -> bool:

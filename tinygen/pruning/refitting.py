@@ -170,7 +170,7 @@ class _View:
 def _solve(ours: _View, windows: Array, wanted: Array) -> None:
     """Change a layer's weights so that its answers to windows come near to the original's, wanted (rows, outputs)."""
     have = ours.answers(windows)
-    counterpart, known = _matched(have, wanted)
+    counterpart, known = matched(have, wanted)
     missing = np.where(known, wanted[:, counterpart] - have, 0.0)
     kernel = ours.kernel
     if not ours.depthwise:
@@ -193,7 +193,7 @@ def _ridge(inputs: Array, missing: Array, with_offset: bool) -> tuple[Array, Arr
     return change, np.asarray(means[1] - (means[0] @ change if with_offset else 0.0))
 
 
-def _matched(have: Array, wanted: Array) -> tuple[Array, Array]:
+def matched(have: Array, wanted: Array) -> tuple[Array, Array]:
     """Which of the original's channels each of ours is, and whether that is sure."""
     if have.shape[1] == wanted.shape[1]:
         return np.arange(have.shape[1]), np.ones(have.shape[1], bool)

@@ -16,7 +16,6 @@ from tinygen.graph import Array, BoundNode, Graph, QParams
 from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import augmentation, heads
-from tinygen.pruning.augmentation import Augmentation
 from tinygen.pruning.distillation import Epoch, batches_of
 from tinygen.pruning.recipe import schedule
 from tinygen.quantization import to_int8
@@ -61,8 +60,7 @@ class Loop:
         self.answers = [self.answer(batch) for batch in self.held_out]
         self.heads = self._heads()
         self.generator = np.random.default_rng(options.seed)
-        ways = [augmentation.chosen(options.augment, a.shape[1:]) for a in self.x]
-        self.augment = [Augmentation(w, a.std(axis=0)) for w, a in zip(ways, self.x, strict=True)]
+        self.augment = [augmentation.augmentation_of(options.augment, a) for a in self.x]
 
     @property
     def count(self) -> int:
