@@ -175,10 +175,11 @@ def _cost(lowered: Lowered, made: Measured) -> Cost:
     cycles = {layer.name: float(layer.cost.cycles or 0) for layer in profile.layers} if profile else None
     total = float(profile.worst.cycles or 0) if profile else None
     ms = None if total is None else 1000.0 * total / lowered.board.clock_hz
+    guess = lowered.cost(cycles)
     return replace(
-        lowered.cost(cycles),
+        guess,
         flash=made.flash,
-        sram=made.sram - lowered.extra,
+        sram=made.sram - lowered.extra if lowered.as_wished else guess.sram,  # the image has not all that is wished
         cycles=total,
         ms=ms,
         measured=True,

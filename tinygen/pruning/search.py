@@ -254,7 +254,8 @@ def even(
     for _ in range(7):
         middle = (low + high) / 2
         low, high = (low, middle) if excess(sharing(middle).cost, budgets) <= target else (middle, high)
-    return sharing(high).plan("the same share of every layer" + " but the narrowest" * bool(spared))
+    choice = _given_back(sharing(high), budgets, target)  # channels that fill up a kernel's tiles are free
+    return choice.plan("the same share of every layer" + " but the narrowest" * bool(spared))
 
 
 def narrowest(families: Sequence[Family]) -> frozenset[str]:
