@@ -201,17 +201,17 @@ def _symbols(path: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
 def regression(
     features: Sequence[Features], sizes: Sequence[int], weights: Sequence[float]
 ) -> dict[str, Any]:
-    """Ridge regression of bytes on tokens, ones and zeros, and the range of what was measured."""
-    x = np.array([[1, f.tokens / 100, f.ones, f.zeros] for f in features], float)
+    """Ridge regression of bytes on tokens, ones, zeros and instructions, and the range of what was measured."""
+    x = np.array([[1, f.tokens / 100, f.ones, f.zeros, f.instructions / 10] for f in features], float)
     y, w = np.array(sizes, float), np.array(weights, float)[:, None]
     mean = (w * x).sum(axis=0) / w.sum()
     mean[0] = 0
     z = x - mean
-    penalty = RIDGE * np.eye(4)
+    penalty = RIDGE * np.eye(5)
     penalty[0, 0] = 0
     found = np.linalg.solve(z.T @ (w * z) + penalty, z.T @ (w[:, 0] * y))
     constant = found[0] - found[1:] @ mean[1:]
-    linear = [constant, found[1] / 100, found[2], found[3]]
+    linear = [constant, found[1] / 100, found[2], found[3], found[4] / 10]
     return {"linear": [round(float(v), 3) for v in linear], "range": [min(sizes), max(sizes)]}
 
 

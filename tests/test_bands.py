@@ -15,16 +15,21 @@ from tests.support.nodes import SANITIZE, assert_equals_litert
 from tests.test_constant_channels import Net, int8
 from tests.test_published_models import samples
 from tinygen import bands, evaluate, pipeline, spec
+from tinygen.boards import load_board
+from tinygen.budgets import Budgets
+from tinygen.errors import BoardError
 from tinygen.fit import Fitter
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Graph
 from tinygen.ops import conv2d, depthwise_conv2d
 from tinygen.ops.windows import Padding, Pair
+from tinygen.placement import fixed_bytes
 from tinygen.planning import plan
 from tinygen.program import select
 from tinygen.samples import Options as SampleOptions
 from tinygen.scheduling import peak_of
 from tinygen.selection import Choice, Optimize
+from tinygen.wishes import Wishes
 
 VWW = "vww_mobilenet_v1_025_96"
 
@@ -107,14 +112,34 @@ def test_c_and_litert_compute_the_same() -> None:
     assert_equals_litert(graph, x)
 
 
-def test_only_size_asks_for_bands() -> None:
+def test_bands_where_size_is_asked_and_where_the_model_does_not_fit_otherwise() -> None:
     others: tuple[Optimize, ...] = ("portable", "balanced", "speed")
     for optimize in others:
-        assert bands.arranged(wide(), optimize) == wide()
-    made = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize="size"))
-    (told,) = (str(d) for d in made.decisions)
+        made = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize=optimize))
+        assert made.graph == wide() and not made.decisions
+    small = pipeline.compile_graph(wide(), None, None, pipeline.Options(optimize="size"))
+    (told,) = (str(d) for d in small.decisions)
     assert told.startswith("bands of rows: conv2d, depthwise_conv2d")
-    assert made.plan.arena_bytes == Fitter(wide(), choice=Choice("size")).planned(None)[2].arena_bytes
+    assert small.plan.arena_bytes == Fitter(wide(), choice=Choice("size")).planned(None)[2].arena_bytes
+    assert_only_bands_fit(wide())
+
+
+def assert_only_bands_fit(graph: Graph) -> None:
+    """A board whose SRAM holds the arena in bands and not as a whole; and one that is too small for both."""
+    board = load_board("nucleo_f446re")
+    whole, banded = (plan(select(g, board)).arena_bytes for g in (graph, bands.smallest(graph)))
+    assert banded < whole
+    for arena, fits in ((whole, True), (banded, True), (banded - 4, False)):
+        budget = arena + fixed_bytes(board)
+        options = pipeline.Options(wishes=Wishes(budget_sram=budget))
+        answer = Fitter(graph).fit(board, Budgets(sram=budget))
+        assert answer.fits == fits and answer.banded == (arena == banded)
+        if fits:
+            made = pipeline.compile_graph(graph, None, board, options)
+            assert made.plan.arena_bytes == arena and bool(made.decisions) == answer.banded
+        else:
+            with pytest.raises(BoardError, match=f"{whole:,}"):
+                pipeline.compile_graph(graph, None, board, options)
 
 
 def test_published_vww_needs_40_kb(shared_data: Path) -> None:

@@ -21,6 +21,8 @@ CONV = "tg_conv2d_s8"
 
 def test_features_are_counted_without_comments() -> None:
     assert Features.of("/* 1 0 */ int x = 1 + 0; y(1);") == Features(12, 2, 1)
+    text = '#if TG_HAS_DSP\nf(\n        "add r0, #1\\n"\n        "1:\\n"\n);\n#else\nreturn 1;\n#endif\n'
+    assert Features.of(text) == Features(10, 1, 0, 1)
 
 
 def test_every_kernel_and_every_core_is_in_the_table() -> None:

@@ -14,6 +14,7 @@ from tinygen import evaluate
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense, depthwise_conv2d
 from tinygen.ops.windows import Padding, same_padding
+from tinygen.selection import Optimize
 from tinygen.wishes import Wishes
 
 pytestmark = pytest.mark.arm
@@ -38,22 +39,25 @@ def layer(kind: str) -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("kind", "padded"),
+    ("kind", "padded", "optimize"),
     [
-        ("dense", 0.0),
-        ("conv2d", 0.0),
-        ("depthwise", 0.0),
-        ("conv2d padded", 0.07),
-        ("depthwise padded", 0.07),
+        ("dense", 0.0, "portable"),
+        ("dense", 0.0, "balanced"),
+        ("conv2d", 0.0, "portable"),
+        ("depthwise", 0.0, "portable"),
+        ("conv2d padded", 0.07, "portable"),
+        ("conv2d padded", 0.0, "balanced"),
+        ("depthwise padded", 0.07, "portable"),
+        ("depthwise padded", 0.0, "balanced"),
     ],
 )
 def test_reads_of_a_layer_are_as_modelled(
-    kind: str, padded: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, padded: float, optimize: Optimize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights: to the byte, but for taps in the padding, which kernels skip and the model counts. Other arrays: at most
-    as modelled. On a Cortex-M0: hooks that fire inside IT blocks would disturb Unicorn."""
+    """Weights: to the byte, but for taps in the padding, which portable kernels skip and the model counts. Other
+    arrays: at most as modelled. On a Cortex-M0: hooks that fire inside IT blocks would disturb Unicorn."""
     graph, board = layer(kind), pinned.on_unicorn("microbit")
-    built = pinned.build(graph, board, Wishes("none", "none"), tmp_path)
+    built = pinned.build(graph, board, Wishes("none", "none"), tmp_path, optimize)
     arrays = {m.role: m for m in built.compiled.library.movables if not m.is_code}
     ranges = {role: built.run_range(m.symbol) for role, m in arrays.items()}
     reads: Counter[str] = Counter()

@@ -193,12 +193,11 @@ def compile(
     check_precision(options, loaded.graph, model, max_drop)
     calibrating = representative_samples(loaded.graph, model, representative, samples, precision)
     judged = labelled(loaded.graph, eval, samples, metric, max_drop)
-    first = pipeline.compile_graph(loaded.graph, calibrating, targets[0], options, report)
-    others = [pipeline.lower(first.graph, b, options, first.fused, first.decisions) for b in targets[1:]]
+    compiled = pipeline.compile_for(loaded.graph, calibrating, targets, options, report)
+    first = compiled[0]
     before, after = scoring.score(first, judged, metric, report) if judged else (None, None)
     scoring.check_drop(before, after, max_drop)
     manifest = bundle.manifest_of(Path(model), representative, targets, options, samples)
-    compiled = [first, *others]
     kept, noted = files_beside(Path(model))
     shared = sharing.notes(first.graph, given, options.choice)
     made = bundle.make_project(compiled, targets, manifest, calibrating, options, (before, after), kept)

@@ -18,7 +18,6 @@ from tinygen.ops import concat, crop
 from tinygen.ops.windows import Pair
 from tinygen.rewriting import only_reader
 from tinygen.scheduling import peak_of
-from tinygen.selection import Optimize
 
 LONGEST = 6
 """Layers of a chain that are tried: rows that bands share grow with every layer."""
@@ -45,17 +44,12 @@ def smallest(graph: Graph) -> Graph:
         peak, tried = peak_of(best)[0], [*_candidates(best)]
         found = min(tried, key=lambda g: (peak_of(g)[0], ops.macs(g.bound())), default=best)
         if peak_of(found)[0] >= peak:
-            return best
+            return best if best is graph else spec.check(best, quantized=True)
         best = found
 
 
-def arranged(graph: Graph, optimize: Optimize) -> Graph:
-    """The final graph: in bands where the user asked for size."""
-    return spec.check(smallest(graph), quantized=True) if optimize == "size" else graph
-
-
 def decisions(before: Graph, after: Graph) -> tuple[BandDecision, ...]:
-    """What `arranged` did, as one decision; none where it did nothing."""
+    """What bands made of a graph, as one decision; none where they are equal."""
     left = {n.name for n in after.nodes if n.op != "concat"}
     layers = tuple(n.name for n in before.nodes if n.name not in left and n.op != "concat")
     if not layers:

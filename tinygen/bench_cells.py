@@ -224,12 +224,10 @@ def _bytes(compiled: Compiled, image: Firmware, board: Board) -> tuple[dict[str,
     total: dict[str, int] = {}
     pinned: dict[str, int] = {}
     for movable in compiled.library.movables:
-        symbol = image.symbols.get(movable.symbol)
-        if symbol is None:
-            continue
-        total[movable.layer] = total.get(movable.layer, 0) + symbol.size
-        if any(r.origin <= symbol.address < r.end for r in board.writable):
-            pinned[movable.layer] = pinned.get(movable.layer, 0) + symbol.size
+        for symbol in (s for name, s in image.symbols.items() if movable.owns(name)):
+            total[movable.layer] = total.get(movable.layer, 0) + symbol.size
+            if any(r.origin <= symbol.address < r.end for r in board.writable):
+                pinned[movable.layer] = pinned.get(movable.layer, 0) + symbol.size
     return total, pinned
 
 

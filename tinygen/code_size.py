@@ -1,8 +1,9 @@
 """What code weighs before a compiler has seen it: sizes measured once, kept in code_sizes.json, looked up by kernel.
 
-A kernel's size is linear in what its C looks like: its tokens (branches that the template left out are missing) and
-how many of its numbers are 0 and 1 (loops of one turn and additions of nothing vanish). The coefficients come from
-arm-none-eabi-gcc with the flags of building.py; `python -m benchmarks.code_sizes --write` measures them anew.
+A kernel's size is linear in what its C looks like: its tokens (branches that the template left out are missing), how
+many of its numbers are 0 and 1 (loops of one turn and additions of nothing vanish), and its instructions of assembler.
+The coefficients come from arm-none-eabi-gcc with the flags of building.py; `python -m benchmarks.code_sizes --write`
+measures them anew.
 """
 
 from __future__ import annotations
@@ -32,19 +33,27 @@ BYTES_PER_CYCLE = 2.6
 """Bytes of code fetched per cycle of the kernels' cost: an instruction has 2 or 4 bytes and takes a cycle or more."""
 
 
+TWIN = re.compile(r"#if TG_HAS_DSP\n(.*?)#else\n.*?#endif\n", re.S)
+"""Assembler, and C for machines that do not have its instructions: they compile that alone."""
+INSTRUCTION = re.compile(r'^\s*"[a-z][^"]*\\n"', re.M)
+
+
 @dataclass(frozen=True)
 class Features:
-    """What a kernel's C looks like: tokens without comments, and how many of them are the numbers 1 and 0."""
+    """What a kernel's C looks like: tokens without comments, how many of them are the numbers 1 and 0, and lines of
+    assembler, which are no tokens."""
 
     tokens: int
     ones: int
     zeros: int
+    instructions: int = 0
 
     @classmethod
     def of(cls, text: str) -> Features:
         """Those of a C function."""
-        tokens = re.findall(r"\w+|[^\w\s]", re.sub(r"/\*.*?\*/", " ", text, flags=re.S))
-        return cls(len(tokens), tokens.count("1"), tokens.count("0"))
+        compiled, instructions = INSTRUCTION.subn("", TWIN.sub(r"\1", text))
+        tokens = re.findall(r"\w+|[^\w\s]", re.sub(r"/\*.*?\*/", " ", compiled, flags=re.S))
+        return cls(len(tokens), tokens.count("1"), tokens.count("0"), instructions)
 
 
 def encoding_of(cpu: str) -> Encoding:
@@ -65,9 +74,9 @@ def function_bytes(kernel: str, text: str, encoding: Encoding = "thumb2") -> int
     """Estimated bytes of a kernel's code. kernel: name of its template; text: its C."""
     known = table()[encoding]["kernels"]
     entry, f = known.get(kernel, known[ANY]), Features.of(text)
-    constant, token, one, zero = entry["linear"]
+    counted = (1, f.tokens, f.ones, f.zeros, f.instructions)
     low, high = entry["range"]
-    size = constant + token * f.tokens + one * f.ones + zero * f.zeros
+    size = sum(a * b for a, b in zip(entry["linear"], counted, strict=True))
     return int(min(max(size, low), high) + 0.5)
 
 

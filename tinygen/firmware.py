@@ -15,7 +15,7 @@ from tinygen.access import Traffic
 from tinygen.boards import Board
 from tinygen.ctext import environment
 from tinygen.errors import BoardError
-from tinygen.placement import HANDLER_STACK_BYTES, Movable, Needs, Placement, place
+from tinygen.placement import HANDLER_STACK_BYTES, Movable, Needs, Placement, aligned, place
 
 GUARD_BYTES = 64 * 1024
 """Below SRAM, made inaccessible: a stack frame would have to be larger than this to jump over it."""
@@ -112,7 +112,7 @@ def needs_of(libraries: Sequence[ModelLibrary]) -> Needs:
     """What an image of these libraries needs of memory: one arena for all, the largest record, everything movable."""
     models = _models(libraries)
     traffics = [library.arena_traffic for library in libraries]
-    arena = max(m.arena_bytes for m in models)
+    arena = aligned(max(m.arena_bytes for m in models))
     return Needs(
         arena=arena,
         record=_record_bytes(models),

@@ -7,7 +7,9 @@ with made-up samples and plain min-max ranges. What a real compile may change: d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +51,8 @@ class Fit:
     memory, pinned_code: estimated bytes of kernels.
 
     arena_over: bytes by which the arena is too large. reasons: why it does not fit, in words; advice: what would make
-    it fit; both empty where it fits. reach: what pruning could do then, None where that was not asked.
+    it fit; both empty where it fits. reach: what pruning could do then, None where that was not asked. banded: it fits
+    in bands of rows only (bands.py).
     """
 
     board: Board
@@ -64,6 +67,7 @@ class Fit:
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
     reach: Reach | None = None
+    banded: bool = False
 
     @property
     def fits(self) -> bool:
@@ -130,7 +134,7 @@ class Fitter:
         precision: pipeline.Precision = "int8",
         choice: Choice = DEFAULT,
     ) -> None:
-        self.choice = choice
+        self.choice, self.precision = choice, precision
         self.exact = pipeline.is_quantized(graph) or precision == "float32"
         self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
@@ -138,8 +142,17 @@ class Fitter:
         self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
 
     def _int8(self, graph: Graph) -> Graph:
-        int8 = graph if self.exact else assumed_int8(graph)
-        return bands.arranged(pipeline.final(int8, proven=self.exact), self.choice.optimize)
+        final = pipeline.final(graph if self.exact else assumed_int8(graph), proven=self.exact)
+        return bands.smallest(final) if self.choice.optimize == "size" else final
+
+    @cached_property
+    def banded(self) -> Fitter | None:
+        """The model in bands of rows, for boards that it does not fit in another way; None where they save nothing."""
+        if self.precision == "float32":
+            return None
+        made = copy(self)
+        made.graph, made.plans, made.libraries = bands.smallest(self.graph), {}, {}
+        return None if made.graph is self.graph else made
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
@@ -176,6 +189,13 @@ class Fitter:
     def fit(self, board: Board, budgets: Budgets = NO_BUDGETS, weights: str | None = None) -> Fit:
         """The board's answer. Never raises for a model that does not fit. weights: the region that is their home, None
         for that of the code."""
+        plain = self._fit(board, budgets, weights)
+        if plain.fits or not plain.arena_over or self.banded is None:
+            return plain
+        banded = self.banded._fit(board, budgets, weights)
+        return replace(banded, banded=True) if banded.fits else plain
+
+    def _fit(self, board: Board, budgets: Budgets, weights: str | None) -> Fit:
         library = self.library(board)
         needs = needs_of([library])
         board = limited(board, budgets.flash)

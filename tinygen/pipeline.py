@@ -9,7 +9,7 @@ Every stage is a pure function from frozen data to frozen data; loading and writ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,11 +19,12 @@ from tinygen.calibration import calibrate
 from tinygen.code_size import encoding_of
 from tinygen.decisions import Decision, QuantizationReport
 from tinygen.emission import Arena, Library, emit_library
+from tinygen.errors import BoardError
 from tinygen.firmware import needs_of
 from tinygen.flash import check_flash
 from tinygen.fusion import fuse
 from tinygen.graph import Graph
-from tinygen.placement import Placement, place
+from tinygen.placement import Placement, aligned, place
 from tinygen.plan_check import verify
 from tinygen.planning import MemoryPlan, plan
 from tinygen.program import Program, select
@@ -109,12 +110,24 @@ def is_quantized(graph: Graph) -> bool:
 def compile_graph(
     graph: Graph, samples: Samples | None, board: Board | None, options: Options, report: Report = silent
 ) -> Compiled:
-    """Compile a float graph (samples needed: the representative dataset) or an int8 graph for a board.
+    """Compile for one board. Raises as `compile_for`."""
+    return compile_for(graph, samples, [board], options, report)[0]
 
-    board None: portable C for any machine. Raises ModelError, DataError.
+
+def compile_for(
+    graph: Graph,
+    samples: Samples | None,
+    boards: Sequence[Board | None],
+    options: Options,
+    report: Report = silent,
+) -> list[Compiled]:
+    """Compile a float graph (samples needed: the representative dataset) or an int8 graph for boards sharing a project.
+
+    board None: portable C for any machine. Raises ModelError, DataError, BoardError.
     """
     if options.precision == "float32":
-        return lower(float_program(graph), board, options)
+        final_graph = float_program(graph)
+        return [lower(final_graph, board, options) for board in boards]
     fused: Graph | None = None
     real: Graph | None = None
     made: tuple[Decision, ...] = ()
@@ -123,18 +136,42 @@ def compile_graph(
         fused = spec.check(fuse(spec.check(graph, quantized=False)), quantized=False)
         quantized = quantized_by(fused, samples, options.quantization, report)
         graph, real, made = quantized.graph, quantized.real, quantized.decisions
+    return [replace(c, real=real) for c in lower_int8(graph, boards, options, fused, made)]
+
+
+def lower_int8(
+    graph: Graph,
+    boards: Sequence[Board | None],
+    options: Options,
+    fused: Graph | None = None,
+    made: tuple[Decision, ...] = (),
+) -> list[Compiled]:
+    """From the int8 graph to C for each board: in bands of rows where the user asked for size, and where it fits the
+    boards in no other way. made: what was decided before. Raises BoardError when it does not fit."""
     simplified = final(graph)
-    arranged = _smaller(simplified, bands.arranged(simplified, options.optimize), board, options.choice)
-    made += (*constant_channels.decisions(graph, simplified), *bands.decisions(simplified, arranged))
-    return replace(lower(arranged, board, options, fused, made), real=real)
+    made += constant_channels.decisions(graph, simplified)
+    problem: BoardError | None = None
+    for arranged in _arrangements(simplified, boards[0], options.choice):
+        banded = bands.decisions(simplified, arranged)
+        try:
+            return [lower(arranged, board, options, fused, (*made, *banded)) for board in boards]
+        except BoardError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
 
 
-def _smaller(plain: Graph, arranged: Graph, board: Board | None, choice: Choice) -> Graph:
-    """The graph in bands where its arena is smaller with the board's own kernels, too: some work in place."""
-    if arranged is plain:
-        return plain
-    arenas = [plan(select(graph, board, choice)).arena_bytes for graph in (plain, arranged)]
-    return arranged if arenas[1] < arenas[0] else plain
+def _arrangements(plain: Graph, board: Board | None, choice: Choice) -> Iterator[Graph]:
+    """The final graph as it is and in bands, what is tried first first. Bands only where the arena is smaller with the
+    board's own kernels: some work in place."""
+    if choice.optimize != "size":
+        yield plain
+    banded = bands.smallest(plain)
+    arenas = [plan(select(graph, board, choice)).arena_bytes for graph in (plain, banded)]
+    if arenas[1] < arenas[0]:
+        yield banded
+    if choice.optimize == "size":
+        yield plain
 
 
 def quantized_by(
@@ -176,6 +213,6 @@ def lower(
         check_flash(library, board, options.wishes)
     needs = needs_of([library])
     if options.app == "event":
-        needs = replace(needs, arena=library.pair_bytes)
+        needs = replace(needs, arena=aligned(library.pair_bytes))
     placement = place(needs, board, options.wishes) if board else None
     return Compiled(graph, fused, made, program, memory, library, placement)

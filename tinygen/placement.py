@@ -31,7 +31,7 @@ VENEER_BYTES = 64
 """Room for a function that no compiler has seen yet: its estimate times CODE_MARGIN, and its long jumps to others."""
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
     """Bytes up to the next boundary."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
@@ -49,18 +49,22 @@ class Movable:
     def bytes(self) -> int:
         """Room that it takes, aligned; a function's is an estimate on the safe side."""
         size = self.traffic.footprint
-        return _aligned(int(size * CODE_MARGIN) + VENEER_BYTES if self.is_code else size)
+        return aligned(int(size * CODE_MARGIN) + VENEER_BYTES if self.is_code else size)
 
     @property
     def is_code(self) -> bool:
         """A function: it needs an executable region."""
         return self.traffic.kind == "instructions"
 
+    def owns(self, symbol: str) -> bool:
+        """True for the object, and for functions in a kernel's section: they bear its name and one of their own."""
+        return symbol == self.symbol or (self.is_code and symbol.startswith(f"{self.symbol}_"))
+
 
 @dataclass(frozen=True)
 class Needs:
-    """What an image needs. arena, record (inputs of one sample), variables (the libraries' own): bytes; arena_traffic:
-    reads and writes of it."""
+    """What an image needs. arena (aligned), record (inputs of one sample), variables (the libraries'): bytes;
+    arena_traffic: reads and writes of it."""
 
     arena: int
     record: int

@@ -113,6 +113,13 @@ class Image:
         address, size, _ = self.symbols[symbol]
         return Extent(what, address, address + size)
 
+    def parts(self, pin: Planned) -> list[Extent]:
+        """Where a pinned object lies; of a kernel also the functions beside it, which bear its name and their own."""
+        beside = [
+            n for n, (_, _, is_code) in self.symbols.items() if is_code and n.startswith(f"{pin.symbol}_")
+        ]
+        return [self.extent(str(pin), name) for name in (pin.symbol, *(beside if pin.role == "code" else ()))]
+
     def between(self, what: str, first: str, last: str) -> Extent:
         """What lies between two symbols of the linker script."""
         return Extent(what, self.symbols[first][0], self.symbols[last][0])
@@ -137,8 +144,8 @@ def check(elf: Path, board: Board, table: Table, arrays: Mapping[str, bytes]) ->
     )
     for extent, name in homes:
         _inside(extent, board, name)
-    pins = [image.extent(str(pin), pin.symbol) for pin in table.pins]
-    for pin, extent in zip(table.pins, pins, strict=True):
+    pins = [(pin, extent) for pin in table.pins for extent in image.parts(pin)]
+    for pin, extent in pins:
         _inside(extent, board, pin.region)
         _check_copy(image, board, table, pin, extent)
         _check_values(image, pin, extent, arrays)
@@ -147,7 +154,7 @@ def check(elf: Path, board: Board, table: Table, arrays: Mapping[str, bytes]) ->
         _inside(extent, board, array.region)
         _check_in_place(image, array, extent)
         _check_values(image, array, extent, arrays)
-    _check_disjoint([*arena, inputs, *stays, *pins, *loose])
+    _check_disjoint([*arena, inputs, *stays, *(extent for _, extent in pins), *loose])
     _check_disjoint([Extent(f"segment at {s.run:#x}", s.load, s.load + len(s.data)) for s in image.segments])
     _check_executable(image, board)
 

@@ -281,15 +281,10 @@ def _objects(
     """Every array and kernel of the model, per inference; the start-up copy's reads are not counted."""
     found = []
     for movable in movables:
-        rows = [t for trace in traces for t in trace.touched if _is_part(t.symbol, movable)]
+        rows = [t for trace in traces for t in trace.touched if movable.owns(t.symbol)]
         if rows:  # else the linker dropped it: nothing reads it
             found.append(_object(movable, rows, len(traces), board, inferences))
     return tuple(sorted(found, key=lambda o: (-o.stalls, -o.unpinned_stalls, -o.bytes_read, o.symbol)))
-
-
-def _is_part(symbol: str, movable: Movable) -> bool:
-    """True for the object, and for functions in a kernel's section: they bear its name and one of their own."""
-    return symbol == movable.symbol or (movable.is_code and symbol.startswith(f"{movable.symbol}_"))
 
 
 def _object(movable: Movable, rows: Sequence[Touched], traces: int, board: Board, inferences: int) -> Object:

@@ -45,9 +45,7 @@ def choose_kernel(bound: BoundNode, board: Board | None) -> Kernel:
     return min((k for k in candidates(bound, board) if k.portable), key=lambda k: k.cost(bound))
 
 
-def select(
-    graph: Graph, board: Board | None, choice: Choice = DEFAULT, weigh: Weigh = by_formula
-) -> Program:
+def select(graph: Graph, board: Board | None, choice: Choice = DEFAULT, weigh: Weigh = by_formula) -> Program:
     """Choose a kernel for every node. board None: portable C for the host. weigh: what kernels take.
 
     Raises UnsupportedLayerError for an operator that has no float32 kernel, UsageError for a named kernel that cannot

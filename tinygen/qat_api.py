@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinygen import bands, bundle, constant_channels, homes, metrics, pipeline, scoring
+from tinygen import bundle, homes, metrics, pipeline, scoring
 from tinygen.boards import Board, load_board
 from tinygen.ctext import check_prefix, suggest_prefix
 from tinygen.decisions import Decision, RangeDecision, RewriteDecision
@@ -120,11 +120,7 @@ def _told(report: Report) -> Callable[[Progress], None]:
 
 def _compiled(trained: Trained, board: Board, options: pipeline.Options) -> Compiled:
     """From the trained int8 graph to C; its scales stay as they are."""
-    simplified = pipeline.final(trained.graph)
-    graph = bands.arranged(simplified, options.optimize)
-    removed = constant_channels.decisions(trained.graph, simplified)
-    made = (*_decisions(trained), *removed, *bands.decisions(simplified, graph))
-    lowered = pipeline.lower(graph, board, options, trained.fused, made)
+    (lowered,) = pipeline.lower_int8(trained.graph, [board], options, trained.fused, _decisions(trained))
     return replace(lowered, real=trained.real)
 
 

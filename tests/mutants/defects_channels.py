@@ -114,9 +114,9 @@ CHANNELS: tuple[Defect, ...] = (
     ),
     Defect(
         "bands: whoever wants speed gets them",
-        "tinygen/bands.py",
-        'if optimize == "size" else graph',
-        'if optimize != "balanced" else graph',
-        f"{BANDS}::test_only_size_asks_for_bands",
+        "tinygen/pipeline.py",
+        'if choice.optimize != "size":',
+        'if choice.optimize == "portable":',
+        f"{BANDS}::test_bands_where_size_is_asked_and_where_the_model_does_not_fit_otherwise",
     ),
 )

@@ -45,10 +45,11 @@ def random_convolution(seed: int) -> Graph:
     )
 
 
-def random_dense(seed: int) -> Graph:
+def random_dense(seed: int, depth: int | None = None) -> Graph:
     """Rows, inputs and channels of every remainder."""
     rng = np.random.default_rng(seed)
-    depth, channels, rows = int(rng.integers(1, 70)), int(rng.integers(1, 26)), int(rng.integers(1, 4))
+    drawn, channels, rows = int(rng.integers(1, 70)), int(rng.integers(1, 26)), int(rng.integers(1, 4))
+    depth = depth or drawn
     return quantized_node(
         "dense",
         dense.Attrs(str(rng.choice(["none", "relu"]))),
@@ -102,6 +103,14 @@ def test_more_convolutions(block: int) -> None:
 def test_random_dense() -> None:
     made = cases((DENSE,), [random_dense(seed) for seed in range(24)])
     assert len(made) == 24
+    assert_kernels(made)
+
+
+def test_long_sums() -> None:
+    """Loops whose end is no constant that CMP takes, were all their products in turns of twenty."""
+    lengths = (546, 570, 594, 1023, 1178)
+    made = cases((DENSE,), [random_dense(seed, depth) for seed, depth in enumerate(lengths)])
+    assert len(made) == len(lengths)
     assert_kernels(made)
 
 

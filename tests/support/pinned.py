@@ -23,6 +23,7 @@ from tinygen.graph import Array, Graph
 from tinygen.judge import RunResult
 from tinygen.pipeline import Compiled
 from tinygen.placement import Pinned, Placement
+from tinygen.selection import Optimize
 from tinygen.wishes import Wishes
 
 
@@ -76,9 +77,9 @@ def on_unicorn(name: str) -> Board:
     return replace(board, cpu="cortex-m33", isa=("dsp",), fpu="none", unicorn=core, timer=timer)
 
 
-def compiled_for(graph: Graph, board: Board, wishes: Wishes) -> Compiled:
+def compiled_for(graph: Graph, board: Board, wishes: Wishes, optimize: Optimize = "balanced") -> Compiled:
     """The int8 graph with C prefix "net"."""
-    return pipeline.lower(graph, board, pipeline.Options(name="net", wishes=wishes))
+    return pipeline.lower(graph, board, pipeline.Options(name="net", wishes=wishes, optimize=optimize))
 
 
 def write_project(compiled: Compiled, board: Board, folder: Path, placement: Placement | None = None) -> Path:
@@ -87,9 +88,9 @@ def write_project(compiled: Compiled, board: Board, folder: Path, placement: Pla
     return tinyfw.write(folder, {**files, **compiled.library.files})
 
 
-def build(graph: Graph, board: Board, wishes: Wishes, folder: Path) -> Built:
+def build(graph: Graph, board: Board, wishes: Wishes, folder: Path, optimize: Optimize = "balanced") -> Built:
     """Compile and build."""
-    compiled = compiled_for(graph, board, wishes)
+    compiled = compiled_for(graph, board, wishes, optimize)
     assert compiled.placement is not None
     project = write_project(compiled, board, folder)
     return Built(board, compiled, compiled.placement, project, building.build(project, board))

@@ -18,6 +18,7 @@ from tinygen.ops import conv2d
 from tinygen.ops.windows import Padding
 from tinygen.placement import Wishes
 from tinygen.profiling import Profile, Run
+from tinygen.selection import Optimize
 
 SAMPLES = 3
 
@@ -40,10 +41,10 @@ def built(board: str, pin: str = "none") -> Built:
     return build(small_graph(), board, pin)
 
 
-def build(graph: Graph, board: str, pin: str = "none") -> Built:
+def build(graph: Graph, board: str, pin: str = "none", optimize: Optimize = "balanced") -> Built:
     """The graph's image in a folder that stays until the tests end."""
     folder = Path(tempfile.mkdtemp(prefix="tinygen-profiled-", dir=_root()))
-    return pinned.build(graph, load_board(board), Wishes(pin, pin), folder)  # type: ignore[arg-type]
+    return pinned.build(graph, load_board(board), Wishes(pin, pin), folder, optimize)  # type: ignore[arg-type]
 
 
 @cache

@@ -91,6 +91,7 @@ def fit_data(fit: Fit) -> dict[str, Any]:
     return {
         "board": fit.board.name,
         "fits": fit.fits,
+        "in_bands_of_rows": fit.banded,
         "flash": _shares_data(fit.flash),
         "weights": {"region": fit.weights.region, **_shares_data(fit.weights)} if fit.weights else None,
         "sram": _shares_data(fit.sram),
@@ -156,7 +157,7 @@ def _row(f: Fit, cells: int) -> tuple[Text | str, ...]:
         bar(f.sram, cells),
         size_text(f.sram.room),
         pinned,
-        "" if good else Text(_short(f), "red"),
+        Text("in bands of rows" if f.banded else "", "dim") if good else Text(_short(f), "red"),
     )
 
 
@@ -231,7 +232,8 @@ def _show_one(fits: Fits) -> None:
     table.add_row(Text("pinned", "bold"), f"{100 * f.pinned_share:.0f} % of the weights", _pinned(f))
     opt.stdout.print(table, highlight=False)
     if f.fits:
-        opt.stdout.print(f"[bold green]fits[/bold green] {f.board.name}", highlight=False)
+        how = ": in bands of rows, not as a whole" if f.banded else ""
+        opt.stdout.print(f"[bold green]fits[/bold green] {f.board.name}{how}", highlight=False)
         return
     opt.stdout.print(f"[bold red]does not fit[/bold red] {f.board.name}", highlight=False)
     for line in (*f.reasons, *(f"to make it fit: {a}" for a in f.advice)):

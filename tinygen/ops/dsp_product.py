@@ -98,8 +98,15 @@ def unrolling(pairs: int) -> tuple[int, int]:
     """(turns, pairs a turn) of the inner loop: as few pairs as can be are left over."""
     if pairs <= MOST_UNROLLED:
         return 1, pairs
-    unrolled = min(range(MOST_UNROLLED, MOST_UNROLLED // 2, -1), key=lambda u: pairs % u)
+    counts = range(MOST_UNROLLED, MOST_UNROLLED // 2, -1)
+    unrolled = min((u for u in counts if _compared(pairs // u * u)), key=lambda u: pairs % u)
     return pairs // unrolled, unrolled
+
+
+def _compared(pairs: int) -> bool:
+    """True where CMP takes the bytes of so many pairs as its constant: eight bits, shifted."""
+    lowest = pairs & -pairs
+    return pairs // lowest < 256
 
 
 # ---- proof
