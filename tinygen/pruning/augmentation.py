@@ -180,7 +180,10 @@ def _coloured(a: Augmentation, batch: Array, generator: np.random.Generator) -> 
     contrast, gain = (np.exp(generator.uniform(-CONTRAST, CONTRAST, whole)) for _ in range(2))
     tint = gain * np.exp(generator.uniform(-TINT, TINT, (count, 1, 1, batch.shape[-1])))
     light = generator.uniform(-LIGHT, LIGHT, whole) * (a.high - a.low)
-    gains, offsets = contrast * tint, (means * (1 - contrast) - a.low) * tint + a.low + light  # small: then one pass
+    gains, offsets = (
+        contrast * tint,
+        (means * (1 - contrast) - a.low) * tint + a.low + light,
+    )  # small: then one pass
     changed = batch * gains.astype(np.float32) + offsets.astype(np.float32)
     return np.asarray(np.clip(changed, a.low, a.high), np.float32)
 

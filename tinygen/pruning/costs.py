@@ -179,7 +179,9 @@ def _cost(lowered: Lowered, made: Measured) -> Cost:
     return replace(
         guess,
         flash=made.flash,
-        sram=made.sram - lowered.extra if lowered.as_wished else guess.sram,  # the image has not all that is wished
+        sram=made.sram - lowered.extra
+        if lowered.as_wished
+        else guess.sram,  # the image has not all that is wished
         cycles=total,
         ms=ms,
         measured=True,
