@@ -16,7 +16,8 @@ from tinygen.graph import Array, BoundNode, Graph, QParams
 from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import augmentation, heads
-from tinygen.pruning.distillation import Epoch, batches_of
+from tinygen.pruning.distillation import batches_of
+from tinygen.pruning.epochs import Epoch
 from tinygen.pruning.recipe import schedule
 from tinygen.quantization import to_int8
 from tinygen.quantized_training import network
