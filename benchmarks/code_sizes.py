@@ -201,7 +201,8 @@ def _symbols(path: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
 def regression(
     features: Sequence[Features], sizes: Sequence[int], weights: Sequence[float]
 ) -> dict[str, Any]:
-    """Ridge regression of bytes on tokens, ones, zeros and instructions, and the range of what was measured."""
+    """Ridge regression of bytes on tokens, ones, zeros and instructions, and the range of what was
+    measured without the latter."""
     x = np.array([[1, f.tokens / 100, f.ones, f.zeros, f.instructions / 10] for f in features], float)
     y, w = np.array(sizes, float), np.array(weights, float)[:, None]
     mean = (w * x).sum(axis=0) / w.sum()
@@ -212,7 +213,8 @@ def regression(
     found = np.linalg.solve(z.T @ (w * z) + penalty, z.T @ (w[:, 0] * y))
     constant = found[0] - found[1:] @ mean[1:]
     linear = [constant, found[1] / 100, found[2], found[3], found[4] / 10]
-    return {"linear": [round(float(v), 3) for v in linear], "range": [min(sizes), max(sizes)]}
+    of_c = [round(s - linear[4] * f.instructions) for f, s in zip(features, sizes, strict=True)]
+    return {"linear": [round(float(v), 3) for v in linear], "range": [max(min(of_c), 0), max(of_c)]}
 
 
 def kernel_table(real: Sequence[Sizes], random: Sequence[Sizes]) -> dict[str, Any]:

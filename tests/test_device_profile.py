@@ -234,7 +234,9 @@ def test_layers_sum_up_and_emulators_agree(project_of: dict[str, Path], board: s
     by_layer = [instructions_of(run) for run in results[0].models[:2]]
     assert [len(samples[0]) for samples in by_layer] == [5, DEEP]
     stem, body, join, head, scores = by_layer[0][0]
-    assert body > stem > head > 0 and join > 0 and scores > 0, "4 channels in, 2 channels in, 3 outputs"
+    assert min(stem, body) > head > 0 and join > 0 and scores > 0, (
+        "two convolutions, and a product of 3 outputs"
+    )
     assert max(map(max, by_layer[1])) < 1.05 * min(map(min, by_layer[1])), "equal layers, about equal work"
     for result in results:
         assert [instructions_of(run) for run in result.models[:2]] == by_layer

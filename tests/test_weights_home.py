@@ -121,7 +121,7 @@ def test_control_what_is_used_counts_and_what_is_not_pinned_is_read_at_home(
 ) -> None:
     """One array's bytes inverted where they are planned to be read: outputs differ. All that stay at home are read."""
     loose = [m for m in built.placement.loose if m.role in ("weights", "bias")]
-    used = loose or [p.movable for p in built.arrays if p.movable.role == "bias"]
+    used = loose or [p.movable for p in built.arrays if p.movable.role in ("weights", "bias")]
     reads: Counter[str] = Counter()
     firsts = {m.symbol: built.run_range(m.symbol)[:1] for m in loose}
     watch, spoil = pinned.counting_reads(firsts, reads), pinned.corrupting([built.run_range(used[-1].symbol)])

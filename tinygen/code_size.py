@@ -74,10 +74,10 @@ def function_bytes(kernel: str, text: str, encoding: Encoding = "thumb2") -> int
     """Estimated bytes of a kernel's code. kernel: name of its template; text: its C."""
     known = table()[encoding]["kernels"]
     entry, f = known.get(kernel, known[ANY]), Features.of(text)
-    counted = (1, f.tokens, f.ones, f.zeros, f.instructions)
+    *of_c, each = entry["linear"]
     low, high = entry["range"]
-    size = sum(a * b for a, b in zip(entry["linear"], counted, strict=True))
-    return int(min(max(size, low), high) + 0.5)
+    c = sum(a * b for a, b in zip(of_c, (1, f.tokens, f.ones, f.zeros), strict=True))
+    return int(min(max(c, low), high) + each * f.instructions + 0.5)
 
 
 def entry_bytes(calls: int, arguments: int, encoding: Encoding = "thumb2") -> int:
