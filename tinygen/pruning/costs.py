@@ -177,15 +177,16 @@ def _cost(lowered: Lowered, made: Measured) -> Cost:
     ms = None if total is None else 1000.0 * total / lowered.board.clock_hz
     guess = lowered.cost(cycles)
     return replace(
-        guess,
-        flash=made.flash,
-        sram=made.sram - lowered.extra
-        if lowered.as_wished
-        else guess.sram,  # the image has not all that is wished
-        cycles=total,
-        ms=ms,
-        measured=True,
+        guess, flash=made.flash, sram=_sram(lowered, made, guess), cycles=total, ms=ms, measured=True
     )
+
+
+def _sram(lowered: Lowered, made: Measured, guess: Cost) -> int:
+    """What the image takes without what need not be pinned: its code is estimated, so all that is pinned gives way to
+    what must be. An image that has not all that is wished says nothing."""
+    if not lowered.as_wished:
+        return guess.sram
+    return made.sram - made.pinned + guess.pinned if lowered.extra else made.sram
 
 
 # ---- budgets

@@ -102,11 +102,13 @@ def fit(points: Sequence[Point], outside: float) -> Formulas:
 
 
 def _coefficients(points: Iterable[Point]) -> Array:
-    """Non-negative least squares of relative errors."""
+    """Non-negative least squares of relative errors. Few points say how far the kernel's own formula is off."""
     rows = [p for p in points if p.cycles > 0]
+    solution = np.zeros(FEATURES)
     if not rows:
-        return np.zeros(FEATURES)
-    matrix = np.array([p.features / p.cycles for p in rows])
+        return solution
+    used = slice(None) if len(rows) >= FEATURES else slice(FEATURES - 1, None)
+    matrix = np.array([p.features / p.cycles for p in rows])[:, used]
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
-    solution, _ = nnls(matrix / scale, np.ones(len(rows)))
-    return np.asarray(solution / scale)
+    solution[used] = nnls(matrix / scale, np.ones(len(rows)))[0] / scale
+    return solution
