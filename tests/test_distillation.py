@@ -14,10 +14,10 @@ from tinygen.errors import DataError, UsageError
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import heads
-from tinygen.pruning.augmentation import WAYS, Augmentation, chosen, mixed
+from tinygen.pruning import features, heads
+from tinygen.pruning.augmentation import WAYS, augmentation_of, chosen, mixed
 from tinygen.pruning.distillation import Options, Progress, train
-from tinygen.pruning.recipe import DEFAULT, RECONSTRUCTING, recipe_for
+from tinygen.pruning.recipe import DEFAULT, RECONSTRUCTING, SEEING, recipe_for
 from tinygen.pruning.reestimation import reestimate
 from tinygen.pruning.surgery import remove
 
@@ -75,7 +75,8 @@ def test_a_pruned_model_learns_the_originals_answers_and_both_stay_as_they_were(
     before = [heads.weights_of(m) for m in (teacher, student)]
     shape = teacher.inputs[0].shape[1:]
     seen: list[Progress] = []
-    trained = train(student, teacher, (data(shape),), (data(shape, 40, 1),), QUICK, seen.append)
+    options = replace(QUICK, refit=False)  # what training alone does
+    trained = train(student, teacher, (data(shape),), (data(shape, 40, 1),), options, seen.append)
     assert trained.loss < 0.5 * trained.given
     assert trained.loss == min(epoch.held_out for epoch in trained.history)
     assert [p.epoch for p in seen] == [1, 2, 3, 4, 5, 6] and seen[-1].seconds_left == 0
@@ -224,7 +225,7 @@ def test_reestimated_statistics_are_those_of_the_whole_set() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_every_augmentation_changes_a_batch_in_its_own_way_and_its_seed_repeats_it(way: Any) -> None:
     batch = data((16, 16, 3), 32)
-    change = Augmentation((way,), batch.std(axis=0))
+    change = augmentation_of((way,), batch)
 
     def changed() -> Array:
         generator = np.random.default_rng(1)
@@ -241,10 +242,10 @@ def test_every_augmentation_changes_a_batch_in_its_own_way_and_its_seed_repeats_
 def test_differences_move_samples_along_the_data_and_noise_in_every_direction() -> None:
     """Data on a line: what is moved stays on it, and leaves its ends."""
     along = data((1,), 256) * np.float32([1, 2, -1])
-    moved = Augmentation(("difference",), along.std(axis=0))(along, np.random.default_rng(3))
+    moved = augmentation_of(("difference",), along)(along, np.random.default_rng(3))
     np.testing.assert_allclose(moved, moved[:, :1] * np.float32([1, 2, -1]), atol=1e-4)
     assert moved[:, 0].max() > along[:, 0].max() and moved[:, 0].min() < along[:, 0].min()
-    noisy = Augmentation(("noise",), along.std(axis=0))(along, np.random.default_rng(3)) - along
+    noisy = augmentation_of(("noise",), along)(along, np.random.default_rng(3)) - along
     assert np.linalg.matrix_rank(noisy) == 3
     strengths = np.abs(noisy / along.std(axis=0)).mean(axis=1)
     assert strengths.min() < 0.05 and 0.3 < strengths.max() < 2
@@ -256,6 +257,8 @@ def test_only_models_that_give_back_their_input_learn_off_the_data() -> None:
     number = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     assert recipe_for(autoencoder()) == RECONSTRUCTING != DEFAULT
     assert [recipe_for(model) for model in (classifier(), regressor, number)] == [DEFAULT] * 3
+    eye = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    assert recipe_for(eye) == SEEING
 
 
 def test_an_autoencoder_that_learned_off_the_data_answers_there_as_the_original_does() -> None:
@@ -270,6 +273,58 @@ def test_an_autoencoder_that_learned_off_the_data_answers_there_as_the_original_
         student = train(pruned(teacher), teacher, (plane,), (plane,), options).model
         errors.append(float(np.mean((np.asarray(student(beside)) - wanted) ** 2)))
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_images_stay_in_their_range_and_what_is_pasted_is_of_another_image() -> None:
+    """Images of one gray each: zooming shows nothing new, colours change, a collage has two grays at most."""
+    grays = np.linspace(0, 255, 64, dtype=np.float32)
+    batch = np.broadcast_to(grays[:, np.newaxis, np.newaxis, np.newaxis], (64, 12, 10, 3)).copy()
+    ramp = batch + np.arange(10, dtype=np.float32)[:, np.newaxis]
+    generator = np.random.default_rng(4)
+    np.testing.assert_allclose(augmentation_of(("zoom",), batch)(batch, generator), batch, atol=1e-3)
+    steps = np.diff(augmentation_of(("zoom",), ramp)(ramp, generator)[:, 0, 4:6, 0], axis=1)
+    assert steps.min() < 0.8 and 1.1 < steps.max() < 1.4  # enlarged, and made smaller
+    coloured = augmentation_of(("colour",), batch)(batch, generator)
+    assert coloured.min() == 0 and coloured.max() == 255 and np.ptp(coloured[20:40], axis=3).min() > 0
+    pasted = augmentation_of(("paste",), batch)(batch, generator)
+    found = [np.unique(image) for image in pasted]
+    assert {len(values) for values in found} == {1, 2} and set(np.concatenate(found)) == set(grays)
+    assert 20 < sum(len(values) == 2 for values in found) < 44
+
+
+def test_hidden_layers_are_paired_with_the_channels_that_they_kept() -> None:
+    teacher = classifier()
+    graph = load_keras_model(teacher)
+    removable = [g for g in groups(graph) if g.removable]
+    student = remove(teacher, graph, [removable[1], removable[4]])
+    (pair,) = features.pairs_of(student, teacher, (data((12, 2)),))
+    (normalization,) = [n.name for n in student.layers if type(n).__name__ == "BatchNormalization"]
+    assert pair.layer == normalization
+    np.testing.assert_array_equal(pair.counterparts, [0, 2, 3, 5, 6, 7])
+    assert np.all(pair.weights > 0)
+    ours, theirs = features.parts_of(student, teacher, (pair,))
+    x = data((12, 2), 40, 1)
+    hidden = [heads.outputs_of(part, [x])[1] for part in (ours, theirs)]
+    assert float(features.distance((pair,), hidden[:1], hidden[1:])) < 1e-8
+    student.get_layer(normalization).beta.assign_add(np.float32([1, 0, 0, 0, 0, 0]))
+    moved = heads.outputs_of(ours, [x])[1]
+    expected = pair.weights[0] / 6
+    assert float(features.distance((pair,), [moved], hidden[1:])) == pytest.approx(expected, rel=1e-4)
+
+
+def test_hidden_layers_teach_where_outputs_say_little() -> None:
+    """One number per sample, few samples: told what its layers should compute, too, the student is better."""
+    keras = import_keras()
+    keras.utils.set_random_seed(11)
+    wide = [keras.layers.Dense(16, activation="tanh") for _ in range(3)]
+    teacher = keras.Sequential([keras.Input((6,)), *wide, keras.layers.Dense(1)])
+    held = data((6,), 400, 1)
+    plain = replace(QUICK, epochs=100, rate=5e-3, refit=False)
+    losses = [
+        train(pruned(teacher, 8), teacher, (data((6,), 48) / 2,), (held / 2,), options).loss
+        for options in (plain, replace(plain, features=1.0))
+    ]
+    assert losses[1] < 0.9 * losses[0]
 
 
 def test_mixing_treats_all_inputs_and_labels_of_a_sample_alike() -> None:
@@ -314,5 +369,7 @@ def test_refusals_name_what_is_wrong() -> None:
         chosen(("flop",), (3, 3, 3))
     with pytest.raises(UsageError, match="needs images or series"):
         chosen(("shift",), (640,))
+    with pytest.raises(UsageError, match="'zoom' needs images, the input has shape"):
+        chosen(("zoom",), (128, 3))
     with pytest.raises(UsageError, match="temperature of the fine-tuning is 0"):
         Options(temperature=0)

@@ -23,6 +23,7 @@ from tinygen.pruning.search import (
     saved,
     sensitivity,
     targets,
+    worst,
 )
 
 SIZES = (16, 16, 32)
@@ -173,8 +174,17 @@ def test_the_even_plan_leaves_the_bottleneck_of_an_autoencoder() -> None:
 
 
 def test_targets_fall_evenly_to_nothing() -> None:
-    assert list(targets(1.0, 0.4)) == pytest.approx([2 / 3, 1 / 3, 0.0])
-    assert list(targets(0.1, 0.4)) == [0.0]
+    assert list(targets(1.0, 1.0, 0.4)) == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert list(targets(0.1, 0.1, 0.4)) == [0.0]
+
+
+def test_budgets_that_fall_together_take_no_more_steps_than_the_worst_of_them() -> None:
+    both = Budgets(macs=ORIGINAL.macs // 2, weights=int(0.6 * ORIGINAL.weights))
+    assert worst(ORIGINAL, both) == pytest.approx(math.log(2), rel=1e-3)
+    assert excess(ORIGINAL, both) > 1.5 * worst(ORIGINAL, both)
+    found = list(targets(excess(ORIGINAL, both), worst(ORIGINAL, both), 0.35))
+    assert found == pytest.approx([excess(ORIGINAL, both) / 2, 0.0])
+    assert worst(ORIGINAL, Budgets(macs=ORIGINAL.macs)) == 0.0
 
 
 def test_losses_of_a_curve_never_fall() -> None:

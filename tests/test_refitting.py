@@ -110,3 +110,18 @@ def test_a_depthwise_layer_makes_up_for_inputs_that_are_half_as_large() -> None:
     assert np.mean((np.asarray(smaller(x)) - wanted) ** 2) / wanted.var() > 0.1
     fitted = refit(smaller, model, (data(model),))
     assert np.mean((np.asarray(fitted(x)) - wanted) ** 2) / wanted.var() < 1e-3
+
+
+def test_a_sequential_model_is_refitted_as_the_same_functional_one_is() -> None:
+    """Layers of a Sequential remember calls of models that are gone."""
+    model = redundant("Conv2D", padding="same")
+    keras = import_keras()
+    chain = keras.Sequential([keras.Input(model.inputs[0].shape[1:])])
+    for one in heads.copied(model).layers[1:]:
+        chain.add(one)
+    assert any(len(one._inbound_nodes) > 1 for one in chain.layers)
+    fitted = [refit(without_doubles(m), m, (data(m),)) for m in (model, chain)]
+    for a, b in zip(heads.weights_of(fitted[0]), heads.weights_of(fitted[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    x = data(model, 50, 1)
+    assert np.mean((np.asarray(fitted[1](x)) - np.asarray(model(x))) ** 2) < 1e-3 * np.asarray(model(x)).var()

@@ -77,6 +77,11 @@ class Firmware:
         )
 
     @property
+    def pinned_bytes(self) -> int:
+        """Bytes that are copied to SRAM at start-up because they are pinned."""
+        return sum(size for name, size in self.sections.items() if name.startswith(".pin_"))
+
+    @property
     def ram_bytes(self) -> int:
         """Bytes of SRAM besides the input block: both stacks, arena, variables and what is pinned."""
         fixed, copied = (".stack", ".data", ".bss", ".arena"), (".pin_", ".weights_")

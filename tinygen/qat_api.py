@@ -21,7 +21,7 @@ from tinygen.given import representative as representative_samples
 from tinygen.metrics import Metric
 from tinygen.pipeline import Compiled, Report, silent
 from tinygen.project import Project, write_project
-from tinygen.pruning.distillation import Progress
+from tinygen.pruning.epochs import Progress
 from tinygen.quantized_training.training import DEFAULT, Options, Trained, train
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples

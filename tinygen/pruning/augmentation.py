@@ -5,6 +5,7 @@ All in numpy with the caller's generator: the same seed gives the same batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ import numpy as np
 from tinygen.errors import UsageError, did_you_mean
 from tinygen.graph import Array
 
-Way = Literal["mixup", "difference", "noise", "flip", "shift", "scale"]
+Way = Literal["mixup", "difference", "noise", "flip", "shift", "scale", "zoom", "colour", "paste"]
 WAYS: tuple[Way, ...] = get_args(Way)
 MIXUP: Way = "mixup"
 SHIFT = 1 / 8
@@ -25,21 +26,33 @@ DIFFERENCE = 1.0
 """Largest share of two samples' difference that another one is moved by."""
 SCALE = 0.2
 """Largest relative change of a signal's amplitude."""
+ZOOM = (0.6, 1.2)
+"""Visible share of an image's sides, before STRETCH; what would lie outside is doubled from the edge."""
+STRETCH = 0.15
+"""Largest change of a side against the other, natural logarithm."""
+CONTRAST, TINT, LIGHT = 0.35, 0.1, 0.1
+"""Largest change of an image's contrast and of its gain, of one channel's gain (natural logarithms), and of its
+brightness as a share of the range that the data has."""
+PASTED = (0.1, 0.6)
+"""Area of another image that is pasted, as a share of the image; half of the images get some."""
 HELD_SEED = 3141592653
 """Of changed held-out samples: every model is judged on the same ones."""
-OFF_DATA: frozenset[Way] = frozenset({"difference", "noise"})
+OFF_DATA: frozenset[Way] = frozenset({"difference", "noise", "zoom", "colour", "paste"})
 """Ways whose samples need not look like the data: a model that learns them is judged on some of them, too."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ways to change a batch, in the order of WAYS. spread: standard deviation per element of one input (*shape).
+    """Ways to change a batch, in the order of WAYS. Of one input: spread, its standard deviation per element (*shape);
+    low, high: its least and greatest number.
 
     Mixing is left to `mixed`: it concerns all inputs and the labels.
     """
 
     ways: tuple[Way, ...]
     spread: Array
+    low: float
+    high: float
 
     def __call__(self, batch: Array, generator: np.random.Generator) -> Array:
         """A changed copy of a batch (N, *shape)."""
@@ -47,6 +60,11 @@ class Augmentation:
             if way in self.ways and way != MIXUP:
                 batch = _CHANGES[way](self, batch, generator)
         return np.ascontiguousarray(batch, np.float32)
+
+
+def augmentation_of(names: Sequence[str] | Literal["auto"], x: Array) -> Augmentation:
+    """The named ways for samples x (N, *shape) of one input. Raises UsageError for a way that does not fit them."""
+    return Augmentation(chosen(names, x.shape[1:]), x.std(axis=0), float(x.min()), float(x.max()))
 
 
 def judged_on(changes: Sequence[Augmentation], held_out: Sequence[Array]) -> list[Array]:
@@ -75,6 +93,8 @@ def chosen(names: Sequence[str] | Literal["auto"], shape: tuple[int, ...]) -> tu
             raise UsageError(f"augmentation '{name}' is unknown{hint}: there are {', '.join(WAYS)}")
         if name in ("flip", "shift") and len(shape) not in (2, 3):
             raise UsageError(f"augmentation '{name}' needs images or series, the input has shape {shape}")
+        if name in ("zoom", "colour", "paste") and len(shape) != 3:
+            raise UsageError(f"augmentation '{name}' needs images, the input has shape {shape}")
     return tuple(way for way in WAYS if way in names)
 
 
@@ -131,10 +151,63 @@ def _scaled(a: Augmentation, batch: Array, generator: np.random.Generator) -> Ar
     return batch * generator.uniform(1 - SCALE, 1 + SCALE, shape).astype(np.float32)
 
 
+def _zoomed(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """A part of each image, or a little more than all of it, stretched to the same size (bilinear)."""
+    count = len(batch)
+    size = np.exp(generator.uniform(math.log(ZOOM[0]), math.log(ZOOM[1]), count))
+    stretch = np.exp(generator.uniform(-STRETCH, STRETCH, count))
+    rows = _resampled(batch, size * stretch, generator)
+    return _resampled(rows.swapaxes(1, 2), size / stretch, generator).swapaxes(1, 2)
+
+
+def _resampled(batch: Array, shares: Array, generator: np.random.Generator) -> Array:
+    """Axis 1 shows this share (N,) of what it was, at a random place."""
+    size = batch.shape[1]
+    first = generator.random(len(batch)) * size * (1 - shares)
+    places = first[:, np.newaxis] + (np.arange(size) + 0.5) * shares[:, np.newaxis] - 0.5
+    places = np.clip(places, 0, size - 1)
+    left = places.astype(np.int64)
+    right = np.minimum(left + 1, size - 1)
+    weights = (places - left).astype(np.float32)[:, :, np.newaxis, np.newaxis]
+    each = np.arange(len(batch))[:, np.newaxis]
+    return np.asarray(batch[each, left] * (1 - weights) + batch[each, right] * weights)
+
+
+def _coloured(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """Other contrast, brightness, and tint, within the range that the data has."""
+    count, whole = len(batch), (len(batch), 1, 1, 1)
+    means = batch.mean(axis=(1, 2, 3), keepdims=True)
+    contrast, gain = (np.exp(generator.uniform(-CONTRAST, CONTRAST, whole)) for _ in range(2))
+    tint = gain * np.exp(generator.uniform(-TINT, TINT, (count, 1, 1, batch.shape[-1])))
+    light = generator.uniform(-LIGHT, LIGHT, whole) * (a.high - a.low)
+    gains, offsets = (
+        contrast * tint,
+        (means * (1 - contrast) - a.low) * tint + a.low + light,
+    )  # small: then one pass
+    changed = batch * gains.astype(np.float32) + offsets.astype(np.float32)
+    return np.asarray(np.clip(changed, a.low, a.high), np.float32)
+
+
+def _pasted(a: Augmentation, batch: Array, generator: np.random.Generator) -> Array:
+    """A rectangle of another image of the batch, at its own place, in half of them."""
+    result, others = batch.copy(), generator.permutation(len(batch))
+    height, width = batch.shape[1:3]
+    for i in np.flatnonzero(generator.random(len(batch)) < 0.5):
+        side = np.sqrt(generator.uniform(*PASTED))
+        tall, wide = max(1, int(height * side)), max(1, int(width * side))
+        top, left = generator.integers(height - tall + 1), generator.integers(width - wide + 1)
+        place = (slice(top, top + tall), slice(left, left + wide))
+        result[i][place] = batch[others[i]][place]
+    return result
+
+
 _CHANGES: dict[Way, Callable[[Augmentation, Array, np.random.Generator], Array]] = {
     "difference": _moved,
     "noise": _noisy,
     "flip": _flipped,
     "shift": _shifted,
     "scale": _scaled,
+    "zoom": _zoomed,
+    "colour": _coloured,
+    "paste": _pasted,
 }

@@ -175,14 +175,18 @@ def _cost(lowered: Lowered, made: Measured) -> Cost:
     cycles = {layer.name: float(layer.cost.cycles or 0) for layer in profile.layers} if profile else None
     total = float(profile.worst.cycles or 0) if profile else None
     ms = None if total is None else 1000.0 * total / lowered.board.clock_hz
+    guess = lowered.cost(cycles)
     return replace(
-        lowered.cost(cycles),
-        flash=made.flash,
-        sram=made.sram - lowered.extra,
-        cycles=total,
-        ms=ms,
-        measured=True,
+        guess, flash=made.flash, sram=_sram(lowered, made, guess), cycles=total, ms=ms, measured=True
     )
+
+
+def _sram(lowered: Lowered, made: Measured, guess: Cost) -> int:
+    """What the image takes without what need not be pinned: its code is estimated, so all that is pinned gives way to
+    what must be. An image that has not all that is wished says nothing."""
+    if not lowered.as_wished:
+        return guess.sram
+    return made.sram - made.pinned + guess.pinned if lowered.extra else made.sram
 
 
 # ---- budgets

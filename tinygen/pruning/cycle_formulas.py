@@ -21,6 +21,7 @@ from tinygen.pruning.lowering import Lowered
 
 LANES = 4
 """Kernels that treat so many channels at once have a remainder."""
+FEATURES = 9
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,17 @@ class Formulas:
 
 
 def features(step: Step, lowered: Lowered) -> Array:
-    """(8,): multiply-accumulates, sums over channels, what is left of them behind whole LANES, outputs, output pixels,
-    input elements, cycles that the core waits for the layer's arrays, 1 for the call."""
+    """(9,): multiply-accumulates, sums over channels, what is left of them behind whole LANES, outputs, output pixels,
+    input elements, cycles that the core waits for the layer's arrays, 1 for the call, and what the kernel's own formula
+    says, which knows its tiles."""
     b = step.bound
     macs, outputs = ops.get(b.node.op).macs(b), b.output.elements
     depth = _depth(step)
     sums = macs / depth
     places = outputs / max(b.output.shape[-1] if b.output.shape else 1, 1)
     inputs = sum(t.elements for t in b.activations)
-    return np.array(
-        [macs, sums, sums * (depth % LANES), outputs, places, inputs, _waits(step, lowered), 1.0], float
-    )
+    waits, own = _waits(step, lowered), float(step.kernel.cost(b))
+    return np.array([macs, sums, sums * (depth % LANES), outputs, places, inputs, waits, 1.0, own], float)
 
 
 def _depth(step: Step) -> int:
@@ -101,11 +102,13 @@ def fit(points: Sequence[Point], outside: float) -> Formulas:
 
 
 def _coefficients(points: Iterable[Point]) -> Array:
-    """Non-negative least squares of relative errors."""
+    """Non-negative least squares of relative errors. Few points say how far the kernel's own formula is off."""
     rows = [p for p in points if p.cycles > 0]
+    solution = np.zeros(FEATURES)
     if not rows:
-        return np.zeros(8)
-    matrix = np.array([p.features / p.cycles for p in rows])
+        return solution
+    used = slice(None) if len(rows) >= FEATURES else slice(FEATURES - 1, None)
+    matrix = np.array([p.features / p.cycles for p in rows])[:, used]
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
-    solution, _ = nnls(matrix / scale, np.ones(len(rows)))
-    return np.asarray(solution / scale)
+    solution[used] = nnls(matrix / scale, np.ones(len(rows)))[0] / scale
+    return solution

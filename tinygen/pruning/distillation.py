@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,39 +18,19 @@ import numpy as np
 from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, heads, reestimation, refitting
-from tinygen.pruning.augmentation import MIXUP, Augmentation
+from tinygen.pruning import augmentation, epochs, features, heads, reestimation, refitting
+from tinygen.pruning.augmentation import MIXUP
+from tinygen.pruning.epochs import Epoch, Progress
 from tinygen.pruning.heads import Head
 from tinygen.pruning.recipe import DEFAULT, Options, optimizer_of, schedule
 from tinygen.pruning.refitting import GIVEN
 
 __all__ = ["DEFAULT", "Epoch", "Options", "Progress", "Trained", "train"]
 
-Report = Callable[["Progress"], None]
-
+Report = Callable[[Progress], None]
 
 MOST_REFRESHING = 1024
 """Samples that batch statistics are measured on after an epoch: not augmented, as in use."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Losses after an epoch (from 1; 0 is before training, its `train` NaN): distance from the original's answers."""
-
-    number: int
-    train: float
-    held_out: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """epoch of epochs is done; best: the least held-out loss so far."""
-
-    epoch: int
-    epochs: int
-    best: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -141,9 +122,7 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
-        self.augment = [
-            Augmentation(augmentation.chosen(options.augment, a.shape[1:]), a.std(axis=0)) for a in self.x
-        ]
+        self.augment = [augmentation.augmentation_of(options.augment, a) for a in self.x]
         judged = augmentation.judged_on(self.augment, held_out)
         self.held_out = batches_of(judged, options.batch)
         self.targets = [_answers(self.teacher, batch) for batch in self.held_out]
@@ -155,6 +134,7 @@ class _Run:
         self.generator = np.random.default_rng(options.seed)
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
+        self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
 
@@ -166,11 +146,14 @@ class _Run:
         weights = self.twin.trainable_variables
         anew = self.options.statistics == "batch"
 
+        ours, theirs = features.parts_of(self.twin, self.teacher, self.hidden)
+
         def step(batch: Any, truth: Any) -> Any:
-            target = heads.outputs_of(self.teacher, batch, training=False)
+            target, known = self._split(heads.outputs_of(theirs, batch, training=False))
             with tf.GradientTape() as tape:
-                outputs = heads.outputs_of(self.twin, batch, training=anew)
+                outputs, found = self._split(heads.outputs_of(ours, batch, training=anew))
                 value = self._loss(outputs, target, truth, batch, temperature)
+                value += self.options.features * features.distance(self.hidden, found, known)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
 
@@ -178,9 +161,12 @@ class _Run:
             outputs = heads.outputs_of(self.twin, batch, training=False)
             return self._loss(outputs, target, truth, batch, 1.0)
 
-        return tf.function(step, autograph=False, reduce_retracing=True), tf.function(
-            judge, autograph=False, reduce_retracing=True
-        )
+        how: dict[str, Any] = {"autograph": False, "reduce_retracing": True}
+        return tf.function(step, **how), tf.function(judge, **how)
+
+    def _split(self, outputs: list[Any]) -> tuple[list[Any], list[Any]]:
+        """(outputs, what hidden layers compute)."""
+        return outputs[: len(self.twin.outputs)], outputs[len(self.twin.outputs) :]
 
     @property
     def reconstructs(self) -> bool:
@@ -207,57 +193,31 @@ class _Run:
 
     def fit(self, starts: Mapping[str, list[Array]], report: Report) -> Trained:
         """Train until the last epoch, patience's or time's end."""
-        options = self.options
-        epochs = options.epochs_for(len(self.x[0]))
-        start = time.perf_counter()
+        begun = time.perf_counter()
         losses = {name: self.loss_of(weights) for name, weights in starts.items()}
         name = min(losses, key=lambda name: losses[name])
-        history = [Epoch(0, math.nan, self.loss_of(starts[name]), 0.0)]
-        best, kept = 0, starts[name]
-        stopped = ""
-        while history[-1].number < epochs and not stopped:
-            history.append(self._epoch(history[-1].number, epochs))
-            if history[-1].held_out < history[best].held_out:
-                best, kept = history[-1].number, heads.weights_of(self.twin)
-            epochs = min(epochs, self._affordable(history, time.perf_counter() - start))
-            left = (epochs - history[-1].number) * history[-1].seconds
-            report(Progress(history[-1].number, epochs, history[best].held_out, left))
-            stopped = self._stops(history, best, epochs)
+        first = self.loss_of(starts[name]), starts[name]
+        planned = self.options.epochs_for(len(self.x[0]))
+        numbers = partial(heads.weights_of, self.twin)
+        ended = epochs.take(first, self._epoch, numbers, planned, self.options, report, begun)
         model = heads.copied(self.student)
-        heads.assign(model, kept)
-        seconds = time.perf_counter() - start
-        return Trained(model, tuple(history), best, seconds, stopped, name, losses[GIVEN])
+        heads.assign(model, ended.kept)
+        seconds = time.perf_counter() - begun
+        return Trained(model, ended.history, ended.best, seconds, ended.stopped, name, losses[GIVEN])
 
     def loss_of(self, weights: Sequence[Array]) -> float:
         """Held-out loss with these weights, which stay."""
         heads.assign(self.twin, weights)
         return self.loss()
 
-    def _affordable(self, history: Sequence[Epoch], elapsed: float) -> int:
-        """Epochs that time allows altogether. The first one says little: it compiles."""
-        if self.options.minutes is None:
-            return 10**9
-        left = self.options.minutes * 60 - elapsed
-        if len(history) == 2 and left > 0:
-            return 10**9
-        return history[-1].number + max(0, int(left / history[-1].seconds))
-
-    def _stops(self, history: Sequence[Epoch], best: int, epochs: int) -> str:
-        if epochs < self.options.epochs_for(len(self.x[0])) and history[-1].number >= epochs:
-            return f"{self.options.minutes:.3g} minutes are over"
-        patience = self.options.patience
-        if patience is not None and history[-1].number - best >= patience:
-            return f"no better epoch since {best}"
-        return ""
-
-    def _epoch(self, done: int, epochs: int) -> Epoch:
-        """One pass over the samples in new order, after `done` passes of `epochs`."""
+    def _epoch(self, done: int, planned: int) -> Epoch:
+        """One pass over the samples in new order, after `done` passes of `planned`."""
         start = time.perf_counter()
         order = self.generator.permutation(len(self.x[0]))
         batches = [order[i : i + self.options.batch] for i in range(0, len(order), self.options.batch)]
         losses = []
         for i, indices in enumerate(batches):
-            share = (done + i / len(batches)) / epochs
+            share = (done + i / len(batches)) / planned
             self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
             losses.append(self.step(*self._batch(indices)))
         if self.clean and self.options.statistics == "batch":

@@ -62,6 +62,13 @@ def outputs_of(model: Any, inputs: Sequence[Any], training: bool = False) -> lis
     return flat
 
 
+def calls_of(model: Any, layer: Any) -> list[Any]:
+    """Nodes of this layer in this model. A Sequential is built anew with every layer that is added, and the layers
+    remember nodes of models that are gone."""
+    by_depth = getattr(model, "_functional", model)._nodes_by_depth
+    return [node for nodes in by_depth.values() for node in nodes if node.operation is layer]
+
+
 def twin(model: Any) -> tuple[Any, tuple[Kind, ...]]:
     """A copy to train with, weights in the same order, and what each output was: all outputs of the copy are logits.
 

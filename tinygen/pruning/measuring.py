@@ -22,10 +22,12 @@ INFERENCES = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes of the linked image; profile: None on cores whose cycles are not modelled."""
+    """Bytes of the linked image; pinned: those of its SRAM that hold what is pinned; profile: None where cycles
+    are not modelled."""
 
     flash: int
     sram: int
+    pinned: int
     profile: Profile | None
 
 
@@ -36,7 +38,7 @@ def measure(lowered: Lowered, inferences: int = INFERENCES) -> Measured:
     with tempfile.TemporaryDirectory(prefix="tinygen-cost-") as folder:
         firmware = _built(lowered, Path(folder))
         profile = _followed(lowered, firmware, inferences) if lowered.board.cpu in TIMINGS else None
-        return Measured(firmware.code_bytes, firmware.ram_bytes, profile)
+        return Measured(firmware.code_bytes, firmware.ram_bytes, firmware.pinned_bytes, profile)
 
 
 def _built(lowered: Lowered, folder: Path) -> Firmware:

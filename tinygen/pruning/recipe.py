@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tinygen.errors import UsageError
 from tinygen.heavy import import_keras
+from tinygen.pruning.augmentation import is_image
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class Options:
     epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
-    distance from the original. statistics: those of batch normalizations are measured anew, or kept as they are.
+    distance from the original. features: weight (>= 0) of the distance between hidden layers
+    (features.py), added to the loss that trains; 0 compares outputs alone. statistics: those of batch normalizations
+    are measured anew, or kept as they are.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -33,6 +36,7 @@ class Options:
     temperature: float = 2.0
     augment: Sequence[str] | Literal["auto"] = "auto"
     task: float = 0.0
+    features: float = 0.0
     statistics: Literal["batch", "kept"] = "kept"
     refit: bool = True
     patience: int | None = None
@@ -56,10 +60,16 @@ RECONSTRUCTING = Options(batch=256, steps=9000, augment=("difference", "noise"))
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
+SEEING = Options(steps=4000, augment=("flip", "zoom", "colour", "paste"), features=2.0)
+"""Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
+compute says more about each than the few outputs do; docs/prune.md has the measurements."""
+
 
 def recipe_for(teacher: Any) -> Options:
     """How models pruned from this keras.Model learn."""
-    return RECONSTRUCTING if reconstructs(teacher) else DEFAULT
+    if reconstructs(teacher):
+        return RECONSTRUCTING
+    return SEEING if all(is_image(tuple(t.shape[1:])) for t in teacher.inputs) else DEFAULT
 
 
 def reconstructs(model: Any) -> bool:

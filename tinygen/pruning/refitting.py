@@ -52,7 +52,7 @@ def refit(student: Any, teacher: Any, x: Sequence[Array], seed: int = 1) -> Any:
     copy = heads.copied(student)
     chosen = np.linspace(0, len(x[0]) - 1, min(len(x[0]), SAMPLES)).round().astype(np.int64)
     inputs = [np.asarray(a[chosen], np.float32) for a in x]
-    pairs = [(_View(layer), _View(original)) for layer, original in _pairs(copy, teacher)]
+    pairs = [(_view(copy, layer), _view(teacher, original)) for layer, original in _pairs(copy, teacher)]
     wanted = _answers(teacher, [original for _, original in pairs], inputs, seed)
     for number, (view, _) in enumerate(pairs):
         (windows,) = _collected(copy, [view], inputs, [np.random.default_rng((seed, number))], _View.read)
@@ -65,7 +65,9 @@ def _pairs(student: Any, teacher: Any) -> Iterator[tuple[Any, Any]]:
     counterparts = {layer.name: layer for layer in teacher.layers}
     for layer in student.layers:
         original = counterparts.get(layer.name)
-        if _fits(layer) and original is not None and type(original) is type(layer) and _fits(original):
+        if original is None or type(original) is not type(layer):
+            continue
+        if _fits(student, layer) and _fits(teacher, original):
             yield layer, original
 
 
@@ -84,7 +86,7 @@ def _collected(
 ) -> list[Array]:
     """`use` of the windows (rows, taps, inputs) that layers read at random places of their outputs, the same for equal
     seeds."""
-    part = import_keras().Model(model.inputs, [view.layer.input for view in views])
+    part = import_keras().Model(model.inputs, [view.input for view in views])
     found: list[list[Array]] = [[] for _ in views]
     for i in range(0, len(x[0]), BATCH) if views else ():
         read = heads.outputs_of(part, [a[i : i + BATCH] for a in x])
@@ -94,18 +96,25 @@ def _collected(
     return [np.concatenate(rows) for rows in found]
 
 
-def _fits(layer: Any) -> bool:
+def _fits(model: Any, layer: Any) -> bool:
     """True for a layer that is called once and multiplies windows of its input by weights."""
-    if type(layer).__name__ not in (*WINDOWED, "Dense") or len(layer._inbound_nodes) != 1:
+    if type(layer).__name__ not in (*WINDOWED, "Dense") or len(heads.calls_of(model, layer)) != 1:
         return False
     return getattr(layer, "groups", 1) in (1, None) and getattr(layer, "padding", "same") in ("same", "valid")
 
 
+def _view(model: Any, layer: Any) -> _View:
+    (call,) = heads.calls_of(model, layer)
+    return _View(layer, call.input_tensors[0], call.outputs[0])
+
+
 @dataclass(frozen=True)
 class _View:
-    """A layer that is read and changed."""
+    """A layer that is read and changed. input, output: the tensors of its one call in its model."""
 
     layer: Any
+    input: Any
+    output: Any
 
     @property
     def depthwise(self) -> bool:
@@ -127,7 +136,7 @@ class _View:
     def windows(self, values: Array, count: int, generator: np.random.Generator) -> Array:
         """(rows, taps, inputs): `count` windows per sample of the layer's input, values (N, *positions, inputs)."""
         axes = values.shape[1:-1]
-        outputs = self.layer.output.shape[1:-1]
+        outputs = self.output.shape[1:-1]
         taken = min(count, math.prod(outputs))
         places = np.stack([generator.permutation(math.prod(outputs))[:taken] for _ in values])
         where = np.unravel_index(places, outputs) if outputs else ()
@@ -170,7 +179,7 @@ class _View:
 def _solve(ours: _View, windows: Array, wanted: Array) -> None:
     """Change a layer's weights so that its answers to windows come near to the original's, wanted (rows, outputs)."""
     have = ours.answers(windows)
-    counterpart, known = _matched(have, wanted)
+    counterpart, known = matched(have, wanted)
     missing = np.where(known, wanted[:, counterpart] - have, 0.0)
     kernel = ours.kernel
     if not ours.depthwise:
@@ -193,7 +202,7 @@ def _ridge(inputs: Array, missing: Array, with_offset: bool) -> tuple[Array, Arr
     return change, np.asarray(means[1] - (means[0] @ change if with_offset else 0.0))
 
 
-def _matched(have: Array, wanted: Array) -> tuple[Array, Array]:
+def matched(have: Array, wanted: Array) -> tuple[Array, Array]:
     """Which of the original's channels each of ours is, and whether that is sure."""
     if have.shape[1] == wanted.shape[1]:
         return np.arange(have.shape[1]), np.ones(have.shape[1], bool)

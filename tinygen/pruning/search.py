@@ -102,6 +102,11 @@ def excess(cost: Cost, budgets: Budgets) -> float:
     return sum(max(0.0, math.log(max(r, 1e-9))) for r in ratios(cost, budgets).values())
 
 
+def worst(cost: Cost, budgets: Budgets) -> float:
+    """log(amount / budget) of the budget that is exceeded most; 0 when all are met."""
+    return max((math.log(r) for r in ratios(cost, budgets).values() if r > 1), default=0.0)
+
+
 def binding(cost: Cost, budgets: Budgets) -> Resource | None:
     """The budget that is exceeded most; None when all are met."""
     over = [(ratio, name) for name, ratio in ratios(cost, budgets).items() if ratio > 1]
@@ -275,7 +280,8 @@ def plans(
             yield plan
 
 
-def targets(first: float, share: float) -> Iterator[float]:
-    """What excess the steps aim at, from `first` down to 0: each takes at most `share` of log(amount / budget)."""
-    count = max(1, math.ceil(first / share))
+def targets(first: float, worst: float, share: float) -> Iterator[float]:
+    """What excess the steps aim at, from `first` down to 0: as many as take at most `share` of `worst`, the largest
+    log(amount / budget), each. Of several budgets, what meets one mostly helps the others."""
+    count = max(1, math.ceil(worst / share))
     yield from (first * (1 - (number + 1) / count) for number in range(count))

@@ -30,7 +30,7 @@ from tinygen.quantized_training import training
 from tinygen.samples import Samples, quantize_inputs
 
 STEP = 0.35
-"""What a step takes at most of log(amount / budget): about 30 % of what is too much."""
+"""What a step takes at most of the largest log(amount / budget): about 30 % of what is too much."""
 SHORT = 0.15
 """Share of the fine-tuning that the candidates of a step get."""
 STARTS, AFFORDABLE = 3, 1e11
@@ -283,7 +283,8 @@ def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
     if setting.hurried():
         return 0.0
     first = next(step for step in line if step.action == "fold").after.cost
-    return next(t for t in search.targets(search.excess(first, setting.budgets), STEP) if t < 0.9 * now)
+    excess, worst = (of(first, setting.budgets) for of in (search.excess, search.worst))
+    return next(t for t in search.targets(excess, worst, STEP) if t < 0.9 * now)
 
 
 def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Candidate:

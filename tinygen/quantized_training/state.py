@@ -16,8 +16,8 @@ from tinygen.graph import Array, BoundNode, Graph, QParams
 from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import augmentation, heads
-from tinygen.pruning.augmentation import Augmentation
-from tinygen.pruning.distillation import Epoch, batches_of
+from tinygen.pruning.distillation import batches_of
+from tinygen.pruning.epochs import Epoch
 from tinygen.pruning.recipe import schedule
 from tinygen.quantization import to_int8
 from tinygen.quantized_training import network
@@ -61,8 +61,7 @@ class Loop:
         self.answers = [self.answer(batch) for batch in self.held_out]
         self.heads = self._heads()
         self.generator = np.random.default_rng(options.seed)
-        ways = [augmentation.chosen(options.augment, a.shape[1:]) for a in self.x]
-        self.augment = [Augmentation(w, a.std(axis=0)) for w, a in zip(ways, self.x, strict=True)]
+        self.augment = [augmentation.augmentation_of(options.augment, a) for a in self.x]
 
     @property
     def count(self) -> int:

@@ -23,7 +23,7 @@ from tinygen.graph import Graph, QParams
 from tinygen.heavy import import_keras
 from tinygen.pipeline import Report as StageReport
 from tinygen.pipeline import silent
-from tinygen.pruning.distillation import Epoch, Progress
+from tinygen.pruning.epochs import Ended, Epoch, Progress, take
 from tinygen.pruning.judging import split
 from tinygen.quantization import quantize, to_int8
 from tinygen.quantized_training.ranges import WAYS, Ranges, Way
@@ -119,8 +119,9 @@ def train(
     import_keras().utils.set_random_seed(options.seed)
     teacher_graph = fused if teacher is None else fuse(teaching)
     loop = Loop(_ranges(start, samples), teacher_graph, fitting.x, held_out.x, options)
-    history, best, state, stopped = _fit(loop, options, report, begun)
-    made = _made(state, start, fused, history, best, stopped)
+    first = loop.judged(), loop.state()
+    ended = take(first, loop.epoch, loop.state, options.epochs_for(loop.count), options, report, begun)
+    made = _made(ended, start, fused)
     return _with_model(made, model, loaded, samples, begun)
 
 
@@ -162,48 +163,13 @@ def _ranges(start: QuantizationReport, samples: Samples) -> Ranges:
     return Ranges(start.corrected, tied, qparams)
 
 
-def _fit(
-    loop: Loop, options: Options, report: Callable[[Progress], None], begun: float
-) -> tuple[tuple[Epoch, ...], int, State, str]:
-    """Epochs until the last, patience's or time's end; the state of the best one."""
-    epochs = options.epochs_for(loop.count)
-    history = [Epoch(0, math.nan, loop.judged(), 0.0)]
-    best, kept, stopped = 0, loop.state(), ""
-    while history[-1].number < epochs and not stopped:
-        epoch = loop.epoch(history[-1].number, epochs)
-        history.append(epoch)
-        if epoch.held_out < history[best].held_out:
-            best, kept = epoch.number, loop.state()
-        report(
-            Progress(epoch.number, epochs, history[best].held_out, (epochs - epoch.number) * epoch.seconds)
-        )
-        stopped = _stops(history, best, epochs, options, time.perf_counter() - begun)
-    return tuple(history), best, kept, stopped
-
-
-def _stops(history: Sequence[Epoch], best: int, epochs: int, options: Options, elapsed: float) -> str:
-    """Why there is no further epoch; "" when there is one."""
-    last = history[-1]
-    if last.number == epochs:
-        return ""
-    if options.minutes is not None and elapsed + last.seconds > 60 * options.minutes:
-        return f"{options.minutes:.3g} minutes are over after {last.number} of {epochs} epochs"
-    if options.patience is not None and last.number - best >= options.patience:
-        return f"no better epoch since {best}"
-    return ""
-
-
-def _made(
-    state: State,
-    start: QuantizationReport,
-    fused: Graph,
-    history: tuple[Epoch, ...],
-    best: int,
-    stopped: str,
-) -> Trained:
+def _made(ended: Ended[State], start: QuantizationReport, fused: Graph) -> Trained:
     """The int8 graph of a state. Epoch 0 is post-training quantization, bit by bit."""
+    state = ended.kept
     graph = spec.check(to_int8(state.graph, state.qparams), quantized=True)
-    return Trained(graph, state.graph, state.qparams, start, fused, history, best, 0.0, stopped)
+    return Trained(
+        graph, state.graph, state.qparams, start, fused, ended.history, ended.best, 0.0, ended.stopped
+    )
 
 
 def _with_model(made: Trained, model: Any, loaded: Graph, samples: Samples, begun: float) -> Trained:

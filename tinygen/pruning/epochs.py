@@ -1,0 +1,100 @@
+"""Epochs until the last one, patience's or time's end: fine-tuning and quantization-aware training take them alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Losses after an epoch (from 1; 0 is before training, its `train` NaN): distance from the original's answers."""
+
+    number: int
+    train: float
+    held_out: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """epoch of epochs is done; best: the least held-out loss so far."""
+
+    epoch: int
+    epochs: int
+    best: float
+    seconds_left: float
+
+
+class Limits(Protocol):
+    """What ends a training early: epochs without a better one; minutes of all. None: nothing."""
+
+    @property
+    def patience(self) -> int | None: ...
+    @property
+    def minutes(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Ended(Generic[Kept]):
+    """kept: the numbers of history[best]. stopped: why it ended early, or ""."""
+
+    history: tuple[Epoch, ...]
+    best: int
+    kept: Kept
+    stopped: str
+
+
+def take(
+    first: tuple[float, Kept],
+    epoch: Callable[[int, int], Epoch],
+    numbers: Callable[[], Kept],
+    planned: int,
+    limits: Limits,
+    report: Callable[[Progress], None],
+    begun: float,
+) -> Ended[Kept]:
+    """The epoch that is best on held-out samples. first: loss and numbers of the start, which competes.
+
+    epoch: takes the next one, given how many are done and how many there will be; numbers: those of now. begun: what
+    time.perf_counter said when the minutes began.
+    """
+    history = [Epoch(0, math.nan, first[0], 0.0)]
+    best, kept, stopped, epochs = 0, first[1], "", planned
+    while history[-1].number < epochs and not stopped:
+        last = epoch(history[-1].number, epochs)
+        history.append(last)
+        if last.held_out < history[best].held_out:
+            best, kept = last.number, numbers()
+        epochs = int(min(epochs, _affordable(history, limits.minutes, time.perf_counter() - begun)))
+        report(Progress(last.number, epochs, history[best].held_out, (epochs - last.number) * last.seconds))
+        stopped = _stops(last.number, best, epochs, planned, limits)
+    return Ended(tuple(history), best, kept, stopped)
+
+
+def _affordable(history: Sequence[Epoch], minutes: float | None, elapsed: float) -> float:
+    """Epochs that time allows altogether. The first one says little: it compiles."""
+    if minutes is None:
+        return math.inf
+    left = minutes * 60 - elapsed
+    if len(history) == 2 and left > 0:
+        return math.inf
+    return history[-1].number + max(0, int(left / history[-1].seconds))
+
+
+def _stops(done: int, best: int, epochs: int, planned: int, limits: Limits) -> str:
+    """Why there is no further epoch though more were planned; "" where it goes on, or all are done."""
+    if done >= epochs:
+        return (
+            f"{limits.minutes:.3g} minutes are over after {done} of {planned} epochs"
+            if epochs < planned
+            else ""
+        )
+    if limits.patience is not None and done - best >= limits.patience:
+        return f"no better epoch since {best}"
+    return ""
