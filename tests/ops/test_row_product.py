@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tests.support.clang import use_clang
 from tests.support.kernels import Case, assert_kernels, find_kernel, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
-from tinygen import building
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense
-from tinygen.ops.windows import VALID, Padding
+from tinygen.ops.windows import VALID
 
 WHAT = ("dsp_dot", "dsp_pairs", "table")
 pytestmark = [pytest.mark.arm]
@@ -74,18 +70,6 @@ def test_extreme_accumulators() -> None:
     made = cases([extreme(seed, depth) for seed, depth in enumerate((1, 1, 2, 2, 4, 5, 7))])
     assert len(made) == 9
     assert_kernels(made)
-
-
-@pytest.mark.parametrize("flags", [("-O0",), ("-Os",), ("-O3",)])
-def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
-    monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
-    assert_kernels(cases([extreme(1, 2), random_rows(0)]), emulators=("unicorn",))
-
-
-def test_clang_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_clang(tmp_path, monkeypatch)
-    assert_kernels(cases([extreme(1, 2), random_rows(0)]), emulators=("unicorn",))
 
 
 @pytest.mark.parametrize(

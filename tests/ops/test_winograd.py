@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import tinygen
-from tests.support.clang import use_clang
 from tests.support.kernels import Case, assert_kernels, find_kernel, forced, random_case, supported
 from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
-from tinygen import building, pipeline
+from tinygen import pipeline
 from tinygen.boards import load_board
 from tinygen.errors import BoardError
 from tinygen.flash import limited
@@ -159,18 +158,6 @@ def test_turns_of_the_inner_loop() -> None:
     numbers = [winograd.winograd(next(iter(c.graph.bound()))) for c in made]
     assert any(p.turns > 1 and p.left for p in numbers) and any(p.turns > 1 and not p.left for p in numbers)
     assert_kernels(made)
-
-
-@pytest.mark.parametrize("flags", [("-O0",), ("-Os",), ("-O3",), ("-O2", "-flto")])
-def test_every_optimization_gives_the_same(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = tuple(f for f in building.OPTIMIZE if not f.startswith("-O"))
-    monkeypatch.setattr(building, "OPTIMIZE", (*flags, *kept))
-    assert_kernels(few(), emulators=("unicorn",))
-
-
-def test_clang_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_clang(tmp_path, monkeypatch)
-    assert_kernels(few(), emulators=("unicorn",))
 
 
 def test_in_place() -> None:

@@ -15,8 +15,10 @@ from tests.ops import (
     test_pooling_dsp,
     test_products_dsp,
     test_resize,
+    test_row_product,
     test_softmax,
     test_unary_dsp,
+    test_winograd,
 )
 from tests.support.layers import QP
 from tests.support.nodes import quantized_node
@@ -76,11 +78,32 @@ def _activation(seed: int) -> Graph:
     return quantized_node("activation", attrs, [((257 + seed,), QP)], output=OUTPUT)
 
 
+def _convolution(seed: int) -> Graph:
+    """Any window; a pixel or the whole image; 3x3 with stride 1, as Winograd wants it; one channel."""
+    draws = (
+        test_plain.random_conv2d,
+        test_products_dsp.random_convolution,
+        lambda s: test_row_product.random_rows(3 * s + 1 + s % 2),
+        test_winograd.random_node,
+        lambda s: test_products_dsp.random_convolution(s, inputs=1),
+    )
+    return draws[seed % len(draws)](seed)
+
+
+def _dense(seed: int) -> Graph:
+    draws = (
+        test_plain.random_dense,
+        test_products_dsp.random_dense,
+        lambda s: test_row_product.random_rows(3 * s),
+    )
+    return draws[seed % len(draws)](seed)
+
+
 NODES: Mapping[str, Callable[[int], Graph]] = {
-    "conv2d": lambda s: test_plain.random_conv2d(s) if s % 2 else test_products_dsp.random_convolution(s),
+    "conv2d": _convolution,
     "depthwise_conv2d": _depthwise,
     "conv2d_transpose": _transposed,
-    "dense": lambda s: test_plain.random_dense(s) if s % 2 else test_products_dsp.random_dense(s),
+    "dense": _dense,
     "affine": _with_constants("affine", affine.Attrs(), 2),
     "average_pool2d": lambda s: test_pooling_dsp.random_pool("average_pool2d", s),
     "max_pool2d": lambda s: test_pooling_dsp.random_pool("max_pool2d", s),
