@@ -10,7 +10,7 @@ from tests.support.nodes import quantized_node
 from tests.support.products import exact_node, random_constants
 from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense
-from tinygen.ops.windows import VALID
+from tinygen.ops.windows import VALID, Padding
 
 WHAT = ("dsp_dot", "dsp_pairs", "table")
 pytestmark = [pytest.mark.arm]
