@@ -165,12 +165,12 @@ def _lowered(prepared: Prepared, board: Board) -> Compiled:
     """C and places for the board. Where budget_sram cannot be kept, without it: then the figure tells by how much."""
     first, options = prepared.first, prepared.options
     try:
-        return pipeline.lower(first.graph, board, options, first.fused, first.decisions)
+        return pipeline.lower_final(first.graph, [board], options, first.fused, first.decisions)[0]
     except BoardError:
         if options.wishes.budget_sram is None:
             raise
     free = replace(options, wishes=replace(options.wishes, budget_sram=None))
-    return pipeline.lower(first.graph, board, free, first.fused, first.decisions)
+    return pipeline.lower_final(first.graph, [board], free, first.fused, first.decisions)[0]
 
 
 def _profile(

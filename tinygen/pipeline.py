@@ -126,8 +126,7 @@ def compile_for(
     board None: portable C for any machine. Raises ModelError, DataError, BoardError.
     """
     if options.precision == "float32":
-        final_graph = float_program(graph)
-        return [lower(final_graph, board, options) for board in boards]
+        return lower_final(float_program(graph), boards, options)
     fused: Graph | None = None
     real: Graph | None = None
     made: tuple[Decision, ...] = ()
@@ -146,19 +145,30 @@ def lower_int8(
     fused: Graph | None = None,
     made: tuple[Decision, ...] = (),
 ) -> list[Compiled]:
-    """From the int8 graph to C for each board: in bands of rows where the user asked for size, and where it fits the
-    boards in no other way. made: what was decided before. Raises BoardError when it does not fit."""
+    """From the int8 graph to C for each board. made: what was decided before. Raises as `lower_final`."""
     simplified = final(graph)
     made += constant_channels.decisions(graph, simplified)
+    return lower_final(simplified, boards, options, fused, made)
+
+
+def lower_final(
+    graph: Graph,
+    boards: Sequence[Board | None],
+    options: Options,
+    fused: Graph | None = None,
+    made: tuple[Decision, ...] = (),
+) -> list[Compiled]:
+    """From the final graph to C for each board: in bands of rows where the user asked for size, and where it fits the
+    boards in no other way. Raises BoardError when it does not fit."""
     problem: BoardError | None = None
-    for arranged in _arrangements(simplified, boards[0], options.choice):
-        banded = bands.decisions(simplified, arranged)
+    for arranged in _arrangements(graph, boards[0], options):
+        banded = bands.decisions(graph, arranged)
         try:
             return [lower(arranged, board, options, fused, (*made, *banded)) for board in boards]
         except BoardError as error:
             problem = problem or error
     assert problem is not None
-    raise _advised(problem, simplified, boards, options)
+    raise _advised(problem, graph, boards, options)
 
 
 def _advised(
@@ -175,16 +185,17 @@ def _advised(
     return BoardError(f"{problem}\n  or take --optimize balanced, with which it fits")
 
 
-def _arrangements(plain: Graph, board: Board | None, choice: Choice) -> Iterator[Graph]:
-    """The final graph as it is and in bands, what is tried first first. Bands only where the arena is smaller with the
-    board's own kernels: some work in place."""
-    if choice.optimize != "size":
+def _arrangements(plain: Graph, board: Board | None, options: Options) -> Iterator[Graph]:
+    """The final graph as it is and in bands (int8 alone), what is tried first first. Bands only where the arena is
+    smaller with the board's own kernels: some work in place."""
+    if options.optimize != "size":
         yield plain
-    banded = bands.smallest(plain)
-    arenas = [plan(select(graph, board, choice)).arena_bytes for graph in (plain, banded)]
-    if arenas[1] < arenas[0]:
-        yield banded
-    if choice.optimize == "size":
+    if options.precision == "int8":
+        banded = bands.smallest(plain)
+        arenas = [plan(select(graph, board, options.choice)).arena_bytes for graph in (plain, banded)]
+        if arenas[1] < arenas[0]:
+            yield banded
+    if options.optimize == "size":
         yield plain
 
 

@@ -115,8 +115,8 @@ CHANNELS: tuple[Defect, ...] = (
     Defect(
         "bands: whoever wants speed gets them",
         "tinygen/pipeline.py",
-        'if choice.optimize != "size":',
-        'if choice.optimize == "portable":',
+        'if options.optimize != "size":',
+        'if options.optimize == "portable":',
         f"{BANDS}::test_bands_where_size_is_asked_and_where_the_model_does_not_fit_otherwise",
     ),
 )
