@@ -18,6 +18,7 @@ import pytest
 import tinygen
 from tests.support.graphs import int8_graph
 from tinygen import building, ctext, evaluate, locate, pipeline
+from tinygen.boards import load_board
 from tinygen.cli.main import main
 from tinygen.graph import Graph
 from tinygen.tflite.export import export_tflite
@@ -99,7 +100,14 @@ def change_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     ctext.environment.cache_clear()
 
 
-DENSE, CONV = "kernels/tg_dense_s8_dsp.c.j2", "kernels/tg_conv2d_s8_dsp_rows.c.j2"
+CONV = "kernels/tg_conv2d_s8_dsp_rows.c.j2"
+
+
+def template_of(layer: str) -> str:
+    """That of the kernel which executes the layer of the tiny model."""
+    compiled = pipeline.compile_graph(int8_graph(), None, load_board(BOARD), pipeline.Options())
+    kernel = next(s.kernel for s in compiled.program.steps if s.bound.name == layer)
+    return f"kernels/{kernel.template or kernel.name}.c.j2"
 
 
 def test_a_recorded_bench_passes_again_and_again(repo: Path, capsys: Capture) -> None:
@@ -154,7 +162,9 @@ def test_slower_kernel_fails_with_its_layer(
     """A loop that does nothing in the C of dense layers: about 2 % more cycles, the same outputs."""
     cells = json.loads((repo / "tinygen-bench.baseline.json").read_text())["cells"]
     turns = round(0.02 * cells[f"tiny@{BOARD}"]["cycles"] / 8)
-    change_template(DENSE, "\n{\n", f"\n{{\n    for (volatile int32_t i = 0; i < {turns}; ++i) {{\n    }}\n")
+    change_template(
+        template_of("head"), "\n{\n", f"\n{{\n    for (volatile int32_t i = 0; i < {turns}; ++i) {{\n    }}\n"
+    )
     (line,) = causes(repo, capsys)
     found = re.fullmatch(
         rf"tiny on {BOARD}: cycles ([\d,]+) -> ([\d,]+) \(\+([\d.]+) %, gate 1 %\): mostly layer 'head' \+([\d,]+)",
@@ -220,7 +230,9 @@ def test_more_stack_and_flash_fail(
 ) -> None:
     """An array on the stack of the dense layer's kernel; code optimized for speed at any size."""
     change_template(
-        DENSE, "\n{\n", "\n{\n    volatile int32_t waste[64];\n    waste[0] = 0;\n    waste[63] = waste[0];\n"
+        template_of("head"),
+        "\n{\n",
+        "\n{\n    volatile int32_t waste[64];\n    waste[0] = 0;\n    waste[63] = waste[0];\n",
     )
     lines = causes(repo, capsys)
     assert re.fullmatch(rf"tiny on {BOARD}: stack \d+ -> \d+ bytes \(\+\d\d\d, gate 64\)", lines[-1]), lines
