@@ -56,6 +56,19 @@ def test_what_the_application_keeps_is_kept(small: Built) -> None:
         check(small, replace(small.board, reserved=kept))
 
 
+def test_a_function_beside_its_kernel_is_found(small: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of DSP cores have their inner function in the same section: it moves to flash alone."""
+    image = placement_check.Image(small.firmware.elf)
+    (beside, *_) = (
+        n for m in small.compiled.library.movables for n in image.symbols if m.owns(n) and n != m.symbol
+    )
+    _, size, is_code = image.symbols[beside]
+    image.symbols[beside] = (small.board.code.origin, size, is_code)
+    monkeypatch.setattr(placement_check, "Image", lambda elf: image)
+    with pytest.raises(BoardError, match=r"code of layer .*, not in region 'sram'"):
+        check(small)
+
+
 def test_other_values_are_found(small: Built) -> None:
     pin = small.arrays[0]
     values = arrays_of(small)
