@@ -121,7 +121,7 @@ def page(rows: Sequence[Row]) -> str:
     head = [
         "# What the real models cost",
         "",
-        f"Made by `python -m benchmarks.models`. Board {BOARD} (Cortex-M4 in QEMU), gcc -O2, portable kernels;",
+        f"Made by `python -m benchmarks.models`. Board {BOARD} (Cortex-M4 in QEMU), gcc -O2, `--optimize balanced`;",
         "bytes, and instructions of one inference (counted, not modelled). The peer is TFLM + CMSIS-NN (-O2) on the",
         "published int8 file of the same model, counted the same way; its arena holds its interpreter's data, too.",
         "",
