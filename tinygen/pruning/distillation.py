@@ -161,8 +161,10 @@ class _Run:
             outputs = heads.outputs_of(self.twin, batch, training=False)
             return self._loss(outputs, target, truth, batch, 1.0)
 
-        how: dict[str, Any] = {"autograph": False, "reduce_retracing": True}
-        return tf.function(step, **how), tf.function(judge, **how)
+        return (
+            tf.function(step, autograph=False, reduce_retracing=True),
+            tf.function(judge, autograph=False, reduce_retracing=True),
+        )
 
     def _split(self, outputs: list[Any]) -> tuple[list[Any], list[Any]]:
         """(outputs, what hidden layers compute)."""
