@@ -12,7 +12,7 @@ from tinygen.graph import Graph, QParams
 from tinygen.ops import conv2d, dense
 from tinygen.ops.windows import VALID, Padding
 
-WHAT = ("dsp_dot", "dsp_pairs", "table")
+WHAT = ("dsp_dot", "dsp_pairs", "table", "dsp_wide")
 pytestmark = [pytest.mark.arm]
 
 
@@ -68,7 +68,7 @@ def test_random_rows() -> None:
 
 def test_extreme_accumulators() -> None:
     made = cases([extreme(seed, depth) for seed, depth in enumerate((1, 1, 2, 2, 4, 5, 7))])
-    assert len(made) == 9
+    assert len(made) == 16
     assert_kernels(made)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 
-class Words:
+
+class Words(ABC):
     """`count` elements, of any dataclass that says how many: words of four, and a rest."""
 
     @property
+    @abstractmethod
     def count(self) -> int:
-        raise NotImplementedError
+        """How many."""
 
     @property
     def words(self) -> int:

@@ -16,6 +16,7 @@ from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
 from tinygen.ops import dsp_product
 from tinygen.ops.base import Kernel, dsp, reads_per
+from tinygen.ops.dsp_elements import clamps
 from tinygen.ops.dsp_product import Operands
 from tinygen.ops.requant import requant_of, wrapped
 
@@ -42,7 +43,7 @@ class Rows:
     @property
     def clamps(self) -> bool:
         """Narrower than int8."""
-        return self.low > -128 or self.high < 127
+        return clamps(self.low, self.high)
 
 
 def is_rows(b: BoundNode) -> bool:

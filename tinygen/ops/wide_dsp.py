@@ -1,7 +1,8 @@
-"""dense and pointwise conv2d on DSP cores (Cortex-M4, M7, M33) from int8 to int8: nothing is widened beforehand.
+"""conv2d and dense as a product of rows (row_product.py) of any sum on DSP cores (Cortex-M4, M7, M33).
 
-A word of the input, four bytes, meets a word of each of four channels: all are split into even and odd bytes on the
-way. Slower than the lanes of dsp_product.py, but without scratch, with little code, and for every sum that int32 holds.
+Nothing is widened beforehand: a word of the input, four bytes, meets a word of each of four channels, and all are split
+into even and odd bytes on the way. Slower than the lanes of dsp_product.py, but without scratch, with little code, and
+for every sum that int32 holds.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import numpy as np
 
 from tinygen.boards import Board
 from tinygen.graph import Array, BoundNode
+from tinygen.ops import row_product
 from tinygen.ops.base import Kernel, dsp, reads_per
 from tinygen.ops.requant import Requant, folded_bias, requant_of, wrapped
+from tinygen.ops.row_product import WORD
 
 GROUP = 4
 """Output channels that share a word of the input."""
-WORD = 4
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Params:
 
 def params(b: BoundNode) -> Params:
     """Numbers of one node."""
-    channels, depth = b.inputs[1].shape[0], b.inputs[1].shape[-1]
-    words, tail = divmod(depth, WORD)
-    full, rest = divmod(channels, GROUP)
-    return Params(b.output.elements // channels, depth, channels, words, tail, full, rest, requant_of(b))
+    r = row_product.rows(b)
+    words, tail = divmod(r.in_c, WORD)
+    full, rest = divmod(r.out_c, GROUP)
+    return Params(r.rows, r.in_c, r.out_c, words, tail, full, rest, requant_of(b))
 
 
 def constants(b: BoundNode) -> Mapping[str, Array]:
@@ -62,17 +64,8 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
 
 
 def takes(b: BoundNode, board: Board | None) -> bool:
-    """Rows of whole channels; the bias is folded modulo 2**32, in which every sum comes out right."""
-    return dsp(b, board) and all(t.data is not None for t in b.inputs[1:])
-
-
-def takes_pointwise(b: BoundNode, board: Board | None) -> bool:
-    """A 1 x 1 convolution that looks at every pixel once."""
-    if not takes(b, board):
-        return False
-    a, (_, height, width, _) = b.attrs, b.inputs[1].shape
-    plain = (a.stride, a.groups, height, width) == ((1, 1), 1, 1, 1)
-    return plain and not a.padding.any
+    """Products of rows; the bias is folded modulo 2**32, in which every sum comes out right."""
+    return dsp(b, board) and row_product.is_rows(b) and all(t.data is not None for t in b.inputs[1:])
 
 
 def cost(b: BoundNode) -> float:
@@ -83,21 +76,16 @@ def cost(b: BoundNode) -> float:
     return p.rows * (words * (5.0 * p.out_c + 9.0 * groups) + 58.0 * p.out_c + 8.0)
 
 
-def rows(b: BoundNode) -> int:
-    """How often weights are read."""
-    return params(b).rows
-
-
 DENSE, CONV2D = (
     Kernel(
-        name,
+        f"tg_{op}_s8_dsp_wide",
         cost,
-        supports,
+        takes,
         constants,
-        reads=reads_per(rows),
+        reads=reads_per(lambda b: params(b).rows),
         params=params,
         template="tg_product_s8_dsp_wide",
         header="tg_dsp.h",
     )
-    for name, supports in (("tg_dense_s8_dsp_wide", takes), ("tg_conv2d_s8_dsp_wide", takes_pointwise))
+    for op in ("dense", "conv2d")
 )
