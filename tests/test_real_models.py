@@ -21,7 +21,13 @@ BASELINES = baselines.FOLDER / "instructions.json"
 pytestmark = [pytest.mark.shared, pytest.mark.arm, pytest.mark.qemu, pytest.mark.tensorflow]
 
 
-@pytest.mark.parametrize("model", REAL_MODELS, ids=lambda m: m.file)
+def long_where_twins_run(model: RealModel) -> object:
+    """The graph of a Keras 2 file is that of its .keras twin (test_frontend_keras.py), which is run here."""
+    marks = [pytest.mark.slow] if model.file.endswith(".h5") else []
+    return pytest.param(model, id=model.file, marks=marks)
+
+
+@pytest.mark.parametrize("model", [long_where_twins_run(m) for m in REAL_MODELS])
 def test_device_equals_reference(model: RealModel, shared_data: Path, tmp_path: Path) -> None:
     build = tinygen.compile(
         shared_data / "models" / model.file,
