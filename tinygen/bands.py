@@ -7,19 +7,23 @@ from the same numbers as before: exact. Rows that two bands need are computed tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from tinygen import ops, spec
 from tinygen.decisions import BandDecision
 from tinygen.graph import BoundNode, Graph, Node, Tensor
 from tinygen.ops import concat, crop
 from tinygen.ops.windows import Pair
-from tinygen.rewriting import only_reader
 from tinygen.scheduling import peak_of
 
-LONGEST = 6
+Tried = TypeVar("Tried")
+Result = TypeVar("Result")
+
+BAND = "/band "
+"""Stands between a layer's name and the number of one of its bands."""
+LONGEST = 8
 """Layers of a chain that are tried: rows that bands share grow with every layer."""
 
 HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -33,19 +37,50 @@ class Rows:
     first: int
     end: int
 
+    def hull(self, other: Rows) -> Rows:
+        """The fewest rows with both."""
+        return Rows(min(self.first, other.first), max(self.end, other.end))
+
+
+def arrangements(graph: Graph) -> tuple[Graph, ...]:
+    """Graphs with chains in bands, from few multiply-accumulates to many.
+
+    Each has a smaller greatest sum of live bytes than those before it; none where no bands make it smaller. The order
+    of nodes is kept, bands stand one behind the other.
+    """
+    found: list[Graph] = []
+    while better := _better(found[-1] if found else graph):
+        found += better
+    return tuple(spec.check(g, quantized=True) for g in found)
+
 
 def smallest(graph: Graph) -> Graph:
-    """The graph with the chains in bands that make the greatest sum of live bytes smallest; itself where none does.
+    """The arrangement whose greatest sum of live bytes is smallest; the graph itself where there is none."""
+    return (graph, *arrangements(graph))[-1]
 
-    Of equal sums that with fewer multiply-accumulates. The order of nodes is kept, bands stand one behind the other.
-    """
-    best = graph
-    while True:
-        peak, tried = peak_of(best)[0], [*_candidates(best)]
-        found = min(tried, key=lambda g: (peak_of(g)[0], ops.macs(g.bound())), default=best)
-        if peak_of(found)[0] >= peak:
-            return best if best is graph else spec.check(best, quantized=True)
-        best = found
+
+def cheapest(tried: Sequence[Tried], attempt: Callable[[Tried], Result | None]) -> Result | None:
+    """What the first arrangement gives that gives something; None where the last, which needs least, does not."""
+    least = attempt(tried[-1]) if tried else None
+    if least is None:
+        return None
+    return next((made for one in tried[:-1] if (made := attempt(one)) is not None), least)
+
+
+def _better(graph: Graph) -> list[Graph]:
+    """One chain more in bands: of those with as many multiply-accumulates or fewer each has the smallest peak."""
+    peak, found = peak_of(graph)[0], []
+    tried = [(ops.macs(g.bound()), peak_of(g)[0], g) for g in _candidates(graph)]
+    for _, least, candidate in sorted(tried, key=lambda t: t[:2]):
+        if least < peak:
+            peak = least
+            found.append(candidate)
+    return found
+
+
+def layer_of(name: str) -> str:
+    """The layer that a node was before it was one of its bands, or fetched rows for one."""
+    return name.split(BAND)[0]
 
 
 def decisions(before: Graph, after: Graph) -> tuple[BandDecision, ...]:
@@ -72,16 +107,35 @@ def _candidates(graph: Graph) -> Iterator[Graph]:
 
 
 def chains(graph: Graph) -> Iterator[tuple[BoundNode, ...]]:
-    """Two or more layers with windows, each the only reader of the one before it."""
-    for b in graph.bound():
-        chain = [b]
-        while len(chain) < LONGEST and _rows(chain[-1], Rows(0, 1)):
-            if len(chain) > 1:
+    """Two or more layers with rows that read one tensor and give one: each the only reader of the one before it, or
+    with branches that join again."""
+    bound = tuple(graph.bound())
+    for source in (*graph.inputs, *(b.output.name for b in bound)):
+        yield from _grown(graph, bound, source, ())
+        readers = [b for b in bound if {t.name for t in b.activations} == {source} and _rows(b, Rows(0, 1))]
+        for first in readers if len(graph.consumers[source]) > 1 else ():
+            yield from _grown(graph, bound, first.output.name, (first,))
+
+
+def _grown(
+    graph: Graph, bound: Sequence[BoundNode], source: str, first: tuple[BoundNode, ...]
+) -> Iterator[tuple[BoundNode, ...]]:
+    """The chain `first`, which gives `source`, and whatever needs that alone, as far as it is closed at its end."""
+    known, chain = {source}, list(first)
+    for b in bound:
+        if len(chain) == LONGEST:
+            return
+        if {t.name for t in b.activations} <= known and _rows(b, Rows(0, 1)):
+            known.add(b.output.name)
+            chain.append(b)
+            if len(chain) > 1 and _closed(graph, chain):
                 yield tuple(chain)
-            reader = only_reader(graph, chain[-1].output.name)
-            if reader is None:
-                break
-            chain.append(graph.bind(reader))
+
+
+def _closed(graph: Graph, chain: Sequence[BoundNode]) -> bool:
+    """True where nobody but the chain reads what lies inside of it."""
+    names, inside = {b.name for b in chain}, [b.output.name for b in chain[:-1]]
+    return not any(t in graph.outputs or {n.name for n in graph.consumers[t]} - names for t in inside)
 
 
 # ---- bands
@@ -114,35 +168,61 @@ def _split(graph: Graph, name: str) -> tuple[tuple[Node, ...], tuple[Node, ...]]
 
 def _band(chain: Sequence[BoundNode], number: int, wanted: Rows) -> list[tuple[Node, Tensor]]:
     """The nodes of one band, with the tensors that they write."""
-    layers: list[tuple[BoundNode, Rows, Rows, Node]] = []
+    inside = {chain[-1].output.name: wanted}
+    layers: list[tuple[BoundNode, Rows, Any]] = []
     for b in reversed(chain):
-        found = _rows(b, wanted)
-        assert found is not None
-        needed, attrs = Rows(*found[0]), found[1]
-        layers.append((b, needed, wanted, replace(b.node, attrs=attrs)))
-        wanted = needed
-    source = chain[0].inputs[0]
-    made = [_cropped(chain[0].name, source, number, wanted)] if wanted != Rows(0, source.shape[0]) else []
-    name = made[-1][1].name if made else source.name
-    for b, _, given, node in reversed(layers):
-        tensor = _part(b.output, f"{b.name}/band {number}", given)
-        made.append(
-            (replace(node, name=tensor.name, inputs=(name, *node.inputs[1:]), output=tensor.name), tensor)
-        )
-        name = tensor.name
+        needed, attrs = _needed(b, inside[b.output.name])
+        layers.insert(0, (b, needed, attrs))
+        for t in b.activations:
+            inside[t.name] = inside[t.name].hull(needed) if t.name in inside else needed
+    held: dict[str, tuple[Tensor, Rows]] = {}
+    made: list[tuple[Node, Tensor]] = []
+    for b, needed, attrs in layers:
+        name = f"{b.name}{BAND}{number}"
+        fetched, read = _fetched(b, name, needed, held)
+        rows = inside[b.output.name]
+        output = _part(b.output, name, rows)
+        inputs = tuple(read.get(n, n) for n in b.node.inputs)
+        made += [*fetched, (replace(b.node, name=name, attrs=attrs, inputs=inputs, output=name), output)]
+        held[b.output.name] = output, rows
     return made
+
+
+def _fetched(
+    b: BoundNode, name: str, needed: Rows, held: Mapping[str, tuple[Tensor, Rows]]
+) -> tuple[list[tuple[Node, Tensor]], dict[str, str]]:
+    """(copies of the rows that a layer needs where more are held, what it then reads in place of its inputs)."""
+    made, read = [], {}
+    for t in {t.name: t for t in b.activations}.values():
+        tensor, rows = held.get(t.name, (t, Rows(0, t.shape[0])))
+        if rows != needed:
+            made.append(_cropped(f"{name}/{t.name}", tensor, rows, needed))
+            tensor = made[-1][1]
+        read[t.name] = tensor.name
+    return made, read
+
+
+def _needed(b: BoundNode, wanted: Rows) -> tuple[Rows, Any]:
+    """Rows of its inputs that a layer needs for these of its output, and its attributes then."""
+    found = _rows(b, wanted)
+    assert found is not None
+    return Rows(*found[0]), found[1]
 
 
 def _rows(b: BoundNode, wanted: Rows) -> tuple[Pair, Any] | None:
     """What the operator says of these rows of its output; None when it can only make all."""
-    rule = ops.get(b.node.op).rows
-    return rule(b, wanted.first, wanted.end) if rule and len(b.output.shape) == 3 else None
+    op = ops.get(b.node.op)
+    if len(b.output.shape) != 3:
+        return None
+    if op.elementwise:
+        return (wanted.first, wanted.end), b.attrs
+    return op.rows(b, wanted.first, wanted.end) if op.rows else None
 
 
-def _cropped(reader: str, source: Tensor, number: int, rows: Rows) -> tuple[Node, Tensor]:
-    """A copy of the rows that the first layer of a band reads."""
-    tensor = _part(source, f"{reader}/input of band {number}", rows)
-    spans = ((rows.first, source.shape[0] - rows.end), *((0, 0) for _ in source.shape[1:]))
+def _cropped(name: str, source: Tensor, held: Rows, needed: Rows) -> tuple[Node, Tensor]:
+    """A copy of the rows that a layer of a band needs, of those that are held."""
+    tensor = _part(source, name, needed)
+    spans = ((needed.first - held.first, held.end - needed.end), *((0, 0) for _ in source.shape[1:]))
     return Node("crop", tensor.name, (source.name,), tensor.name, crop.Attrs(spans)), tensor
 
 

@@ -146,13 +146,17 @@ class Fitter:
         return bands.smallest(final) if self.choice.optimize == "size" else final
 
     @cached_property
-    def banded(self) -> Fitter | None:
-        """The model in bands of rows, for boards that it does not fit in another way; None where they save nothing."""
-        if self.precision == "float32":
-            return None
+    def banded(self) -> tuple[Fitter, ...]:
+        """The model in bands of rows, from few multiply-accumulates to many, for boards that it does not fit in another
+        way."""
+        return (
+            () if self.precision == "float32" else tuple(map(self._arranged, bands.arrangements(self.graph)))
+        )
+
+    def _arranged(self, graph: Graph) -> Fitter:
         made = copy(self)
-        made.graph, made.plans, made.libraries = bands.smallest(self.graph), {}, {}
-        return None if made.graph is self.graph else made
+        made.graph, made.plans, made.libraries, made.banded = graph, {}, {}, ()
+        return made
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
@@ -190,10 +194,14 @@ class Fitter:
         """The board's answer. Never raises for a model that does not fit. weights: the region that is their home, None
         for that of the code."""
         plain = self._fit(board, budgets, weights)
-        if plain.fits or not plain.arena_over or self.banded is None:
+        if plain.fits or not plain.arena_over:
             return plain
-        banded = self.banded._fit(board, budgets, weights)
-        return replace(banded, banded=True) if banded.fits else plain
+
+        def attempt(fitter: Fitter) -> Fit | None:
+            banded = fitter._fit(board, budgets, weights)
+            return replace(banded, banded=True) if banded.fits else None
+
+        return bands.cheapest(self.banded, attempt) or plain
 
     def _fit(self, board: Board, budgets: Budgets, weights: str | None) -> Fit:
         library = self.library(board)

@@ -9,7 +9,7 @@ Every stage is a pure function from frozen data to frozen data; loading and writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -159,16 +159,26 @@ def lower_final(
     made: tuple[Decision, ...] = (),
 ) -> list[Compiled]:
     """From the final graph to C for each board: in bands of rows where the user asked for size, and where it fits the
-    boards in no other way. Raises BoardError when it does not fit."""
-    problem: BoardError | None = None
-    for arranged in _arrangements(graph, boards[0], options):
+    boards in no other way, then with the fewest multiply-accumulates. Raises BoardError when it does not fit."""
+    problems: list[BoardError] = []
+
+    def attempt(arranged: Graph) -> list[Compiled] | None:
         banded = bands.decisions(graph, arranged)
         try:
             return [lower(arranged, board, options, fused, (*made, *banded)) for board in boards]
         except BoardError as error:
-            problem = problem or error
-    assert problem is not None
-    raise _advised(problem, graph, boards, options)
+            problems.append(error)
+            return None
+
+    small = options.optimize == "size"
+    result = None if small else attempt(graph)
+    if result is None and (arranged := _arrangements(graph, boards[0], options)):
+        result = bands.cheapest(arranged[-1:] if small else arranged, attempt)
+    if result is None and small:
+        result = attempt(graph)
+    if result is None:
+        raise _advised(problems[0], graph, boards, options)
+    return result
 
 
 def _advised(
@@ -185,18 +195,13 @@ def _advised(
     return BoardError(f"{problem}\n  or take --optimize balanced, with which it fits")
 
 
-def _arrangements(plain: Graph, board: Board | None, options: Options) -> Iterator[Graph]:
-    """The final graph as it is and in bands (int8 alone), what is tried first first. Bands only where the arena is
-    smaller with the board's own kernels: some work in place."""
-    if options.optimize != "size":
-        yield plain
-    if options.precision == "int8":
-        banded = bands.smallest(plain)
-        arenas = [plan(select(graph, board, options.choice)).arena_bytes for graph in (plain, banded)]
-        if arenas[1] < arenas[0]:
-            yield banded
-    if options.optimize == "size":
-        yield plain
+def _arrangements(plain: Graph, board: Board | None, options: Options) -> tuple[Graph, ...]:
+    """The final graph in bands (int8 alone), from few multiply-accumulates to many. None where even the last needs no
+    smaller arena with the board's own kernels: some work in place."""
+    if options.precision != "int8" or not (found := bands.arrangements(plain)):
+        return ()
+    arenas = [plan(select(g, board, options.choice)).arena_bytes for g in (plain, found[-1])]
+    return found if arenas[1] < arenas[0] else ()
 
 
 def quantized_by(

@@ -6,10 +6,10 @@ a project must choose alike, and only the order of the candidates matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from tinygen import ops
 from tinygen.boards import Board
@@ -139,6 +139,14 @@ def others_live(graph: Graph) -> dict[str, int]:
     return found
 
 
+def alike(b: BoundNode) -> Hashable:
+    """Equal for nodes that differ in names alone, as the bands of a layer do: what is true of one is of the other."""
+    names = [t.name for t in b.inputs]
+    inputs = ((t.shape, t.dtype, t.qparams, None if t.data is None else id(t.data)) for t in b.inputs)
+    places = tuple(names.index(name) for name in names)
+    return b.node.op, b.attrs, places, tuple(inputs), b.output.shape, b.output.dtype, b.output.qparams
+
+
 class Selector:
     """Ranks the kernels of a model's nodes, in order: code that an earlier node has costs a later one nothing."""
 
@@ -152,15 +160,17 @@ class Selector:
         """others: of others_live()."""
         self._others = others
         self._rates, self._named, self._taken = RATES[choice.optimize], dict(choice.named), set[str]()
-        self._bodies = {
-            (b.name, k.name): body_of(k, b) for b, kernels in nodes for k in kernels if not k.alias
+        first: dict[Any, str] = {}
+        self._twin = {b.name: first.setdefault(alike(b), b.name) for b, _ in nodes}
+        asked = [
+            (b, k) for b, kernels in nodes for k in kernels if not k.alias and self._twin[b.name] == b.name
+        ]
+        self._bodies = {(b.name, k.name): body_of(k, b) for b, k in asked}
+        self._figures = {(b.name, k.name): weigh(k, b, self._bodies[b.name, k.name]) for b, k in asked}
+        self._constants = {
+            (b.name, k.name): sum(values.nbytes for values in k.constants(b).values()) for b, k in asked
         }
-        self._figures = {
-            (b.name, k.name): weigh(k, b, self._bodies[b.name, k.name])
-            for b, kernels in nodes
-            for k in kernels
-            if not k.alias
-        }
+        self._own = {(b.name, k.name): live_bytes(k, b) for b, k in asked}
         self._fastest = sum(min(self._of(b, k).cycles for k in kernels) for b, kernels in nodes)
         self._floor = max((min(self._live(b, k) for k in kernels) for b, kernels in nodes), default=0)
         if unknown := next((n for n in self._named if n not in {b.name for b, _ in nodes}), None):
@@ -170,10 +180,14 @@ class Selector:
             )
 
     def _of(self, b: BoundNode, kernel: Kernel) -> Figures:
-        return self._figures.get((b.name, kernel.name), NOTHING)
+        return self._figures.get(self._key(b, kernel), NOTHING)
+
+    def _key(self, b: BoundNode, kernel: Kernel) -> tuple[str, str]:
+        return self._twin[b.name], kernel.name
 
     def _live(self, b: BoundNode, kernel: Kernel) -> int:
-        return live_bytes(kernel, b) + self._others.get(b.name, 0)
+        own = self._own.get(self._key(b, kernel))
+        return (live_bytes(kernel, b) if own is None else own) + self._others.get(b.name, 0)
 
     def ranked(self, b: BoundNode, kernels: Sequence[Kernel]) -> tuple[Candidate, ...]:
         """The candidates, best first; the first one's code is there from now on."""
@@ -181,13 +195,13 @@ class Selector:
         found.sort(key=lambda c: (c.points, c.cycles))
         if b.name in self._named:
             found = self._with_named(found, b)
-        self._taken.add(self._bodies.get((b.name, found[0].kernel.name), ""))
+        self._taken.add(self._bodies.get(self._key(b, found[0].kernel), ""))
         return tuple(found)
 
     def _weighed(self, b: BoundNode, kernel: Kernel) -> Candidate:
         figures, rates = self._of(b, kernel), self._rates
-        code = 0 if self._bodies.get((b.name, kernel.name)) in self._taken else figures.code
-        flash = code + sum(values.nbytes for values in kernel.constants(b).values())
+        code = 0 if self._bodies.get(self._key(b, kernel)) in self._taken else figures.code
+        flash = code + self._constants.get(self._key(b, kernel), 0)
         sram = max(0, self._live(b, kernel) - self._floor)
         percent = 100 * figures.cycles / self._fastest if self._fastest else 0.0
         points = rates.percent * percent + rates.flash * flash + rates.sram * sram

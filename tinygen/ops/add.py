@@ -198,5 +198,6 @@ OP = Op(
     to_tflite=binary.export("ADD", "AddOptions", computable, {"potScaleInt16": False}),
     from_tflite={"ADD": binary.import_as("add")},
     channels=same_channels,
+    rows=binary.rows,
     bounds=corners(reference),
 )

@@ -16,6 +16,7 @@ import numpy as np
 from tinygen.errors import ModelError
 from tinygen.graph import Array, BoundNode, GraphBuilder, QParams, Shape, Tensor
 from tinygen.ops.base import Clamp, Kernel, clamp_f32
+from tinygen.ops.windows import Pair
 
 if TYPE_CHECKING:
     from tinygen.tflite.reader import TfliteOperator
@@ -197,6 +198,15 @@ def constants(b: BoundNode) -> Mapping[str, Array]:
 def in_place(b: BoundNode) -> tuple[int, ...]:
     """The output may overwrite an input that does not repeat: element i is read before it is written."""
     return tuple(i for i, t in enumerate(b.activations) if t.elements == b.output.elements)
+
+
+def rows(b: BoundNode, first: int, end: int) -> tuple[Pair, Any] | None:
+    """The same rows of both inputs, where none is repeated along them; a constant has no rows of its own."""
+    whole = [t.data is None and t.shape == b.output.shape for t in b.inputs]
+    alike = [t.data is not None and (len(t.shape) < 3 or t.shape[0] == 1) for t in b.inputs]
+    if not all(w or a for w, a in zip(whole, alike, strict=True)):
+        return None
+    return (first, end), b.attrs
 
 
 # ---- Keras

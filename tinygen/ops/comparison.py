@@ -105,5 +105,6 @@ def comparison(name: str, compare: np.ufunc, keras: str, tflite: str) -> Op:
         to_tflite=binary.export(tflite, "MaximumMinimumOptions"),
         from_tflite={tflite: import_as(name)},
         channels=same_channels,
+        rows=binary.rows,
         bounds=corners(reference),
     )

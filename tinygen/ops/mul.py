@@ -102,5 +102,6 @@ OP = Op(
     to_tflite=binary.export("MUL", "MulOptions", computable),
     from_tflite={"MUL": binary.import_as("mul")},
     channels=same_channels,
+    rows=binary.rows,
     bounds=corners(reference),
 )

@@ -58,5 +58,6 @@ OP = Op(
     to_tflite=binary.export("SUB", "SubOptions", add.computable),
     from_tflite={"SUB": binary.import_as("sub")},
     channels=same_channels,
+    rows=binary.rows,
     bounds=corners(reference),
 )

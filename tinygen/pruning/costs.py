@@ -80,7 +80,9 @@ class Costs:
             wishes = replace(self.wishes, budget_sram=self.budgets.sram, budget_flash=self.budgets.flash)
             if key[0] not in self.fitters:
                 self.fitters[key[0]] = Fitter(graph, choice=self.choice)
-            self._lowered[key] = lower(self.fitters[key[0]], self.board, wishes)
+            timed = (self.budgets.macs, self.budgets.cycles, self.budgets.ms)
+            banded = all(amount is None for amount in timed)  # bands take rows twice
+            self._lowered[key] = lower(self.fitters[key[0]], self.board, wishes, banded)
         return self._lowered[key]
 
     def estimate(self, graph: Graph) -> Cost:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tinygen import ops, pipeline, sram
+from tinygen import bands, ops, pipeline, sram
 from tinygen.boards import Board
 from tinygen.emission import Library
 from tinygen.errors import BoardError
@@ -66,15 +66,7 @@ class Lowered:
 
     def cost(self, cycles: Mapping[str, float] | None, outside: float = 0.0) -> Cost:
         """The cost with these cycles per layer and outside of them; None where cycles are unknown."""
-        layers = tuple(
-            LayerCost(
-                s.bound.name,
-                ops.get(s.bound.node.op).macs(s.bound),
-                cycles[s.bound.name] if cycles else 0.0,
-                self.plan.live(time),
-            )
-            for time, s in enumerate(self.program.steps)
-        )
+        layers = self._layers(cycles or {})
         total = None if cycles is None else sum(cycles.values()) + outside
         return Cost(
             board=self.board.name,
@@ -90,12 +82,45 @@ class Lowered:
             layers=layers,
         )
 
+    @property
+    def within(self) -> bool:
+        """True when it fits the board as the user wants it placed, and keeps to the budget for SRAM."""
+        budget = self.wishes.budget_sram
+        return self.fits and (budget is None or self.cost(None).sram <= budget)
 
-def lower(fitter: Fitter, board: Board, wishes: Wishes) -> Lowered:
-    """As pipeline.lower, but whether or not the result fits the board.
+    def _layers(self, cycles: Mapping[str, float]) -> tuple[LayerCost, ...]:
+        """What the layers take; bands of one are one."""
+        found: dict[str, LayerCost] = {}
+        for time, step in enumerate(self.program.steps):
+            b, name = step.bound, bands.layer_of(step.bound.name)
+            known = found.get(name, LayerCost(name, 0, 0.0, 0))
+            macs = known.macs + ops.get(b.node.op).macs(b)
+            own = known.cycles + cycles.get(b.name, 0.0)
+            found[name] = LayerCost(name, macs, own, max(known.live, self.plan.live(time)))
+        return tuple(found.values())
+
+
+def lower(fitter: Fitter, board: Board, wishes: Wishes, banded: bool = False) -> Lowered:
+    """As pipeline.lower, but whether or not the result fits the board. banded: in bands of rows, too, where it fits in
+    no other way; as it is where it does not fit in any.
 
     Where what must be pinned does not fit, it is placed as it could run today: with --pin auto.
     """
+    plain = _lowered(fitter, board, wishes)
+    if plain.within or not banded or not fitter.banded:
+        return plain
+
+    def attempt(arranged: Fitter) -> Lowered | None:
+        made = _lowered(arranged, board, wishes)
+        return made if made.within else None
+
+    least = _lowered(fitter.banded[-1], board, wishes)
+    if not least.within:
+        return min(plain, least, key=lambda lowered: lowered.cost(None).sram)
+    return bands.cheapest(fitter.banded, attempt) or least
+
+
+def _lowered(fitter: Fitter, board: Board, wishes: Wishes) -> Lowered:
     _, program, memory = fitter.planned(board)
     library = fitter.library(board)
     needs = needs_of([library])
