@@ -14,14 +14,14 @@ from tests.support.host import run_on_host
 from tests.support.nodes import SANITIZE, assert_equals_litert
 from tests.test_constant_channels import Net, int8
 from tests.test_published_models import samples
-from tinygen import bands, evaluate, pipeline, spec
+from tinygen import bands, evaluate, ops, pipeline, spec
 from tinygen.boards import load_board
 from tinygen.budgets import Budgets
 from tinygen.errors import BoardError
 from tinygen.fit import Fitter
 from tinygen.frontend.tflite import load_tflite
 from tinygen.graph import Graph
-from tinygen.ops import conv2d, depthwise_conv2d
+from tinygen.ops import binary, conv2d, depthwise_conv2d
 from tinygen.ops.windows import Padding, Pair
 from tinygen.placement import fixed_bytes
 from tinygen.planning import plan
@@ -31,6 +31,7 @@ from tinygen.scheduling import peak_of
 from tinygen.selection import Choice, Optimize
 from tinygen.wishes import Wishes
 
+IC = "ic_resnet8"
 VWW = "vww_mobilenet_v1_025_96"
 
 KERNELS = st.tuples(st.integers(1, 4), st.integers(1, 2))
@@ -76,6 +77,81 @@ def test_any_chain_in_any_bands_is_exact(layers: list[tuple], rows: int, seed: i
                 evaluate.reference(after, given_)[0], evaluate.reference(graph, given_)[0]
             )
             assert after.outputs == graph.outputs
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9)), min_size=4, max_size=9),
+    st.data(),
+)
+@settings(max_examples=60)
+def test_any_part_with_branches_in_any_bands_is_exact(
+    steps: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    """Layers and sums of any two tensors of one shape that are there."""
+    net = Net((11, 4, 3), len(steps))
+    made = [net.conv(net.x, ["live"] * 3)]
+    for kind, first, second in steps:
+        a, b = made[-1 - first % len(made)], made[second % len(made)]
+        stride = (2, 1) if kind == 2 and net.builder.shape(a)[0] > 3 else (1, 1)
+        if kind < 2 and net.builder.shape(a) == net.builder.shape(b):
+            made.append(net.add("add", binary.Attrs(), a, b))
+        else:
+            made.append(layer(net, a, kind == 3, (3, 3), stride, (1, 1), Padding(1, 1, 1, 1)))
+    graph = net.build(made[-1])
+    chains = [c for c in bands.chains(graph) if c[-1].output.shape[0] > 1]
+    assume(chains)
+    chain = data.draw(st.sampled_from(chains))
+    rows = data.draw(st.integers(1, chain[-1].output.shape[0] - 1))
+    after, x = spec.check(bands.banded(graph, chain, rows), quantized=True), int8(graph, 3)
+    np.testing.assert_array_equal(evaluate.reference(after, x)[0], evaluate.reference(graph, x)[0])
+    assert after.outputs == graph.outputs
+
+
+def residual(seed: int = 0) -> Graph:
+    """An image, a block with a shortcut as it is, and one that halves rows and has a convolution in its shortcut."""
+    net = Net((16, 4, 2), seed)
+    whole = net.conv(net.x, ["live"] * 8)
+    total = net.add("add", binary.Attrs(), whole, net.conv(net.conv(whole, ["live"] * 8), ["live"] * 8))
+    deep = layer(net, total, False, (3, 3), (2, 2), (1, 1), Padding(0, 1, 0, 1))
+    beside = layer(net, total, False, (1, 1), (2, 2), (1, 1), Padding())
+    return net.build(net.add("add", binary.Attrs(), deep, beside))
+
+
+def test_blocks_with_shortcuts_are_one_chain() -> None:
+    lengths = {len(chain) for chain in bands.chains(residual())}
+    assert lengths == {2, 3, 4, 6, 7}
+    after = bands.smallest(residual())
+    assert peak_of(after)[0] < peak_of(residual())[0] / 2
+    (got,), (want,) = run_on_host(after, int8(after), SANITIZE), evaluate.reference(residual(), int8(after))
+    np.testing.assert_array_equal(got, want)
+
+
+def test_an_outside_reader_ends_a_chain() -> None:
+    net = Net((8, 4, 2), 0)
+    first = net.conv(net.x, ["live"] * 3)
+    second = net.conv(first, ["live"] * 3)
+    graph = net.build(net.conv(second, ["live"] * 3), first)
+    assert {c[0].output.name for c in bands.chains(graph)} == {second}
+
+
+def test_arrangements_need_less_for_more_and_the_first_that_fits_is_taken() -> None:
+    graph = residual()
+    found = bands.arrangements(graph)
+    peaks, products = [peak_of(g)[0] for g in (graph, *found)], [ops.macs(g.bound()) for g in found]
+    assert len(found) > 2 and peaks == sorted(set(peaks), reverse=True) and products[0] < products[-1]
+    board = load_board("nucleo_f446re")
+    arenas = [plan(select(g, board)).arena_bytes for g in (graph, *found)]
+    assert arenas[-1] < arenas[0]
+    for arena in arenas:
+        first = next(i for i, own in enumerate(arenas) if own <= arena)
+        options = pipeline.Options(wishes=Wishes(budget_sram=arena + fixed_bytes(board)))
+        assert pipeline.compile_graph(graph, None, board, options).graph == (graph, *found)[first]
+        assert Fitter(graph).fit(board, Budgets(sram=arena + fixed_bytes(board))).banded == (first > 0)
+
+
+def test_a_layer_is_known_by_the_names_of_its_bands() -> None:
+    after = bands.smallest(residual())
+    assert {bands.layer_of(n.name) for n in after.nodes} == {n.name for n in residual().nodes}
 
 
 def test_a_window_in_the_padding_alone_has_no_rows() -> None:
@@ -149,6 +225,18 @@ def test_published_vww_needs_40_kb(shared_data: Path) -> None:
     assert made.plan.arena_bytes <= 40 * 1024
     x = samples(VWW, shared_data, graph)[:40]
     np.testing.assert_array_equal(evaluate.reference(made.graph, [x])[0], evaluate.reference(graph, [x])[0])
+
+
+@pytest.mark.arm
+def test_published_ic_fits_where_its_shortcuts_did_not(tmp_path: Path, shared_data: Path) -> None:
+    """Whole blocks in bands, on the board itself: 36,044 bytes of arena otherwise."""
+    file = shared_data / "models" / f"{IC}_int8.tflite"
+    budget = 27_000 + fixed_bytes(load_board("nucleo_f446re"))
+    built = tinygen.compile(file, board="nucleo_f446re", budget_sram=budget, out=tmp_path / "fw")
+    assert built.compiled.plan.arena_bytes <= 27_000
+    inputs, options = shared_data / "cifar10_eval.npz", SampleOptions()
+    ran = tinygen.run(tmp_path / "fw", inputs=inputs, emulator="unicorn", count=2, samples=options)
+    assert ran.result.passed, ran.result.detail
 
 
 @pytest.mark.arm

@@ -133,9 +133,10 @@ def _grown(
 
 
 def _closed(graph: Graph, chain: Sequence[BoundNode]) -> bool:
-    """True where nobody but the chain reads what lies inside of it."""
+    """True where the chain, and nobody else, reads what lies inside of it."""
     names, inside = {b.name for b in chain}, [b.output.name for b in chain[:-1]]
-    return not any(t in graph.outputs or {n.name for n in graph.consumers[t]} - names for t in inside)
+    readers = [{n.name for n in graph.consumers[t]} for t in inside]
+    return not {*inside} & {*graph.outputs} and all(found and found <= names for found in readers)
 
 
 # ---- bands
