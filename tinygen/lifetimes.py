@@ -7,8 +7,9 @@ len(steps).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,21 @@ def lifetimes(program: Program, sharing: Sharing) -> tuple[Lifetime, ...]:
     return _Builder(program, sharing).result()
 
 
+def live_bytes(items: Sequence[Lifetime], times: int) -> list[int]:
+    """Bytes in use at every time from 0 on."""
+    changes = [0] * (times + 1)
+    for item in items:
+        changes[item.first] += item.size
+        changes[item.last + 1] -= item.size
+    return list(accumulate(changes[:-1]))
+
+
+def shrinks(program: Program, time: int, activation: int) -> bool:
+    """True where the output of a step is smaller than that activation, whose bytes it would keep as a whole."""
+    b = program.steps[time].bound
+    return b.activations[activation].size_bytes > b.output.size_bytes
+
+
 def sharing_options(program: Program) -> dict[int, tuple[int, ...]]:
     """Step index -> the activation inputs whose bytes its output may take over, where there is at least one.
 
@@ -116,15 +132,16 @@ class _Builder:
             self._join(output.name, self.group_of[step.bound.activations[chosen].name], time)
 
     def _overwritable(self, time: int, step: Step) -> tuple[int, ...]:
-        """Inputs that the kernel may overwrite, as large as the output and dead after this step."""
+        """Inputs that the kernel may overwrite, at least as large as the output and dead after this step; first those
+        that are as large."""
         activations = step.bound.activations
         permitted = step.kernel.in_place(step.bound)
         groups = [self.group_of[t.name] for t in activations]
         found: dict[int, int] = {}
-        for index in permitted:
+        for index in sorted(permitted, key=lambda i: activations[i].size_bytes):
             group = groups[index]
             readers = {i for i, g in enumerate(groups) if g is group}
-            fits = activations[index].size_bytes == step.bound.output.size_bytes == group.bytes
+            fits = activations[index].size_bytes >= step.bound.output.size_bytes
             if fits and group.needed <= time and readers <= set(permitted):
                 found.setdefault(id(group), index)
         return tuple(found.values())

@@ -1,21 +1,23 @@
 """The memory planner: a Program becomes a MemoryPlan, an offset in one arena for each activation and scratch.
 
 Three questions: when is each value needed and which may share bytes (tinygen/lifetimes.py), where do the
-bytes go (tinygen/packing.py), and, here, which of several inputs an in-place step takes over. That last
-choice cannot change the lower bound, as one buffer of the same size dies either way; it can only ease the
-packing. tinygen/plan_check.py verifies every plan and shares no code with these files. All effort is
-counted in work, not in seconds: the same program always gets the same plan.
+bytes go (tinygen/packing.py), and, here, which of several inputs an in-place step takes over. Of inputs as
+large as the output that choice cannot change the lower bound, as one buffer of the same size dies either
+way; it can only ease the packing. An output that takes over a larger input keeps all of its bytes: that is
+done where most bytes are live, and only if that place then needs fewer. tinygen/plan_check.py verifies every
+plan and shares no code with these files. All effort is counted in work, not in seconds: the same program
+always gets the same plan.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tinygen.lifetimes import Lifetime, Sharing, lifetimes, sharing_options
+from tinygen.lifetimes import Lifetime, Sharing, lifetimes, live_bytes, sharing_options, shrinks
 from tinygen.packing import Packing, pack
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class MemoryPlan:
 def plan(program: Program) -> MemoryPlan:
     """The smallest arena found; usually proved to be the smallest possible."""
     best: tuple[tuple[Lifetime, ...], Packing] | None = None
-    for sharing in _sharings(sharing_options(program)):
+    for sharing in _sharings(program):
         items = lifetimes(program, sharing)
         packing = pack(items)
         if best is None or packing.arena < best[1].arena:
@@ -100,13 +102,37 @@ def plan(program: Program) -> MemoryPlan:
     return _memory_plan(*best)
 
 
-def _sharings(options: dict[int, tuple[int, ...]]) -> Iterator[Sharing]:
-    """Every step that can work in place does, taking over its first input; then random other choices."""
-    yield {step: inputs[0] for step, inputs in options.items()}
+def _sharings(program: Program) -> Iterator[Sharing]:
+    """Every step that can work in place on bytes of its output's size does, taking over its first input; then random
+    other choices. Each with what takes over larger inputs."""
+    found = sharing_options(program)
+    options = {t: tuple(i for i in inputs if not shrinks(program, t, i)) for t, inputs in found.items()}
+    options = {t: inputs for t, inputs in options.items() if inputs}
+    larger = {t: inputs[0] for t, inputs in found.items() if t not in options}
+    yield _eased(program, {step: inputs[0] for step, inputs in options.items()}, larger)
     chance = random.Random(0)
     free = [step for step, inputs in options.items() if len(inputs) > 1]
     for _ in range(SHARINGS if free else 0):
-        yield {step: chance.choice(inputs) for step, inputs in options.items()}
+        yield _eased(program, {step: chance.choice(inputs) for step, inputs in options.items()}, larger)
+
+
+def _eased(program: Program, sharing: Sharing, larger: Mapping[int, int]) -> Sharing:
+    """Steps at which most bytes are live take over larger inputs, one by one, while fewer times have so many then."""
+
+    def live(shared: Sharing) -> list[int]:
+        return live_bytes(lifetimes(program, shared), len(program.steps) + 1)
+
+    now, refused = live(sharing), set(sharing)
+    while True:
+        peak = max(now, default=0)
+        step = next((t for t in larger if t not in refused and now[t] == peak), None)
+        if step is None:
+            return sharing
+        tried = {**sharing, step: larger[step]}
+        then = live(tried)
+        if (max(then), then.count(peak)) < (peak, now.count(peak)):
+            sharing, now = tried, then
+        refused.add(step)
 
 
 def _memory_plan(items: Sequence[Lifetime], packing: Packing) -> MemoryPlan:
