@@ -14,7 +14,7 @@ from tinygen.errors import DataError, UsageError
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import features, heads
+from tinygen.pruning import distillation, features, heads
 from tinygen.pruning.augmentation import WAYS, augmentation_of, chosen, mixed
 from tinygen.pruning.distillation import Options, Progress, train
 from tinygen.pruning.recipe import DEFAULT, RECONSTRUCTING, SEEING, recipe_for
@@ -325,6 +325,19 @@ def test_hidden_layers_teach_where_outputs_say_little() -> None:
         for options in (plain, replace(plain, features=1.0))
     ]
     assert losses[1] < 0.9 * losses[0]
+
+
+def test_outputs_alone_count_at_the_end(monkeypatch: Any) -> None:
+    """What hidden layers of a narrow model cannot match does not hold its outputs back."""
+    keras = import_keras()
+    keras.utils.set_random_seed(11)
+    wide = [keras.layers.Dense(16, activation="tanh") for _ in range(3)]
+    teacher = keras.Sequential([keras.Input((6,)), *wide, keras.layers.Dense(1)])
+    x, held, student = data((6,), 400), data((6,), 400, 1), pruned(teacher, 8)
+    options = replace(QUICK, epochs=40, rate=5e-3, refit=False, features=5.0)
+    guided = train(student, teacher, (x,), (held,), options).loss
+    monkeypatch.setattr(distillation, "guidance", lambda share: 1.0)
+    assert guided < 0.9 * train(student, teacher, (x,), (held,), options).loss
 
 
 def test_mixing_treats_all_inputs_and_labels_of_a_sample_alike() -> None:

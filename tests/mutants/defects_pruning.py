@@ -40,9 +40,23 @@ PRUNING: tuple[Defect, ...] = (
     Defect(
         "features: a channel is compared with the one of its place",
         "tinygen/pruning/features.py",
-        "tf.gather(known, pair.counterparts, axis=-1)",
-        "known[..., : own.shape[-1]]",
+        "picks[pair.counterparts, np.arange(len(scales))]",
+        "picks[np.arange(len(scales)), np.arange(len(scales))]",
         "tests/test_distillation.py::test_hidden_layers_are_paired_with_the_channels_that_they_kept",
+    ),
+    Defect(
+        "features: errors count by the standard deviation, not by the variance",
+        "tinygen/pruning/features.py",
+        "scales = np.sqrt(pair.weights)",
+        "scales = np.sqrt(np.sqrt(pair.weights))",
+        "tests/test_distillation.py::test_hidden_layers_are_paired_with_the_channels_that_they_kept",
+    ),
+    Defect(
+        "recipe: hidden layers count until the end as they do in the beginning",
+        "tinygen/pruning/recipe.py",
+        "return (1 - share) ** 2",
+        "return 1.0",
+        "tests/test_distillation.py::test_outputs_alone_count_at_the_end",
     ),
     Defect(
         "epochs: the last one stays, not the best",

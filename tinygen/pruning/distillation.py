@@ -22,7 +22,7 @@ from tinygen.pruning import augmentation, epochs, features, heads, reestimation,
 from tinygen.pruning.augmentation import MIXUP
 from tinygen.pruning.epochs import Epoch, Progress
 from tinygen.pruning.heads import Head
-from tinygen.pruning.recipe import DEFAULT, Options, optimizer_of, schedule
+from tinygen.pruning.recipe import DEFAULT, Options, guidance, optimizer_of, schedule
 from tinygen.pruning.refitting import GIVEN
 
 __all__ = ["DEFAULT", "Epoch", "Options", "Progress", "Trained", "train"]
@@ -135,6 +135,7 @@ class _Run:
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
         self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
+        self.guided = import_keras().Variable(options.features, trainable=False)
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
 
@@ -142,7 +143,7 @@ class _Run:
         """Functions of a batch: one step of learning, and the loss on held-out samples; both give the loss."""
         import tensorflow as tf
 
-        temperature = self.options.temperature
+        temperature, guided = self.options.temperature, self.guided
         weights = self.twin.trainable_variables
         anew = self.options.statistics == "batch"
 
@@ -153,7 +154,7 @@ class _Run:
             with tf.GradientTape() as tape:
                 outputs, found = self._split(heads.outputs_of(ours, batch, training=anew))
                 value = self._loss(outputs, target, truth, batch, temperature)
-                value += self.options.features * features.distance(self.hidden, found, known)
+                value += guided * features.distance(self.hidden, found, known)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
 
@@ -221,6 +222,7 @@ class _Run:
         for i, indices in enumerate(batches):
             share = (done + i / len(batches)) / planned
             self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
+            self.guided.assign(self.options.features * guidance(share))
             losses.append(self.step(*self._batch(indices)))
         if self.clean and self.options.statistics == "batch":
             self.refresh(self.clean)

@@ -57,11 +57,21 @@ def distance(pairs: Sequence[Pair], ours: Sequence[Any], theirs: Sequence[Any]) 
     """Mean of squared errors over the variance of the original's channels, of what the layers compute of a batch."""
     import tensorflow as tf
 
-    errors = [
-        tf.reduce_mean(tf.square(own - tf.gather(known, pair.counterparts, axis=-1)) * pair.weights)
-        for pair, own, known in zip(pairs, ours, theirs, strict=True)
-    ]
+    errors = [_error(*triple) for triple in zip(pairs, ours, theirs, strict=True)]
     return tf.add_n(errors) / len(errors) if errors else 0.0
+
+
+def _error(pair: Pair, own: Any, known: Any) -> Any:
+    """Of one layer. A product of matrices picks and scales the original's channels: gathering along the innermost axis
+    takes longer than the layers themselves do."""
+    import tensorflow as tf
+
+    scales = np.sqrt(pair.weights)
+    picks = np.zeros((known.shape[-1], len(scales)), np.float32)
+    picks[pair.counterparts, np.arange(len(scales))] = scales
+    wanted = tf.matmul(tf.reshape(known, (-1, len(picks))), picks)
+    errors = tf.reshape(own, (-1, len(scales))) * scales - wanted
+    return 2 * tf.nn.l2_loss(errors) / tf.cast(tf.size(errors), errors.dtype)
 
 
 def _names(student: Any, teacher: Any) -> list[str]:

@@ -19,9 +19,9 @@ class Options:
     epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
-    distance from the original. features: weight (>= 0) of the distance between hidden layers
-    (features.py), added to the loss that trains; 0 compares outputs alone. statistics: those of batch normalizations
-    are measured anew, or kept as they are.
+    distance from the original. features: largest weight (>= 0) of the distance between hidden layers
+    (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
+    those of batch normalizations are measured anew, or kept as they are.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -92,3 +92,12 @@ def schedule(share: float, warmup: float) -> float:
     if share < warmup:
         return 0.05 + 0.95 * share / warmup
     return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+def guidance(share: float) -> float:
+    """Weight of hidden layers relative to its largest, at a share (0 .. 1) of all steps.
+
+    They lead while steps are large. At the end outputs alone count: a smaller model need not compute them in the same
+    way.
+    """
+    return (1 - share) ** 2
