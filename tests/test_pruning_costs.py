@@ -12,7 +12,9 @@ from tinygen.boards import load_board
 from tinygen.budgets import Budgets, amount, resolve
 from tinygen.channels import groups
 from tinygen.errors import BudgetError, ModelError, UsageError
-from tinygen.graph import Graph
+from tinygen.graph import Graph, GraphBuilder
+from tinygen.ops import add, conv2d, dense, reshape
+from tinygen.ops.windows import Padding
 from tinygen.placement import place
 from tinygen.pruning import reach as reaching
 from tinygen.pruning.costs import VARIANTS, Costs, over, peaks
@@ -33,6 +35,26 @@ def graph() -> Graph:
 
 def narrower(graph: Graph, kept: float) -> Graph:
     return shrunk(graph, Families.of(groups(graph)).without(kept))
+
+
+def float_residual() -> Graph:
+    """(16, 8, 2) -> conv, residual conv, conv with stride 2, dense."""
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder("residual net")
+
+    def convolution(name: str, tensor: str, outputs: int, stride: int = 1) -> str:
+        shape = (outputs, 3, 3, builder.shape(tensor)[2])
+        weights = builder.constant(f"{name}/weights", rng.normal(0, 0.2, shape).astype(np.float32))
+        bias = builder.constant(f"{name}/bias", np.zeros(outputs, np.float32))
+        attrs = conv2d.Attrs((stride, stride), padding=Padding(1, 1, 1, 1), activation="relu")
+        return builder.add("conv2d", name, (tensor, weights, bias), attrs)
+
+    stem = convolution("stem", builder.input("image", (16, 8, 2)), 12)
+    joined = builder.add("add", "join", (stem, convolution("body", stem, 12)), add.Attrs())
+    flat = builder.add("reshape", "flat", (convolution("narrow", joined, 4, 2),), reshape.Attrs((128,)))
+    weights = builder.constant("head/weights", rng.normal(0, 0.2, (3, 128)).astype(np.float32))
+    bias = builder.constant("head/bias", np.zeros(3, np.float32))
+    return builder.build((builder.add("dense", "head", (flat, weights, bias), dense.Attrs()),))
 
 
 # ---- figures
@@ -83,6 +105,23 @@ def test_sram_is_what_a_budget_is_held_to(graph: Graph) -> None:
         )
         with pytest.raises(Exception, match="does not fit"):
             place(lowered.needs, costs.board, replace(costs.wishes, budget_sram=sram - 8))
+
+
+def test_bands_of_rows_meet_a_budget_of_bytes_alone() -> None:
+    """A float model with a block that has a shortcut: too large as a whole. Bands of a layer are one layer of the
+    cost. A budget for multiply-accumulates leaves it whole, because bands take more of them."""
+    graph, board = float_residual(), load_board(BOARD)
+    whole = Costs(board, Wishes("none")).estimate(graph)
+    tight = Budgets(sram=whole.sram - whole.arena // 3)
+    banded = Costs(board, Wishes("none"), tight)
+    cost = banded.estimate(graph)
+    assert tight.sram is not None and cost.sram <= tight.sram and banded.lower(graph).within
+    assert cost.arena < whole.arena and cost.macs > whole.macs
+    assert [(a.name) for a in cost.layers] == [a.name for a in whole.layers]
+    assert sum(a.macs for a in cost.layers) == cost.macs
+    assert max(a.live for a in cost.layers) == banded.lower(graph).plan.arena_bytes
+    timed = Costs(board, Wishes("none"), replace(tight, macs=10**9)).estimate(graph)
+    assert (timed.arena, timed.macs) == (whole.arena, whole.macs)
 
 
 def test_live_bytes_show_every_peak(graph: Graph) -> None:

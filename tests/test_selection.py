@@ -19,7 +19,7 @@ from tinygen.graph import GraphBuilder, QParams
 from tinygen.ops import activation, add
 from tinygen.ops.base import Kernel
 from tinygen.program import select
-from tinygen.selection import RATES, Candidate, Choice, Optimize, Selector, others_live
+from tinygen.selection import RATES, Candidate, Choice, Optimize, Selector, alike, others_live
 from tinygen.tflite.export import export_tflite
 
 BOARD = "mps2_an386"
@@ -47,6 +47,18 @@ def test_aims_weigh_cycles_against_bytes(optimize: Optimize, first: str) -> None
     # quick saves 5 percent of the model's cycles for 8 KB; fair is twice as fast as small for 512 bytes
     kernels = [kernel("small", 200.0), kernel("fair", 105.0, 512), kernel("quick", 100.0, 8704)]
     assert names(Selector([(STEM, kernels)], Choice(optimize)).ranked(STEM, kernels))[0] == first
+
+
+def test_nodes_are_alike_that_differ_in_names_alone() -> None:
+    renamed = replace(STEM, node=replace(STEM.node, name="other", output="other"))
+    image, weights, bias = STEM.inputs
+    others = [
+        replace(STEM, inputs=(image, replace(weights, data=np.array(weights.data)), bias)),
+        replace(STEM, inputs=(replace(image, shape=(7, 5, 2)), weights, bias)),
+        replace(STEM, node=replace(STEM.node, attrs=replace(STEM.attrs, stride=(2, 2)))),
+        BODY,
+    ]
+    assert alike(renamed) == alike(STEM) and not any(alike(b) == alike(STEM) for b in others)
 
 
 def test_the_rate_of_balanced_is_one_percent_for_a_kilobyte() -> None:

@@ -175,6 +175,27 @@ COMPILER: tuple[Defect, ...] = (
         "tests/test_planning.py::test_no_sharing_when",
     ),
     Defect(
+        "planner: a larger output takes over a smaller input",
+        "tinygen/lifetimes.py",
+        "fits = activations[index].size_bytes >= step.bound.output.size_bytes",
+        "fits = bool(activations[index].size_bytes)",
+        "tests/test_planning.py::test_no_sharing_when",
+    ),
+    Defect(
+        "planner: a smaller output keeps its input's bytes where they are not needed",
+        "tinygen/planning.py",
+        "if (max(then), then.count(peak)) < (peak, now.count(peak)):",
+        "if then[step] < peak:",
+        "tests/test_planning.py::test_a_smaller_output_takes_over_its_input_where_most_bytes_are_live_only",
+    ),
+    Defect(
+        "selection: nodes with other weights are alike",
+        "tinygen/selection.py",
+        "None if t.data is None else id(t.data)",
+        "t.data is None",
+        "tests/test_selection.py::test_nodes_are_alike_that_differ_in_names_alone",
+    ),
+    Defect(
         "planner: buffers overlap at the step where one ends and one begins",
         "tinygen/packing.py",
         "if items[p].first <= item.last and item.first <= items[p].last",

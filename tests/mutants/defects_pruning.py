@@ -10,6 +10,13 @@ COSTS = "tests/test_pruning_costs.py"
 
 PRUNING: tuple[Defect, ...] = (
     Defect(
+        "prune: bands are taken where multiply-accumulates count",
+        "tinygen/pruning/costs.py",
+        "banded = all(amount is None for amount in timed)",
+        "banded = True",
+        "tests/test_pruning_costs.py::test_bands_of_rows_meet_a_budget_of_bytes_alone",
+    ),
+    Defect(
         "search: prices of before are not asked anew",
         "tinygen/pruning/search.py",
         "if not queue or price <= queue[0][0]:",
