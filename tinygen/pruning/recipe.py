@@ -60,7 +60,7 @@ RECONSTRUCTING = Options(batch=256, steps=9000, augment=("difference", "noise"))
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
-SEEING = Options(steps=4000, augment=("flip", "zoom", "colour", "paste"), features=2.0)
+SEEING = Options(steps=6000, augment=("flip", "zoom", "colour", "paste"), features=8.0)
 """Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
 compute says more about each than the few outputs do; docs/prune.md has the measurements."""
 
