@@ -122,7 +122,7 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     )
     estimated = oracle.cost(frozenset())
     budgets = search.comparable(setting.budgets, estimated, line[-1].after.cost)
-    curves = search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
+    curves = _curves(setting, ranked, oracle)
     target = _target(setting, line, search.excess(estimated, budgets))
     spared = search.narrowest(ranked.families) if recipe.reconstructs(setting.teacher) else frozenset()
     plans = list(search.plans(curves, oracle, budgets, target, spared))
@@ -260,7 +260,7 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
     seen = statistics(graph, setting.fit)
     masks = Masks(graph, found, seen)
     choice = importance.choose(
-        setting.importance,
+        _method(setting),
         model,
         graph,
         found,
@@ -276,6 +276,23 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
         for name, members in own.items()
     )
     return _Ranked(graph, found, ordered, choice, masks, quiet(graph, found, seen))
+
+
+def _curves(setting: Setting, ranked: _Ranked, oracle: Oracle) -> tuple[search.Curve, ...]:
+    """What each layer loses: measured, or what its ranking says of its readers when they are refitted."""
+    if ranked.choice.method != "redundancy":
+        return search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
+    errors = [
+        (0.0, *(float(ranked.choice.scores[i]) for i in family.order[:-1])) for family in ranked.families
+    ]
+    pairs = zip(ranked.families, errors, strict=True)
+    return tuple(search.Curve(family, tuple(range(len(own))), own) for family, own in pairs)
+
+
+def _method(setting: Setting) -> str:
+    """What ranks channels: autoencoders keep what the others cannot stand in for, unless the user says otherwise."""
+    alike = setting.importance == "auto" and recipe.reconstructs(setting.teacher)
+    return "redundancy" if alike else setting.importance
 
 
 def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
