@@ -118,7 +118,7 @@ def _inputs(model: Any, x: Sequence[Array], places: dict[int, int]) -> tuple[Inp
         layer
         for layer in model.layers
         for call in heads.calls_of(model, layer)
-        if call.input_tensors and call.input_tensors[0] is model.inputs[0]
+        if any(tensor is model.inputs[0] for tensor in call.input_tensors)
     ]
     once = all(
         type(r).__name__ == "Dense" and r.use_bias and len(heads.calls_of(model, r)) == 1 for r in readers

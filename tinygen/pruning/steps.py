@@ -296,8 +296,9 @@ def _method(setting: Setting) -> str:
 
 
 def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
-    """The excess to aim at: the next of even steps from where pruning began, all at once when time is short."""
-    if setting.hurried():
+    """The excess to aim at: the next of even steps from where pruning began; all at once when time is short, or where
+    the ranking knows what is left after refitting: no training in between tells it more."""
+    if setting.hurried() or _method(setting) == "redundancy":
         return 0.0
     first = next(step for step in line if step.action == "fold").after.cost
     excess, worst = (of(first, setting.budgets) for of in (search.excess, search.worst))
