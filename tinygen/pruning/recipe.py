@@ -60,7 +60,7 @@ class Options:
 DEFAULT = Options()
 RECONSTRUCTING = Options(
     batch=512,
-    steps=18000,
+    steps=11000,
     rate=5e-4,
     optimizer="muon",
     coordinates="scaled",
