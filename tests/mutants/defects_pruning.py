@@ -7,6 +7,7 @@ IMPORTANCE = "tests/test_pruning_importance.py"
 JUDGING = "tests/test_pruning_judging.py"
 LOG = "tests/test_pruning_log.py"
 COSTS = "tests/test_pruning_costs.py"
+COORDINATES = "tests/test_coordinates.py"
 
 PRUNING: tuple[Defect, ...] = (
     Defect(
@@ -64,6 +65,41 @@ PRUNING: tuple[Defect, ...] = (
         "return (1 - share) ** 2",
         "return 1.0",
         "tests/test_distillation.py::test_outputs_alone_count_at_the_end",
+    ),
+    Defect(
+        "coordinates: the mean of the inputs stays in the bias",
+        "tinygen/pruning/coordinates.py",
+        "found[i.bias] -= i.mean @ found[i.kernel]",
+        "pass",
+        f"{COORDINATES}::test_the_model_computes_the_same_in_its_training_coordinates_and_comes_back",
+    ),
+    Defect(
+        "coordinates: a normalization keeps its factor when the kernel has it, too",
+        "tinygen/pruning/coordinates.py",
+        "found[gamma][:], found[mean][:], found[variance][:] = np.sqrt(1 + a.epsilon), 0, 1",
+        "found[mean][:], found[variance][:] = 0, 1",
+        f"{COORDINATES}::test_the_model_computes_the_same_in_its_training_coordinates_and_comes_back",
+    ),
+    Defect(
+        "coordinates: inputs that something else reads as they are get scaled",
+        "tinygen/pruning/coordinates.py",
+        "if any(tensor is model.inputs[0] for tensor in call.input_tensors)",
+        "if call.input_tensors and call.input_tensors[0] is model.inputs[0]",
+        f"{COORDINATES}::test_what_cannot_be_taken_back_stays",
+    ),
+    Defect(
+        "redundancy: the channels that stay are not refitted when one goes",
+        "tinygen/pruning/redundancy.py",
+        "self.weights[...] -= np.outer(step, self.weights[row])",
+        "self.weights[row] = 0",
+        "tests/test_redundancy.py::test_the_score_is_what_least_squares_leaves",
+    ),
+    Defect(
+        "redundancy: factors of normalizations do not count",
+        "tinygen/pruning/redundancy.py",
+        "factor * scale.astype(np.float64).reshape(-1)",
+        "factor",
+        "tests/test_redundancy.py::test_the_score_is_what_least_squares_leaves",
     ),
     Defect(
         "epochs: the last one stays, not the best",

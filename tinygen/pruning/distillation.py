@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, epochs, features, heads, reestimation, refitting
+from tinygen.pruning import augmentation, coordinates, epochs, features, heads, reestimation, refitting
 from tinygen.pruning.augmentation import MIXUP
 from tinygen.pruning.epochs import Epoch, Progress
 from tinygen.pruning.heads import Head
@@ -122,6 +121,8 @@ class _Run:
         self.twin, own = heads.twin(student)
         assert own == kinds
         self.clean = reestimation.prepare(self.twin, self.x, MOST_REFRESHING)
+        self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
+        self.coordinates = self._coordinates()
         self.augment = [augmentation.augmentation_of(options.augment, a) for a in self.x]
         judged = augmentation.judged_on(self.augment, held_out)
         self.held_out = batches_of(judged, options.batch)
@@ -134,10 +135,19 @@ class _Run:
         self.generator = np.random.default_rng(options.seed)
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
+<<<<<<< HEAD
         self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
         self.guided = import_keras().Variable(options.features, trainable=False)
+=======
+>>>>>>> wt-ad-5
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
+
+    def _coordinates(self) -> coordinates.Coordinates:
+        """The numbers that the twin trains with."""
+        if self.options.coordinates == "own":
+            return coordinates.Coordinates()
+        return coordinates.coordinates_of(self.twin, self.x, self.options.statistics == "kept")
 
     def _compiled(self) -> tuple[Any, Any]:
         """Functions of a batch: one step of learning, and the loss on held-out samples; both give the loss."""
@@ -146,20 +156,20 @@ class _Run:
         temperature, guided = self.options.temperature, self.guided
         weights = self.twin.trainable_variables
         anew = self.options.statistics == "batch"
-
+        read = self.coordinates.read
         ours, theirs = features.parts_of(self.twin, self.teacher, self.hidden)
 
         def step(batch: Any, truth: Any) -> Any:
             target, known = self._split(heads.outputs_of(theirs, batch, training=False))
             with tf.GradientTape() as tape:
-                outputs, found = self._split(heads.outputs_of(ours, batch, training=anew))
+                outputs, found = self._split(heads.outputs_of(ours, read(batch), training=anew))
                 value = self._loss(outputs, target, truth, batch, temperature)
                 value += guided * features.distance(self.hidden, found, known)
             self.optimizer.apply(tape.gradient(value, [w.value for w in weights]), weights)
             return value
 
         def judge(batch: Any, target: Any, truth: Any) -> Any:
-            outputs = heads.outputs_of(self.twin, batch, training=False)
+            outputs = heads.outputs_of(self.twin, read(batch), training=False)
             return self._loss(outputs, target, truth, batch, 1.0)
 
         return (
@@ -199,10 +209,10 @@ class _Run:
         begun = time.perf_counter()
         losses = {name: self.loss_of(weights) for name, weights in starts.items()}
         name = min(losses, key=lambda name: losses[name])
-        first = self.loss_of(starts[name]), starts[name]
+        first = losses[name], starts[name]
         planned = self.options.epochs_for(len(self.x[0]))
-        numbers = partial(heads.weights_of, self.twin)
-        ended = epochs.take(first, self._epoch, numbers, planned, self.options, report, begun)
+        self._assign(starts[name])
+        ended = epochs.take(first, self._epoch, self._numbers, planned, self.options, report, begun)
         model = heads.copied(self.student)
         heads.assign(model, ended.kept)
         seconds = time.perf_counter() - begun
@@ -210,8 +220,15 @@ class _Run:
 
     def loss_of(self, weights: Sequence[Array]) -> float:
         """Held-out loss with these weights, which stay."""
-        heads.assign(self.twin, weights)
+        self._assign(weights)
         return self.loss()
+
+    def _assign(self, weights: Sequence[Array]) -> None:
+        heads.assign(self.twin, self.coordinates.there(weights))
+
+    def _numbers(self) -> list[Array]:
+        """The student's weights now."""
+        return self.coordinates.back(heads.weights_of(self.twin))
 
     def _epoch(self, done: int, planned: int) -> Epoch:
         """One pass over the samples in new order, after `done` passes of `planned`."""
@@ -225,7 +242,7 @@ class _Run:
             self.guided.assign(self.options.features * guidance(share))
             losses.append(self.step(*self._batch(indices)))
         if self.clean and self.options.statistics == "batch":
-            self.refresh(self.clean)
+            self.refresh([np.asarray(a) for a in self.coordinates.read(self.clean)])
         mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
         return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
 

@@ -18,6 +18,7 @@ from tinygen.ops.tensors import tensorflow
 from tinygen.pruning.judging import Judge, few
 from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families, readers
+from tinygen.pruning.redundancy import redundancy
 from tinygen.pruning.statistics import BATCH, Statistics, conditions_of, spread
 from tinygen.pruning.surgery import layers_of
 from tinygen.quantized_training import network
@@ -188,13 +189,21 @@ def random(e: Evidence) -> Array:
     return np.asarray(np.random.default_rng(e.seed).random(len(e.groups)))
 
 
+def redundant(e: Evidence) -> Array:
+    """Relative error of a group's readers, refitted, when it goes after those that score less (redundancy.py)."""
+    return redundancy(e.graph, e.groups, e.samples, activation(e))
+
+
 METHODS: Mapping[str, Callable[[Evidence], Array]] = {
     "activation": activation,
     "magnitude": magnitude,
     "bn": bn,
     "taylor": taylor,
+    "redundancy": redundant,
     "random": random,
 }
+UNTRIED = ("random", "redundancy")
+"""Not among those of which `auto` chooses: a control, and one that counts on refitting, which a try does without."""
 
 
 # ---- which method
@@ -239,7 +248,7 @@ def choose(
 
     One family at a time: with all at once, a model whose classes collapse tells methods apart by luck.
     """
-    names = tuple(METHODS) if method == "auto" else (method,)
+    names = (*_able(), "random") if method == "auto" else (method,)
     tried = {name: scores(name, model, graph, groups, samples, found, seed=seed) for name in names}
     own = families(graph, groups)
     if method != "auto":
@@ -250,12 +259,15 @@ def choose(
         for name, values in tried.items()
     }
     totals = {name: sum(values.values()) for name, values in lost.items()}
-    able = [name for name in METHODS if name != "random"]
-    best = {family: min(able, key=lambda n: (lost[n][family], totals[n])) for family in own}
+    best = {family: min(_able(), key=lambda n: (lost[n][family], totals[n])) for family in own}
     chosen = np.full(len(groups), np.inf)
     for family, members in own.items():
         chosen[list(members)] = tried[best[family]][list(members)]
     return Choice(best, chosen, totals)
+
+
+def _able() -> tuple[str, ...]:
+    return tuple(name for name in METHODS if name not in UNTRIED)
 
 
 def _least(values: Array, members: Sequence[int]) -> frozenset[int]:

@@ -19,9 +19,16 @@ class Options:
     epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
+<<<<<<< HEAD
     distance from the original. features: largest weight (>= 0) of the distance between hidden layers
     (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
     those of batch normalizations are measured anew, or kept as they are.
+=======
+    distance from the original. features: weight (>= 0) of the distance between hidden layers
+    (features.py), added to the loss that trains; 0 compares outputs alone. statistics: those of batch normalizations
+    are measured anew, or kept as they are. coordinates: the model's own weights learn, or those of the same model
+    with scaled inputs and channels (coordinates.py).
+>>>>>>> wt-ad-5
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -32,12 +39,13 @@ class Options:
     rate: float = 2e-3
     warmup: float = 0.1
     decay: float = 1e-4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     temperature: float = 2.0
     augment: Sequence[str] | Literal["auto"] = "auto"
     task: float = 0.0
     features: float = 0.0
     statistics: Literal["batch", "kept"] = "kept"
+    coordinates: Literal["own", "scaled"] = "own"
     refit: bool = True
     patience: int | None = None
     starts: int = 1
@@ -55,12 +63,20 @@ class Options:
         return self.epochs or max(1, math.ceil(self.steps / math.ceil(count / self.batch)))
 
 
-DEFAULT = Options()
-RECONSTRUCTING = Options(batch=256, steps=9000, augment=("difference", "noise"))
+DEFAULT = Options(steps=6000, augment=("mixup",), features=4.0)
+"""Few samples are soon learned by heart: mixed ones and hidden layers say more (docs/prune.md)."""
+RECONSTRUCTING = Options(
+    batch=512,
+    steps=11000,
+    rate=5e-4,
+    optimizer="muon",
+    coordinates="scaled",
+    augment=("difference", "noise"),
+)
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
-SEEING = Options(steps=6000, augment=("flip", "zoom", "colour", "paste"), features=8.0)
+SEEING = Options(steps=12000, augment=("flip", "zoom", "colour", "paste"), features=8.0)
 """Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
 compute says more about each than the few outputs do; docs/prune.md has the measurements."""
 
@@ -84,7 +100,20 @@ def optimizer_of(options: Options) -> Any:
     optimizers = import_keras().optimizers
     if options.optimizer == "sgd":
         return optimizers.SGD(options.rate, momentum=0.9, nesterov=True, weight_decay=options.decay)
+    if options.optimizer == "muon":
+        return _muon()(options.rate, weight_decay=options.decay, adam_weight_decay=options.decay)
     return optimizers.AdamW(options.rate, weight_decay=options.decay)
+
+
+def _muon() -> Any:
+    """Keras's Muon, but kernels with more outputs than inputs take larger steps, as its author scales them."""
+
+    class Muon(import_keras().optimizers.Muon):  # type: ignore[misc]
+        def lr_adjust(self, x: Any) -> Any:
+            taken, given = x.shape
+            return super().lr_adjust(x) * max(1.0, given / taken) ** 0.5
+
+    return Muon
 
 
 def schedule(share: float, warmup: float) -> float:

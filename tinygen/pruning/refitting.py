@@ -42,21 +42,29 @@ def starts(student: Any, teacher: Any, x: Sequence[Array], seed: int | None) -> 
     return found
 
 
-def refit(student: Any, teacher: Any, x: Sequence[Array], seed: int = 1) -> Any:
+def refit(
+    student: Any,
+    teacher: Any,
+    x: Sequence[Array],
+    seed: int = 1,
+    ridge: float = RIDGE,
+    most: int = SAMPLES,
+) -> Any:
     """A copy of `student` whose convolutions and dense layers come as near to the teacher's as they can.
 
     x: float32 (N, *shape) per input. Layers are told by name, channels by correlation. A layer that is called
-    twice, lies in an inner model, or has no counterpart stays as it is. Deterministic for a seed. Raises ModelError
+    twice, lies in an inner model, or has no counterpart stays as it is. ridge: as RIDGE, > 0; most: samples that are
+    looked at. Deterministic for a seed. Raises ModelError
     where Keras cannot copy the model.
     """
     copy = heads.copied(student)
-    chosen = np.linspace(0, len(x[0]) - 1, min(len(x[0]), SAMPLES)).round().astype(np.int64)
+    chosen = np.linspace(0, len(x[0]) - 1, min(len(x[0]), most)).round().astype(np.int64)
     inputs = [np.asarray(a[chosen], np.float32) for a in x]
     pairs = [(_view(copy, layer), _view(teacher, original)) for layer, original in _pairs(copy, teacher)]
     wanted = _answers(teacher, [original for _, original in pairs], inputs, seed)
     for number, (view, _) in enumerate(pairs):
         (windows,) = _collected(copy, [view], inputs, [np.random.default_rng((seed, number))], _View.read)
-        _solve(view, windows, wanted[number])
+        _solve(view, windows, wanted[number], ridge)
     return copy
 
 
@@ -176,29 +184,29 @@ class _View:
             self.layer.bias.assign(np.asarray(bias, np.float32))
 
 
-def _solve(ours: _View, windows: Array, wanted: Array) -> None:
+def _solve(ours: _View, windows: Array, wanted: Array, ridge: float) -> None:
     """Change a layer's weights so that its answers to windows come near to the original's, wanted (rows, outputs)."""
     have = ours.answers(windows)
     counterpart, known = matched(have, wanted)
     missing = np.where(known, wanted[:, counterpart] - have, 0.0)
     kernel = ours.kernel
     if not ours.depthwise:
-        change, offset = _ridge(windows.reshape(len(windows), -1), missing, ours.layer.use_bias)
+        change, offset = _ridge(windows.reshape(len(windows), -1), missing, ours.layer.use_bias, ridge)
         ours.assign(kernel + change.reshape(kernel.shape), ours.bias + offset)
         return
     parts = np.split(missing, kernel.shape[1], axis=1)
-    solved = [_ridge(windows[:, :, i], part, ours.layer.use_bias) for i, part in enumerate(parts)]
+    solved = [_ridge(windows[:, :, i], part, ours.layer.use_bias, ridge) for i, part in enumerate(parts)]
     change, offsets = np.stack([c for c, _ in solved], axis=1), np.concatenate([o for _, o in solved])
     ours.assign(kernel + change, ours.bias + offsets)
 
 
-def _ridge(inputs: Array, missing: Array, with_offset: bool) -> tuple[Array, Array]:
+def _ridge(inputs: Array, missing: Array, with_offset: bool, ridge: float) -> tuple[Array, Array]:
     """(change (inputs, outputs), offset (outputs,)) that adds `missing` (rows, outputs) best, and is small."""
     means = (inputs.mean(axis=0), missing.mean(axis=0)) if with_offset else (0.0, np.zeros(missing.shape[1]))
     a, b = inputs - means[0], missing - means[1]
     gram = a.T @ a
     size = max(float(np.trace(gram)) / len(gram), 1e-12)
-    change = np.linalg.solve(gram + RIDGE * size * np.eye(len(gram)), a.T @ b)
+    change = np.linalg.solve(gram + ridge * size * np.eye(len(gram)), a.T @ b)
     return change, np.asarray(means[1] - (means[0] @ change if with_offset else 0.0))
 
 

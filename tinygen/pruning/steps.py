@@ -14,13 +14,12 @@ from tinygen.frontend.keras import load_keras_model
 from tinygen.fusion import fuse
 from tinygen.graph import Array, Graph
 from tinygen.pipeline import final, quantized_by
-from tinygen.pruning import distillation, folding, importance, recipe, search
+from tinygen.pruning import distillation, folding, importance, recipe, redundancy, refitting, search
 from tinygen.pruning.costs import Costs
 from tinygen.pruning.judging import Judge
 from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families
 from tinygen.pruning.records import Action, Cost, Figures, Removal, Step
-from tinygen.pruning.refitting import refit
 from tinygen.pruning.removals import Quiet, quiet, removals
 from tinygen.pruning.search import Family, Oracle, Plan
 from tinygen.pruning.shrinking import shrunk
@@ -31,8 +30,10 @@ from tinygen.samples import Samples, quantize_inputs
 
 STEP = 0.35
 """What a step takes at most of the largest log(amount / budget): about 30 % of what is too much."""
-SHORT = 0.15
-"""Share of the fine-tuning that the candidates of a step get."""
+SHORT, TRIAL = 0.15, 0.06
+"""Share of the fine-tuning that the best candidate of a step gets, or each where all is taken in one step."""
+REFITTED = 4096
+"""Samples that refitting looks at where the ranking counts on it."""
 STARTS, AFFORDABLE = 3, 1e11
 """Seeds that the fine-tuning at the end tries, the best on held-out samples stays, where one forward pass over all its
 batches takes fewer multiply-accumulates: about a minute each."""
@@ -122,16 +123,15 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     )
     estimated = oracle.cost(frozenset())
     budgets = search.comparable(setting.budgets, estimated, line[-1].after.cost)
-    curves = search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
+    curves = _curves(setting, ranked, oracle)
     target = _target(setting, line, search.excess(estimated, budgets))
     spared = search.narrowest(ranked.families) if recipe.reconstructs(setting.teacher) else frozenset()
     plans = list(search.plans(curves, oracle, budgets, target, spared))
     if not plans:
         raise BudgetError(_exhausted(setting, line[-1].after.cost))
     tried = [_candidate(setting, ranked, model, plan) for plan in plans]
-    best = min(tried, key=lambda candidate: candidate.loss)
-    options = _shortened(setting.training, len(setting.fit.x[0]))
-    trained = _train(setting, best.model, options, "short fine-tuning")
+    options = _shortened(setting.training, len(setting.fit.x[0]), TRIAL if ranked.redundant else SHORT)
+    best, trained = _best(setting, tried, options, ranked.redundant)
     others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
     why = f"{binding} binds; {best.plan.how}, ranked by {ranked.choice.method}: loss {best.loss:.4g} refitted"
@@ -142,9 +142,19 @@ def _prune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     )
 
 
-def _shortened(options: distillation.Options, count: int) -> distillation.Options:
-    """SHORT of the fine-tuning over `count` samples."""
-    return replace(options, epochs=max(1, round(SHORT * options.epochs_for(count))))
+def _best(
+    setting: Setting, tried: Sequence[_Candidate], options: distillation.Options, after: bool
+) -> tuple[_Candidate, distillation.Trained]:
+    """The candidate with the least held-out loss, shortly trained: after that where all is taken in one step, for
+    much of what a refitted model loses is soon learned; else before it, and only the best trains."""
+    chosen = tried if after else [min(tried, key=lambda candidate: candidate.loss)]
+    pairs = [(c, _train(setting, c.model, options, "short fine-tuning")) for c in chosen]
+    return min(pairs, key=lambda pair: pair[1].loss)
+
+
+def _shortened(options: distillation.Options, count: int, share: float) -> distillation.Options:
+    """A share of the fine-tuning over `count` samples."""
+    return replace(options, epochs=max(1, round(share * options.epochs_for(count))))
 
 
 def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
@@ -243,6 +253,11 @@ class _Ranked:
     masks: Masks
     quiet: Quiet
 
+    @property
+    def redundant(self) -> bool:
+        """True where the ranking counts on refitting."""
+        return self.choice.method == "redundancy"
+
     def pick(self, gone: frozenset[int]) -> list[ChannelGroup]:
         """The groups with these indices."""
         return [self.found[i] for i in sorted(gone)]
@@ -260,7 +275,7 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
     seen = statistics(graph, setting.fit)
     masks = Masks(graph, found, seen)
     choice = importance.choose(
-        setting.importance,
+        _method(setting),
         model,
         graph,
         found,
@@ -278,9 +293,27 @@ def _rank(setting: Setting, model: Any) -> _Ranked:
     return _Ranked(graph, found, ordered, choice, masks, quiet(graph, found, seen))
 
 
+def _curves(setting: Setting, ranked: _Ranked, oracle: Oracle) -> tuple[search.Curve, ...]:
+    """What each layer loses: measured, or what its ranking says of its readers when they are refitted."""
+    if not ranked.redundant:
+        return search.sensitivity(ranked.families, oracle.loss, _reporter(setting, "sensitivity"))
+    errors = [
+        (0.0, *(float(ranked.choice.scores[i]) for i in family.order[:-1])) for family in ranked.families
+    ]
+    pairs = zip(ranked.families, errors, strict=True)
+    return tuple(search.Curve(family, tuple(range(len(own))), own) for family, own in pairs)
+
+
+def _method(setting: Setting) -> str:
+    """What ranks channels: autoencoders keep what the others cannot stand in for, unless the user says otherwise."""
+    alike = setting.importance == "auto" and recipe.reconstructs(setting.teacher)
+    return "redundancy" if alike else setting.importance
+
+
 def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
-    """The excess to aim at: the next of even steps from where pruning began, all at once when time is short."""
-    if setting.hurried():
+    """The excess to aim at: the next of even steps from where pruning began; all at once when time is short, or where
+    the ranking knows what is left after refitting: no training in between tells it more."""
+    if setting.hurried() or _method(setting) == "redundancy":
         return 0.0
     first = next(step for step in line if step.action == "fold").after.cost
     excess, worst = (of(first, setting.budgets) for of in (search.excess, search.worst))
@@ -290,7 +323,8 @@ def _target(setting: Setting, line: Sequence[Step], now: float) -> float:
 def _candidate(setting: Setting, ranked: _Ranked, model: Any, plan: Plan) -> _Candidate:
     """A plan as a model: channels removed, what reads and feeds them refitted to the original by least squares."""
     smaller = remove(model, ranked.graph, ranked.pick(plan.groups))
-    fitted = refit(smaller, setting.teacher, setting.fit.x)
+    ridge, most = (redundancy.RIDGE, REFITTED) if ranked.redundant else (refitting.RIDGE, refitting.SAMPLES)
+    fitted = refitting.refit(smaller, setting.teacher, setting.fit.x, ridge=ridge, most=most)
     loss = setting.judge.distance(answers(fitted, setting.judge.samples.x)).mean
     return _Candidate(plan, fitted, loss)
 
