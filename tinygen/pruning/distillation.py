@@ -135,11 +135,7 @@ class _Run:
         self.generator = np.random.default_rng(options.seed)
         self.optimizer = optimizer_of(options)
         self.optimizer.build(self.twin.trainable_variables)
-<<<<<<< HEAD
-        self.hidden = features.pairs_of(self.twin, self.teacher, self.x) if options.features else ()
         self.guided = import_keras().Variable(options.features, trainable=False)
-=======
->>>>>>> wt-ad-5
         self.step, self.judge = self._compiled()
         self.refresh = reestimation.pass_of(self.twin)
 

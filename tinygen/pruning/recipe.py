@@ -19,16 +19,10 @@ class Options:
     epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
-<<<<<<< HEAD
     distance from the original. features: largest weight (>= 0) of the distance between hidden layers
     (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
-    those of batch normalizations are measured anew, or kept as they are.
-=======
-    distance from the original. features: weight (>= 0) of the distance between hidden layers
-    (features.py), added to the loss that trains; 0 compares outputs alone. statistics: those of batch normalizations
-    are measured anew, or kept as they are. coordinates: the model's own weights learn, or those of the same model
-    with scaled inputs and channels (coordinates.py).
->>>>>>> wt-ad-5
+    those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
+    or those of the same model with scaled inputs and channels (coordinates.py).
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
