@@ -202,7 +202,8 @@ class _Run:
         first = self.loss_of(starts[name]), starts[name]
         planned = self.options.epochs_for(len(self.x[0]))
         numbers = partial(heads.weights_of, self.twin)
-        ended = epochs.take(first, self._epoch, numbers, planned, self.options, report, begun)
+        settled = 0.0 if self.options.patience else self.options.settled
+        ended = epochs.take(first, self._epoch, numbers, planned, self.options, report, begun, settled)
         model = heads.copied(self.student)
         heads.assign(model, ended.kept)
         seconds = time.perf_counter() - begun
