@@ -14,7 +14,7 @@ from tinygen.errors import DataError, UsageError
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import distillation, features, heads
+from tinygen.pruning import distillation, epochs, features, heads
 from tinygen.pruning.augmentation import WAYS, augmentation_of, chosen, mixed
 from tinygen.pruning.distillation import Options, Progress, train
 from tinygen.pruning.recipe import DEFAULT, RECONSTRUCTING, SEEING, recipe_for
@@ -118,6 +118,18 @@ def test_a_training_that_only_hurts_gives_back_the_model_as_it_was() -> None:
     assert len(trained.history) == 3 and trained.stopped == "no better epoch since 0"
     for a, b in zip(heads.weights_of(student), heads.weights_of(trained.model), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("start", "settled", "best"), [(9.0, 0.0, 2), (9.0, 0.6, 4), (2.5, 0.6, 0)])
+def test_restless_epochs_do_not_compete_but_the_start_does(start: float, settled: float, best: int) -> None:
+    losses = [5.0, 1.0, 4.0, 3.0, 6.0]
+    numbers = iter(range(1, 6))
+
+    def epoch(done: int, planned: int) -> epochs.Epoch:
+        return epochs.Epoch(next(numbers), 0.0, losses[done], 1e-3)
+
+    ended = epochs.take((start, 0), epoch, lambda: best, 5, QUICK, lambda progress: None, 0.0, settled)
+    assert (ended.best, ended.kept) == (best, best)
 
 
 def test_time_that_runs_out_ends_the_training_with_the_best_so_far() -> None:

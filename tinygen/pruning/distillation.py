@@ -208,7 +208,8 @@ class _Run:
         first = losses[name], starts[name]
         planned = self.options.epochs_for(len(self.x[0]))
         self._assign(starts[name])
-        ended = epochs.take(first, self._epoch, self._numbers, planned, self.options, report, begun)
+        settled = 0.0 if self.options.patience else self.options.settled
+        ended = epochs.take(first, self._epoch, self._numbers, planned, self.options, report, begun, settled)
         model = heads.copied(self.student)
         heads.assign(model, ended.kept)
         seconds = time.perf_counter() - begun

@@ -58,20 +58,21 @@ def take(
     limits: Limits,
     report: Callable[[Progress], None],
     begun: float,
+    settled: float = 0.0,
 ) -> Ended[Kept]:
     """The epoch that is best on held-out samples. first: loss and numbers of the start, which competes.
 
     epoch: takes the next one, given how many are done and how many there will be; numbers: those of now. begun: what
-    time.perf_counter said when the minutes began.
+    time.perf_counter said when the minutes began. settled: share (0 .. 1) of all epochs before which none competes.
     """
     history = [Epoch(0, math.nan, first[0], 0.0)]
     best, kept, stopped, epochs = 0, first[1], "", planned
     while history[-1].number < epochs and not stopped:
         last = epoch(history[-1].number, epochs)
         history.append(last)
-        if last.held_out < history[best].held_out:
-            best, kept = last.number, numbers()
         epochs = int(min(epochs, _affordable(history, limits.minutes, time.perf_counter() - begun)))
+        if last.number >= settled * epochs and last.held_out < history[best].held_out:
+            best, kept = last.number, numbers()
         report(Progress(last.number, epochs, history[best].held_out, (epochs - last.number) * last.seconds))
         stopped = _stops(last.number, best, epochs, planned, limits)
     return Ended(tuple(history), best, kept, stopped)

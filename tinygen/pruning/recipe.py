@@ -22,7 +22,8 @@ class Options:
     distance from the original. features: largest weight (>= 0) of the distance between hidden layers
     (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
     those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
-    or those of the same model with scaled inputs and channels (coordinates.py).
+    or those of the same model with scaled inputs and channels (coordinates.py). settled: share (0 .. 1) of all epochs
+    before which none competes; nothing where there is patience.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -41,6 +42,7 @@ class Options:
     statistics: Literal["batch", "kept"] = "kept"
     coordinates: Literal["own", "scaled"] = "own"
     refit: bool = True
+    settled: float = 0.0
     patience: int | None = None
     starts: int = 1
     minutes: float | None = None
@@ -70,9 +72,10 @@ RECONSTRUCTING = Options(
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
-SEEING = Options(steps=12000, augment=("flip", "zoom", "colour", "paste"), features=8.0)
+SEEING = Options(steps=12000, augment=("flip", "zoom", "colour", "paste"), features=8.0, settled=0.95)
 """Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
-compute says more about each than the few outputs do; docs/prune.md has the measurements."""
+compute says more about each than the few outputs do. The best of a thousand restless epochs on a few held-out images is
+lucky, not good: those at the end compete. docs/prune.md has the measurements."""
 
 
 def recipe_for(teacher: Any) -> Options:
