@@ -67,6 +67,13 @@ PRUNING: tuple[Defect, ...] = (
         f"{COORDINATES}::test_what_cannot_be_taken_back_stays",
     ),
     Defect(
+        "refitting: channels are told by their likeness alone, whatever their order",
+        "tinygen/pruning/refitting.py",
+        "aligned(correlation) if have.shape[1] < wanted.shape[1] else correlation.argmax(axis=1)",
+        "correlation.argmax(axis=1)",
+        "tests/test_refitting.py::test_channels_are_told_apart_by_their_order_where_several_do_much_the_same",
+    ),
+    Defect(
         "redundancy: the channels that stay are not refitted when one goes",
         "tinygen/pruning/redundancy.py",
         "self.weights[...] -= np.outer(step, self.weights[row])",
