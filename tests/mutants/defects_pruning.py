@@ -174,8 +174,8 @@ PRUNING: tuple[Defect, ...] = (
     Defect(
         "importance: auto takes the method that loses most",
         "tinygen/pruning/importance.py",
-        "min(able, key=lambda n:",
-        "max(able, key=lambda n:",
+        "min(_able(), key=lambda n:",
+        "max(_able(), key=lambda n:",
         f"{IMPORTANCE}::test_every_method_is_deterministic_and_auto_takes_the_best",
     ),
     Defect(
