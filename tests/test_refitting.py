@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
 from tinygen.pruning import heads
-from tinygen.pruning.refitting import refit
+from tinygen.pruning.refitting import aligned, matched, refit
 from tinygen.pruning.surgery import remove
 
 pytestmark = pytest.mark.tensorflow
@@ -125,3 +126,23 @@ def test_a_sequential_model_is_refitted_as_the_same_functional_one_is() -> None:
         np.testing.assert_allclose(a, b, atol=1e-5)
     x = data(model, 50, 1)
     assert np.mean((np.asarray(fitted[1](x)) - np.asarray(model(x))) ** 2) < 1e-3 * np.asarray(model(x)).var()
+
+
+def test_channels_are_told_apart_by_their_order_where_several_do_much_the_same() -> None:
+    """The second of ours is most like the first of theirs, which the first of ours is already."""
+    signals = np.random.default_rng(4).normal(size=(500, 3))
+    mixes = np.array([[1.0, 0.0, 0.0], [0.9, 0.4, 0.0], [0.0, 0.0, 1.0]])
+    wanted = signals @ mixes.T
+    have = signals @ np.array([[1.0, 0.0, 0.0], [0.95, 0.15, 0.0]]).T
+    alone = np.corrcoef(have.T, wanted.T)[:2, 2:].argmax(axis=1)
+    assert alone.tolist() == [0, 0]
+    counterpart, sure = matched(have, wanted)
+    assert counterpart.tolist() == [0, 1] and sure.all()
+
+
+@pytest.mark.parametrize("ours", (1, 3, 5))
+def test_of_all_orders_the_likest_is_found(ours: int) -> None:
+    correlation = np.random.default_rng(ours).uniform(-1, 1, (ours, 7))
+    choices = [list(c) for c in combinations(range(7), ours)]
+    best = max(choices, key=lambda c: correlation[np.arange(ours), c].sum())
+    assert aligned(correlation).tolist() == best

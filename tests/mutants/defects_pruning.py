@@ -88,6 +88,13 @@ PRUNING: tuple[Defect, ...] = (
         f"{COORDINATES}::test_what_cannot_be_taken_back_stays",
     ),
     Defect(
+        "refitting: channels are told by their likeness alone, whatever their order",
+        "tinygen/pruning/refitting.py",
+        "aligned(correlation) if have.shape[1] < wanted.shape[1] else correlation.argmax(axis=1)",
+        "correlation.argmax(axis=1)",
+        "tests/test_refitting.py::test_channels_are_told_apart_by_their_order_where_several_do_much_the_same",
+    ),
+    Defect(
         "redundancy: the channels that stay are not refitted when one goes",
         "tinygen/pruning/redundancy.py",
         "self.weights[...] -= np.outer(step, self.weights[row])",
@@ -195,8 +202,8 @@ PRUNING: tuple[Defect, ...] = (
     Defect(
         "importance: auto takes the method that loses most",
         "tinygen/pruning/importance.py",
-        "min(able, key=lambda n:",
-        "max(able, key=lambda n:",
+        "min(_able(), key=lambda n:",
+        "max(_able(), key=lambda n:",
         f"{IMPORTANCE}::test_every_method_is_deterministic_and_auto_takes_the_best",
     ),
     Defect(

@@ -216,7 +216,25 @@ def matched(have: Array, wanted: Array) -> tuple[Array, Array]:
         return np.arange(have.shape[1]), np.ones(have.shape[1], bool)
     ours, theirs = (_standardized(values) for values in (have, wanted))
     correlation = ours.T @ theirs / len(have)
-    return correlation.argmax(axis=1), correlation.max(axis=1) >= ALIKE
+    counterpart = aligned(correlation) if have.shape[1] < wanted.shape[1] else correlation.argmax(axis=1)
+    return counterpart, correlation[np.arange(len(counterpart)), counterpart] >= ALIKE
+
+
+def aligned(correlation: Array) -> Array:
+    """(ours,) ascending: which of theirs each of ours is, by the largest sum of correlations (ours, theirs).
+
+    Pruning keeps the order of channels. The best of each alone would take many for a neighbour that does much the same.
+    """
+    ours, theirs = correlation.shape
+    best = [np.zeros(theirs + 1)]  # [i][j]: of the first i of ours with some of the first j of theirs
+    for row in correlation:
+        taken = np.concatenate([[-np.inf], best[-1][:-1] + row])
+        best.append(np.maximum.accumulate(taken))
+    found, end = np.zeros(ours, np.int64), theirs
+    for i in range(ours, 0, -1):
+        end = int(np.searchsorted(best[i][: end + 1], best[i][end])) - 1
+        found[i - 1] = end
+    return found
 
 
 def _standardized(values: Array) -> Array:
