@@ -72,7 +72,7 @@ RECONSTRUCTING = Options(
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
-SEEING = Options(steps=12000, augment=("flip", "zoom", "colour", "paste"), features=8.0, settled=0.95)
+SEEING = Options(steps=10000, augment=("flip", "zoom", "colour", "paste"), features=8.0, settled=0.95)
 """Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
 compute says more about each than the few outputs do. The best of a thousand restless epochs on a few held-out images is
 lucky, not good: those at the end compete. docs/prune.md has the measurements."""
