@@ -180,6 +180,7 @@ class _Run:
         )  # formulas of these images alone: resuming asks the same
         self.notes = (*self.notes, *estimates.calibrate(self.graph).warnings)
         clock = _Clock(given["max_minutes"], held.log.seconds, time.perf_counter())
+        own = recipe.recipe_for(self.teacher)
         return Setting(
             teacher=self.teacher,
             budgets=budgets,
@@ -187,9 +188,10 @@ class _Run:
             images=self.costs,
             representative=self.samples,
             fit=fit,
+            taught=self.samples if own.everything and given["eval"] else fit,
             judge=judge,
             importance=given["importance"],
-            training=replace(recipe.recipe_for(self.teacher), epochs=given["epochs"], seed=given["seed"] + 1),
+            training=replace(own, epochs=given["epochs"], seed=given["seed"] + 1),
             qat=given["qat"],
             hurried=clock.hurried,
             minutes_left=clock.for_training,

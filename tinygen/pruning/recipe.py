@@ -23,7 +23,8 @@ class Options:
     (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
     those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
     or those of the same model with scaled inputs and channels (coordinates.py). settled: share (0 .. 1) of all epochs
-    before which none competes; nothing where there is patience.
+    before which none competes; nothing where there is patience. everything: held-out samples teach in the last
+    fine-tuning, too, where an evaluation set judges what comes out.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -43,6 +44,7 @@ class Options:
     coordinates: Literal["own", "scaled"] = "own"
     refit: bool = True
     settled: float = 0.0
+    everything: bool = False
     patience: int | None = None
     starts: int = 1
     minutes: float | None = None
@@ -68,11 +70,19 @@ RECONSTRUCTING = Options(
     optimizer="muon",
     coordinates="scaled",
     augment=("difference", "noise"),
+    settled=0.95,
+    everything=True,
 )
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
-SEEING = Options(steps=10000, augment=("flip", "zoom", "colour", "paste"), features=8.0, settled=0.95)
+SEEING = Options(
+    steps=10000,
+    augment=("flip", "zoom", "colour", "paste"),
+    features=8.0,
+    settled=0.95,
+    everything=True,
+)
 """Images are many numbers and mostly few samples: parts, colours and collages of them are more, and what hidden layers
 compute says more about each than the few outputs do. The best of a thousand restless epochs on a few held-out images is
 lucky, not good: those at the end compete. docs/prune.md has the measurements."""

@@ -41,7 +41,8 @@ batches takes fewer multiply-accumulates: about a minute each."""
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same during a run. teacher: the original keras.Model; minutes_left: None without a limit.
+    """What stays the same during a run. teacher: the original keras.Model; minutes_left: None without a limit. fit:
+    what teaches while candidates are chosen, taught: in the last fine-tuning.
 
     estimates, images: costs of candidates by formula, and of the steps' results by building and following them.
     """
@@ -52,6 +53,7 @@ class Setting:
     images: Costs
     representative: Samples
     fit: Samples
+    taught: Samples
     judge: Judge
     importance: str
     training: distillation.Options
@@ -162,10 +164,15 @@ def _fine_tune(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     options = setting.training
     work = line[-1].after.cost.macs * options.batch * options.steps
     options = replace(options, starts=STARTS if work < AFFORDABLE else 1)
-    trained = _train(setting, model, options, "fine-tune")
+    trained = _train(setting, model, options, "fine-tune", setting.taught)
     epochs = len(trained.history) - 1
     why = f"epoch {trained.best} of {epochs}: loss {trained.given:.4g} -> {trained.loss:.4g}"
-    return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else ""))
+    known = (
+        ""
+        if setting.taught is setting.fit
+        else "; held-out samples taught, too: --eval alone judges from here on"
+    )
+    return Made(trained.model, why + (f"; {trained.stopped}" if trained.stopped else "") + known)
 
 
 def _int8(setting: Setting, line: Sequence[Step], model: Any) -> Made:
@@ -201,9 +208,11 @@ _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {
 }
 
 
-def _train(setting: Setting, model: Any, options: distillation.Options, stage: str) -> distillation.Trained:
-    """Distillation from the original, as long as time allows."""
-    x, held_out = setting.fit.x, setting.judge.samples.x
+def _train(
+    setting: Setting, model: Any, options: distillation.Options, stage: str, taught: Samples | None = None
+) -> distillation.Trained:
+    """Distillation from the original, as long as time allows. taught: what teaches, by default setting.fit."""
+    x, held_out = (taught or setting.fit).x, setting.judge.samples.x
     options = replace(options, minutes=setting.minutes_left(), refit=False)  # _candidate did it
     return distillation.train(model, setting.teacher, x, held_out, options, _teller(setting, stage))
 
