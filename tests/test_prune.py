@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from tinygen.frontend.keras import open_keras
 from tinygen.graph import Graph, Tensor
 from tinygen.heavy import import_keras
 from tinygen.judge import Outcome
-from tinygen.prune_api import rollback
-from tinygen.pruning import journal
+from tinygen.prune_api import rollback, taught
+from tinygen.pruning import distillation, journal, recipe, steps
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.records import Step
+from tinygen.samples import Samples
 
 SAVING = "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings(SAVING)]
@@ -135,6 +137,29 @@ def test_an_interrupted_run_goes_on(pruned: Pruned, place: Path, tmp_path: Path)
     assert resumed.model.read_bytes() == pruned.model.read_bytes()
     back = rollback(tmp_path / "cut", 1)
     assert back.log.line[-1].action == "fold" and back.log.end is not None and not back.log.end.reached
+
+
+def test_held_out_samples_teach_at_the_end_where_an_evaluation_set_judges(
+    pruned: Pruned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, held_out, everything = (Samples((np.zeros((count, 1), np.float32),)) for count in (4, 2, 6))
+    assert taught(recipe.SEEING, everything, fit, judged=True) is everything
+    assert taught(recipe.SEEING, everything, fit, judged=False) is fit
+    assert taught(recipe.DEFAULT, everything, fit, judged=True) is fit
+    seen: list[Any] = []
+
+    def train(student: Any, teacher: Any, x: Any, held_out: Any, *others: Any) -> distillation.Trained:
+        seen.append((len(x[0]), len(held_out[0])))
+        epochs = tuple(distillation.Epoch(number, 0.2, 0.1, 1.0) for number in range(2))
+        return distillation.Trained(student, epochs, 1, 1.0, given=0.2)
+
+    monkeypatch.setattr(distillation, "train", train)
+    judge, setting = SimpleNamespace(samples=held_out), SimpleNamespace(training=recipe.SEEING, fit=fit)
+    for samples, told in ((everything, True), (fit, False)):
+        vars(setting).update(taught=samples, judge=judge, teacher=None, minutes_left=lambda: None)
+        made = steps.take("fine-tune", setting, pruned.log.line, None)  # type: ignore[arg-type]
+        assert ("taught, too" in made.why) == told
+    assert seen == [(6, 2), (4, 2)]
 
 
 def test_compile_prunes_and_compiles_under_the_originals_name(place: Path, tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ def rollback(out: str | Path, step: int, *, report: Report = silent) -> Pruned:
         return Pruned(Path(out), held.log, run.notes)
 
 
+def taught(own: recipe.Options, samples: Samples, fit: Samples, judged: bool) -> Samples:
+    """What teaches in the last fine-tuning: all samples where an evaluation set judges and the recipe wants it."""
+    return samples if own.everything and judged else fit
+
+
 class _Run:
     """What the arguments mean: models, samples, budgets. Read once; nothing is written."""
 
@@ -188,7 +193,7 @@ class _Run:
             images=self.costs,
             representative=self.samples,
             fit=fit,
-            taught=self.samples if own.everything and given["eval"] else fit,
+            taught=taught(own, self.samples, fit, given["eval"] is not None),
             judge=judge,
             importance=given["importance"],
             training=replace(own, epochs=given["epochs"], seed=given["seed"] + 1),

@@ -11,6 +11,13 @@ COORDINATES = "tests/test_coordinates.py"
 
 PRUNING: tuple[Defect, ...] = (
     Defect(
+        "prune: held-out samples teach though nothing else judges",
+        "tinygen/prune_api.py",
+        "return samples if own.everything and judged else fit",
+        "return samples if own.everything else fit",
+        "tests/test_prune.py::test_held_out_samples_teach_at_the_end_where_an_evaluation_set_judges",
+    ),
+    Defect(
         "prune: bands are taken where multiply-accumulates count",
         "tinygen/pruning/costs.py",
         "banded = all(amount is None for amount in timed)",
