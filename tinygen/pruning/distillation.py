@@ -17,7 +17,7 @@ import numpy as np
 from tinygen.errors import DataError
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
-from tinygen.pruning import augmentation, coordinates, epochs, features, heads, reestimation, refitting
+from tinygen.pruning import augmentation, codes, coordinates, epochs, features, heads, reestimation, refitting
 from tinygen.pruning.augmentation import MIXUP
 from tinygen.pruning.epochs import Epoch, Progress
 from tinygen.pruning.heads import Head
@@ -80,6 +80,12 @@ def train(
     start = time.perf_counter()
     runs: list[Trained] = []
     starts = refitting.starts(student, teacher, x, options.seed if options.refit else None)
+    if options.imagined:
+        x = [
+            np.concatenate(
+                [x[0], codes.imagined(teacher, x[0], round(options.imagined * len(x[0])), options.seed)]
+            )
+        ]
     for number in range(options.starts):
         left = None if options.minutes is None else options.minutes - (time.perf_counter() - start) / 60
         if runs and left is not None and left <= 0:

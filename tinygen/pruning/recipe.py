@@ -24,7 +24,8 @@ class Options:
     those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
     or those of the same model with scaled inputs and channels (coordinates.py). settled: share (0 .. 1) of all epochs
     before which none competes; nothing where there is patience. everything: held-out samples teach in the last
-    fine-tuning, too, where an evaluation set judges what comes out.
+    fine-tuning, too, where an evaluation set judges what comes out. imagined: samples of codes.py that teach an
+    autoencoder, too, as a share of those given.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
@@ -45,6 +46,7 @@ class Options:
     refit: bool = True
     settled: float = 0.0
     everything: bool = False
+    imagined: float = 0.0
     patience: int | None = None
     starts: int = 1
     minutes: float | None = None
@@ -65,13 +67,14 @@ DEFAULT = Options(steps=6000, augment=("mixup",), features=4.0)
 """Few samples are soon learned by heart: mixed ones and hidden layers say more (docs/prune.md)."""
 RECONSTRUCTING = Options(
     batch=512,
-    steps=11000,
+    steps=16000,
     rate=5e-4,
     optimizer="muon",
     coordinates="scaled",
     augment=("difference", "noise"),
     settled=0.95,
     everything=True,
+    imagined=1.0,
 )
 """An autoencoder's score is what it cannot reconstruct: off the data, too, it has to answer as the original does, and
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
