@@ -11,6 +11,20 @@ COORDINATES = "tests/test_coordinates.py"
 
 PRUNING: tuple[Defect, ...] = (
     Defect(
+        "codes: what one sample is left with stays with it",
+        "tinygen/pruning/codes.py",
+        "decoded + (x - outputs)[rest]",
+        "decoded",
+        "tests/test_codes.py::test_samples_are_outputs_for_other_codes_with_what_was_not_reconstructed",
+    ),
+    Defect(
+        "codes: models with shortcuts are taken for chains",
+        "tinygen/pruning/codes.py",
+        "if len(calls) != 1 or [id(t) for t in calls[0].input_tensors] != [id(tensor)]:",
+        "if len(calls) != 1:",
+        "tests/test_codes.py::test_the_bottleneck_is_found_in_chains_alone",
+    ),
+    Defect(
         "prune: held-out samples teach though nothing else judges",
         "tinygen/prune_api.py",
         "return samples if own.everything and judged else fit",
