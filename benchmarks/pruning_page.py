@@ -34,6 +34,8 @@ def page(rows: Sequence[Row]) -> str:
         "",
         "Lost: points of accuracy, or of 100 of AUC, that the int8 result loses against the float original on the",
         "evaluation file; in samples: how many more answers are wrong. Cycles are modelled, of a warm inference.",
+        "Where bytes alone are asked and the model does not fit as a whole, blocks are computed in bands of rows:",
+        "MACs and cycles are those of what is executed.",
         "",
         *markdown(
             (
