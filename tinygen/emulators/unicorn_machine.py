@@ -85,6 +85,7 @@ class Machine:
         self._fault: str | None = None
         self._stopped = False
         self._hook: NativeHook | PythonHook | None = None
+        self._begun: int | None = None
         self._board = board
         self._mark_address = firmware.symbols["tg_mark"].address & ~1
         self._marks = self._timer = 0
@@ -164,9 +165,14 @@ class Machine:
     def _clock(self) -> int:
         """What the timer shows: in a sample that is counted the instructions so far, at its end all of them.
 
-        Every reading comes from the same block, of which all has been counted: differences are exact.
+        Every reading comes from the same block, of which all has been counted: differences are exact. A block ends
+        where a page does, so tg_mark may be two: the first reading is 0 wherever it stands, as the end counts both.
         """
-        return (self._timer if self._hook is None else self._hook.so_far()) & 0xFFFFFFFF
+        if self._hook is None:
+            return self._timer & 0xFFFFFFFF
+        if self._begun is None:
+            self._begun = self._hook.so_far()
+        return (self._hook.so_far() - self._begun) & 0xFFFFFFFF
 
     def _mark(self, core: Any, address: int, size: int, data: Any) -> None:
         """tg_mark is entered at start and end of each sample; counting goes on and off there.
@@ -190,7 +196,7 @@ class Machine:
     def _switch_counting(self) -> None:
         """Hook every block, or unhook them: the core stands at the start or the end of a sample that counts."""
         if self._hook is None:
-            self._hook = self._make_hook()
+            self._hook, self._begun = self._make_hook(), None
         else:
             self._hook.remove()
             self._hook = None
