@@ -109,6 +109,11 @@ def _candidates(graph: Graph) -> Iterator[Graph]:
 def chains(graph: Graph) -> Iterator[tuple[BoundNode, ...]]:
     """Two or more layers with rows that read one tensor and give one: each the only reader of the one before it, or
     with branches that join again."""
+    yield from {tuple(b.name for b in chain): chain for chain in _chains(graph)}.values()
+
+
+def _chains(graph: Graph) -> Iterator[tuple[BoundNode, ...]]:
+    """The same, some more than once: what one of several readers begins may depend on nothing else either."""
     bound = tuple(graph.bound())
     for source in (*graph.inputs, *(b.output.name for b in bound)):
         yield from _grown(graph, bound, source, ())
