@@ -102,7 +102,7 @@ class Lowered:
 
 def lower(fitter: Fitter, board: Board, wishes: Wishes, banded: bool = False) -> Lowered:
     """As pipeline.lower, but whether or not the result fits the board. banded: in bands of rows, too, where it fits in
-    no other way; as it is where it does not fit in any.
+    no other way; where it does not fit in any, what needs less.
 
     Where what must be pinned does not fit, it is placed as it could run today: with --pin auto.
     """
@@ -114,10 +114,10 @@ def lower(fitter: Fitter, board: Board, wishes: Wishes, banded: bool = False) ->
         made = _lowered(arranged, board, wishes)
         return made if made.within else None
 
+    if found := bands.cheapest(fitter.banded, attempt):
+        return found
     least = _lowered(fitter.banded[-1], board, wishes)
-    if not least.within:
-        return min(plain, least, key=lambda lowered: lowered.cost(None).sram)
-    return bands.cheapest(fitter.banded, attempt) or least
+    return min(plain, least, key=lambda lowered: lowered.cost(None).sram)
 
 
 def _lowered(fitter: Fitter, board: Board, wishes: Wishes) -> Lowered:
