@@ -30,7 +30,7 @@ from tinygen.heavy import import_keras
 from tinygen.judge import Outcome
 from tinygen.metrics import Metric
 from tinygen.pio.bootstrap import bootstrap
-from tinygen.prune_api import prune
+from tinygen.prune_api import prune, taught
 from tinygen.pruning import distillation, judging, recipe, steps
 from tinygen.pruning.costs import Costs, over
 from tinygen.pruning.journal import has_run, read
@@ -217,8 +217,9 @@ def baseline(case: Case, task: Task, log: Log, scratch: bool) -> Baseline:
         return not over(costs.estimate(shrunk(graph, gone)), log.budgets)
 
     ratio = baselines.ratio_for(graph, within)
-    fit, held_out = judging.split(task.samples("train"))
     options = replace(recipe.recipe_for(model), refit=False)
+    fit, held_out = judging.split(task.samples("train"))
+    fit = taught(options, task.samples("train"), fit, judged=True)
     if scratch:
         trained = baselines.from_scratch(model, graph, ratio, fit, held_out, options).model
     else:
