@@ -154,10 +154,11 @@ def test_held_out_samples_teach_at_the_end_where_an_evaluation_set_judges(
         return distillation.Trained(student, epochs, 1, 1.0, given=0.2)
 
     monkeypatch.setattr(distillation, "train", train)
-    judge, setting = SimpleNamespace(samples=held_out), SimpleNamespace(training=recipe.SEEING, fit=fit)
+    judge = SimpleNamespace(samples=held_out)
+    setting: Any = SimpleNamespace(training=recipe.SEEING, fit=fit)
     for samples, told in ((everything, True), (fit, False)):
         vars(setting).update(taught=samples, judge=judge, teacher=None, minutes_left=lambda: None)
-        made = steps.take("fine-tune", setting, pruned.log.line, None)  # type: ignore[arg-type]
+        made = steps.take("fine-tune", setting, pruned.log.line, None)
         assert ("taught, too" in made.why) == told
     assert seen == [(6, 2), (4, 2)]
 
