@@ -71,7 +71,6 @@ def inspect_rows(
 
 def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) -> Row:
     b, output = step.bound, step.bound.output
-    buffer = plan.buffer(output.name)
     weighed = [] if step.kernel.alias else [Considered.of(c) for c in step.ranked]
     return Row(
         step=index,
@@ -84,8 +83,8 @@ def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) ->
         macs=ops.get(b.node.op).macs(b),
         weight_bytes=sum(array.nbytes for array in step.kernel.constants(b).values()),
         scratch_bytes=step.scratch_bytes,
-        offset=buffer.offset,
-        in_place=any(t.name in buffer.tensors for t in b.activations),
+        offset=plan.offset(output.name),
+        in_place=any(plan.offset(t.name) == plan.offset(output.name) for t in b.activations),
         chosen=weighed[0] if weighed else None,
         runner_up=weighed[1] if len(weighed) > 1 else None,
     )
@@ -116,7 +115,9 @@ def to_json(
             "lower_bound": plan.lower_bound,
             "optimal": plan.optimal,
             "gap": plan.gap,
-            "buffers": [asdict(b) | {"tensors": list(b.tensors)} for b in plan.buffers],
+            "buffers": [
+                asdict(b) | {"tensors": list(b.tensors), "places": list(b.places)} for b in plan.buffers
+            ],
         },
     }
 

@@ -12,17 +12,25 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tinygen.lifetimes import ALIGNMENT, Lifetime
 
 WORK = 100_000
 """Search effort for one capacity, in visits of a lifetime by a search node (about 2 us each)."""
 
-MOST_SEARCHED = 400
-"""Above this many lifetimes the search is left out: it recurses once per lifetime."""
+CAPACITIES = 6
+"""Capacities that are tried."""
+
+MOST_SEARCHED = 200
+"""Above this many lifetimes the search is left out: it recurses, three calls a lifetime."""
 
 CLIMBS, CLIMB_WORK = 300, 2_000_000
 """Orders tried by hill climbing; fewer for many lifetimes, as each order costs their number squared."""
+
+
+KNOWN = 256
+"""Packings that are remembered: bands are tried for one budget after the other."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,11 @@ class Packing:
 
 def pack(items: Sequence[Lifetime], work: int = WORK) -> Packing:
     """The smallest packing found with at most `work` effort per capacity tried."""
+    return _packed(tuple(items), work)
+
+
+@lru_cache(maxsize=KNOWN)
+def _packed(items: tuple[Lifetime, ...], work: int) -> Packing:
     bound = max(live_bytes(items), default=0)
     if not items:
         return Packing((), 0, 0, True)
@@ -156,7 +169,9 @@ class _Search:
         makes way for one half way up to the best height so far.
         """
         possible = capacity = bound  # nothing fits below `possible`
-        while capacity < height:
+        for _ in range(CAPACITIES):
+            if capacity >= height:
+                break
             self.work = self.budget
             try:
                 found = self._fits(capacity)

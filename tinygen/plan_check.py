@@ -72,7 +72,7 @@ def _check_complete(program: Program, plan: MemoryPlan) -> None:
     wanted = {t.name: t.size_bytes for t in program.graph.input_tensors}
     wanted.update((s.bound.output.name, s.bound.output.size_bytes) for s in program.steps)
     scratch = {i: s.scratch_bytes for i, s in enumerate(program.steps) if s.scratch_bytes}
-    planned = [(name, b.size) for b in plan.buffers for name in b.tensors]
+    planned = [(name, b.end - b.starts[name]) for b in plan.buffers for name in b.tensors]
     planned_scratch = [(b.scratch_step, b.size) for b in plan.buffers if b.scratch_step is not None]
     _compare("value", wanted, planned)
     _compare("scratch of step", scratch, planned_scratch)
@@ -106,6 +106,7 @@ class _Arena:
         self.numbers: dict[str, int] = {}
         self.names = {0: "nothing, or scratch"}
         self.buffers = {name: buffer for buffer in plan.buffers for name in buffer.tensors}
+        self.starts = {name: start for b in plan.buffers for name, start in b.starts.items()}
         self.scratch = {b.scratch_step: b for b in plan.buffers if b.scratch_step is not None}
 
     def fill(self, tensor: Tensor) -> None:
@@ -131,6 +132,9 @@ class _Arena:
         if step.kernel.alias:
             self._alias(step)
             return
+        if self._viewed(step):
+            self.numbers[output.name] = self.numbers[step.bound.activations[0].name]
+            return
         self._check_writes(time, step)
         if time in self.scratch:
             self.bytes[_bytes(self.scratch[time])] = 0
@@ -145,12 +149,22 @@ class _Arena:
             )
         self.numbers[output.name] = self.numbers[source.name]
 
+    def _viewed(self, step: Step) -> bool:
+        """True where the output is the very bytes of its input that the kernel would copy."""
+        part = step.kernel.view(step.bound)
+        if part is None:
+            return False
+        read, output = self._span(step.bound.activations[0]), self._span(step.bound.output)
+        return bool(output.start == read.start + part and output.stop <= read.stop)
+
     def _check_writes(self, time: int, step: Step) -> None:
         output = self._span(step.bound.output)
         where = f"in step {time} '{step.bound.name}'"
-        touched = []
+        touched, joined = [], dict(step.kernel.joins(step.bound))
         for index, tensor in enumerate(step.bound.activations):
             read = self._span(tensor)
+            if index in joined and read.start == output.start + joined[index]:
+                continue  # it is left alone
             if _overlap(read, output):
                 touched.append(index)
                 if read.start != output.start or read.stop < output.stop:
@@ -179,8 +193,8 @@ class _Arena:
                 )
 
     def _span(self, tensor: Tensor) -> slice:
-        buffer = self.buffers[tensor.name]
-        return slice(buffer.offset, buffer.offset + tensor.size_bytes)
+        start = self.starts[tensor.name]
+        return slice(start, start + tensor.size_bytes)
 
 
 def _bytes(buffer: Buffer) -> slice:

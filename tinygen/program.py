@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from tinygen.boards import Board
 from tinygen.graph import BoundNode, Graph
@@ -30,6 +31,21 @@ class Step:
     kernel: Kernel
     scratch_bytes: int
     ranked: tuple[Candidate, ...] = ()
+
+    @cached_property
+    def in_place(self) -> tuple[int, ...]:
+        """As Kernel.in_place."""
+        return self.kernel.in_place(self.bound)
+
+    @cached_property
+    def joins(self) -> tuple[tuple[int, int], ...]:
+        """As Kernel.joins."""
+        return self.kernel.joins(self.bound)
+
+    @cached_property
+    def view(self) -> int | None:
+        """As Kernel.view; 0 for an alias."""
+        return 0 if self.kernel.alias else self.kernel.view(self.bound)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from tinygen.graph import BoundNode, Graph
 from tinygen.lifetimes import aligned
-from tinygen.program import choose_kernel
+from tinygen.planning import needs
+from tinygen.program import Program, Step, choose_kernel
 
 MOST_SETS = 20_000
 """Sets of executed nodes looked at before the search gives up: about 2 s."""
@@ -63,12 +64,10 @@ def schedule(graph: Graph) -> Graph:
 
 def peak_of(graph: Graph) -> tuple[int, str]:
     """The greatest sum of live bytes when the nodes run as they stand, and the first node that needs it."""
-    problem, worst = _Problem(graph), (0, "")
-    state = problem.start
-    for number, node in enumerate(graph.nodes):
-        state = problem.run(state, number)
-        worst = max(worst, (state.peak, node.name), key=lambda found: found[0])
-    return worst
+    chosen = [(b, choose_kernel(b, None)) for b in graph.bound()]
+    live = needs(Program(graph, tuple(Step(b, kernel, kernel.scratch(b)) for b, kernel in chosen)))
+    most = max(live, default=0)
+    return most, chosen[min(live.index(most), len(chosen) - 1)][0].name if chosen else ""
 
 
 class _Problem:

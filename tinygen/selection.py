@@ -101,8 +101,9 @@ def live_bytes(kernel: Kernel, b: BoundNode) -> int:
     """Bytes of the node's own tensors and scratch while the kernel runs."""
     if kernel.alias:
         return b.output.size_bytes
-    own = kernel.scratch(b) + sum(t.size_bytes for t in {t.name: t for t in b.activations}.values())
-    return own + (0 if kernel.in_place(b) else b.output.size_bytes)
+    within = {b.activations[index].name for index, _ in kernel.joins(b)}
+    read = {t.name: t.size_bytes for t in b.activations if t.name not in within}
+    return kernel.scratch(b) + sum(read.values()) + (0 if kernel.in_place(b) else b.output.size_bytes)
 
 
 @dataclass(frozen=True)

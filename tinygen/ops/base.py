@@ -74,6 +74,16 @@ def never_in_place(b: BoundNode) -> tuple[int, ...]:
     return ()
 
 
+def nothing_joined(b: BoundNode) -> tuple[tuple[int, int], ...]:
+    """All inputs are read wherever they are."""
+    return ()
+
+
+def no_view(b: BoundNode) -> int | None:
+    """The output has to be written."""
+    return None
+
+
 def always(b: BoundNode) -> bool:
     """Every node."""
     return True
@@ -121,6 +131,10 @@ class Kernel:
     cost: estimated Cortex-M4 cycles for the node; the cheapest kernel that supports a node wins.
     scratch: bytes of working memory for the node, planned like a tensor (void *scratch is the last argument if > 0).
     in_place: indices into the node's activation inputs whose buffer the output may overwrite.
+    joins: (index into the activation inputs, bytes from the output's first) of inputs that the kernel leaves alone
+    where they stand there already.
+    view: where the output stands in the first input, in bytes from that one's first: the kernel writes nothing where
+    both are the same bytes. None: it always writes.
     alias: the output IS the first input's bytes (reshape): no function is emitted or called.
     reads: (bound node, role of a constant, its values, multiply-accumulates) -> bytes of it read in one inference.
     dtype: of the activations that it takes and gives; a kernel of another type is never chosen.
@@ -135,6 +149,8 @@ class Kernel:
     constants: Callable[[BoundNode], Mapping[str, Array]] = no_constants
     scratch: Callable[[BoundNode], int] = no_scratch
     in_place: Callable[[BoundNode], tuple[int, ...]] = never_in_place
+    joins: Callable[[BoundNode], tuple[tuple[int, int], ...]] = nothing_joined
+    view: Callable[[BoundNode], int | None] = no_view
     alias: bool = False
     reads: Callable[[BoundNode, str, Array, int], int] = reads_portable
     dtype: DType = "int8"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from tinygen.errors import UnsupportedLayerError
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.lifetimes import ALIGNMENT
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Labels, same_channels
 from tinygen.ops.intervals import rising
@@ -18,6 +19,7 @@ from tinygen.ops.movement import axis_of, moving_kernels, one_scale
 from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
+    from tinygen.boards import Board
     from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
@@ -109,6 +111,33 @@ def params(b: BoundNode) -> Params:
     return Params(outer, tuple(Run(t.elements // outer, t.size_bytes // outer) for t in b.inputs))
 
 
+def cost_join(b: BoundNode) -> float:
+    """Where all is to be copied: long runs."""
+    return 1.0 * b.output.size_bytes
+
+
+def whole_runs(b: BoundNode, board: Board | None) -> bool:
+    """True where each input's bytes stand in the output as they are."""
+    return params(b).outer == 1
+
+
+def broken_runs(b: BoundNode, board: Board | None) -> bool:
+    """True where inputs take turns."""
+    return not whole_runs(b, board)
+
+
+def places(b: BoundNode) -> tuple[tuple[int, int], ...]:
+    """Where inputs stand in the output: those that begin and end at whole words, as buffers do."""
+    ends = np.cumsum([t.size_bytes for t in b.inputs]).tolist()
+    starts = [0, *ends[:-1]]
+    last = len(ends) - 1
+    return tuple(
+        (i, start)
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+        if start % ALIGNMENT == 0 and (end % ALIGNMENT == 0 or i == last)
+    )
+
+
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
     """The joined bytes."""
     return real(b, arrays)
@@ -153,7 +182,10 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=moving_kernels("concat"),
+    kernels=(
+        *(replace(k, supports=broken_runs) for k in moving_kernels("concat")),
+        *(replace(k, cost=cost_join, supports=whole_runs, joins=places) for k in moving_kernels("join")),
+    ),
     constraints=(shapes_agree, one_scale),
     keras={"Concatenate": from_keras},
     to_tflite=to_tflite,

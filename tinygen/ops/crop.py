@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinygen.fixedpoint import Rounding
 from tinygen.graph import Array, BoundNode, GraphBuilder, Shape
+from tinygen.lifetimes import ALIGNMENT
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import moved_channels
 from tinygen.ops.intervals import rising
@@ -26,6 +28,7 @@ from tinygen.ops.movement import (
 from tinygen.ops.tensors import Tensors
 
 if TYPE_CHECKING:
+    from tinygen.boards import Board
     from tinygen.tflite.reader import TfliteOperator
     from tinygen.tflite.writer import TfliteWriter
 
@@ -75,6 +78,27 @@ def params(b: BoundNode) -> Copied:
     return Copied(
         box_copy(b.output.shape, source, strides(b.output.shape), b.output.itemsize, source_offset=offset)
     )
+
+
+def one_run(b: BoundNode, board: Board | None) -> bool:
+    """True where what is left are neighbouring bytes of the input."""
+    return not params(b).copy.loops
+
+
+def several_runs(b: BoundNode, board: Board | None) -> bool:
+    """True where it is not one run."""
+    return not one_run(b, board)
+
+
+def view(b: BoundNode) -> int | None:
+    """Where what is left stands in the input; None where that is not at a whole word, as buffers are."""
+    start = params(b).copy.source * b.output.itemsize
+    return start if start % ALIGNMENT == 0 else None
+
+
+def cost_run(b: BoundNode) -> float:
+    """Long runs, where they are copied."""
+    return 1.0 * b.output.size_bytes
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:
@@ -154,7 +178,13 @@ OP = Op(
     params=params,
     reference=reference,
     macs=no_macs,
-    kernels=moving_kernels("crop"),
+    kernels=(
+        *(replace(k, supports=several_runs) for k in moving_kernels("crop")),
+        *(
+            replace(k, cost=cost_run, supports=one_run, view=view, in_place=lambda b: (0,))
+            for k in moving_kernels("rows")
+        ),
+    ),
     constraints=(something_left, few_axes, one_scale),
     keras={"Cropping1D": keras_spans("crop", "cropping"), "Cropping2D": keras_spans("crop", "cropping")},
     to_tflite=to_tflite,

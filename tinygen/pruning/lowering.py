@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tinygen import bands, ops, pipeline, sram
+from tinygen import banding, bands, ops, pipeline, sram
 from tinygen.boards import Board
 from tinygen.emission import Library
 from tinygen.errors import BoardError
@@ -92,7 +92,7 @@ class Lowered:
         """What the layers take; bands of one are one."""
         found: dict[str, LayerCost] = {}
         for time, step in enumerate(self.program.steps):
-            b, name = step.bound, bands.layer_of(step.bound.name)
+            b, name = step.bound, banding.layer_of(step.bound.name)
             known = found.get(name, LayerCost(name, 0, 0.0, 0))
             macs = known.macs + ops.get(b.node.op).macs(b)
             own = known.cycles + cycles.get(b.name, 0.0)

@@ -67,7 +67,7 @@ DEFAULT = Options(steps=6000, augment=("mixup",), features=4.0)
 """Few samples are soon learned by heart: mixed ones and hidden layers say more (docs/prune.md)."""
 RECONSTRUCTING = Options(
     batch=512,
-    steps=16000,
+    steps=40000,
     rate=5e-4,
     optimizer="muon",
     coordinates="scaled",
@@ -80,7 +80,7 @@ RECONSTRUCTING = Options(
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
 SEEING = Options(
-    steps=10000,
+    steps=16000,
     augment=("flip", "zoom", "colour", "paste"),
     features=8.0,
     settled=0.95,
