@@ -143,7 +143,7 @@ def test_arrangements_need_less_for_more_and_the_first_that_fits_is_taken() -> N
     board = load_board("nucleo_f446re")
     arenas = [aligned(plan(select(g, board)).arena_bytes) for g in (graph, *found)]
     assert arenas[-1] < arenas[0]
-    for arena in arenas:
+    for arena in {arenas[0], arenas[len(arenas) // 2], arenas[-1]}:
         fitting = [g for g, own in zip((graph, *found), arenas, strict=True) if own <= arena]
         options = pipeline.Options(wishes=Wishes(budget_sram=arena + fixed_bytes(board)))
         assert pipeline.compile_graph(graph, None, board, options).graph == fitting[0]

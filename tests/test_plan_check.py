@@ -211,3 +211,78 @@ def test_the_simulation_alone_catches_a_value_overwritten(seed):
     ]
     with pytest.raises(PlanError):
         verify(program, replace(good, buffers=tuple(buffers), arena_bytes=good.arena_bytes + size))
+
+
+# ---- joins and views
+
+JOINED = toy_program(
+    [("x", 8)],
+    [Toy("a", ("x",), 8), Toy("b", ("x",), 8), Toy("ab", ("a", "b"), 16, joins=((0, 0), (1, 8)))],
+    ["ab"],
+)
+
+
+def test_parts_in_their_places_are_right():
+    verify(
+        JOINED,
+        layout(24, Buffer(("x",), 16, 8, 0, 1), Buffer(("a", "b", "ab"), 0, 16, 0, 3, None, (0, 8, 0))),
+    )
+
+
+def test_parts_that_changed_places():
+    wrong = layout(24, Buffer(("x",), 16, 8, 0, 1), Buffer(("a", "b", "ab"), 0, 16, 0, 3, None, (8, 0, 0)))
+    caught(JOINED, wrong, "the output partly overwrites input 'a'")
+
+
+def test_a_part_on_top_of_another():
+    wrong = layout(24, Buffer(("x",), 16, 8, 0, 1), Buffer(("a", "b", "ab"), 0, 16, 0, 3, None, (0, 0, 0)))
+    caught(JOINED, wrong, "the bytes of 'a' hold 'b'")
+
+
+def test_a_part_that_reaches_out_of_its_buffer():
+    wrong = layout(24, Buffer(("x",), 16, 8, 0, 1), Buffer(("a", "b", "ab"), 0, 16, 0, 3, None, (0, 12, 0)))
+    caught(JOINED, wrong, "value 'b' needs 8 bytes, its buffer has 4")
+
+
+def test_a_joined_part_that_is_read_later():
+    program = toy_program(
+        [("x", 8)],
+        [
+            Toy("a", ("x",), 8),
+            Toy("b", ("x",), 8),
+            Toy("ab", ("a", "b"), 16, joins=((0, 0), (1, 8))),
+            Toy("c", ("a",), 8),
+        ],
+        ["ab", "c"],
+    )
+    wrong = layout(
+        32,
+        Buffer(("x",), 16, 8, 0, 1),
+        Buffer(("a", "b", "ab"), 0, 16, 0, 4, None, (0, 8, 0)),
+        Buffer(("c",), 24, 8, 3, 4),
+    )
+    caught(program, wrong, "the bytes of 'a' hold 'ab'")
+
+
+VIEWED = toy_program(
+    [("x", 16)], [Toy("v", ("x",), 8, view=8), Toy("y", ("v", "x"), 4)], ["y"]
+)  # fmt: skip
+
+
+def test_a_view_is_the_bytes_of_its_source():
+    verify(VIEWED, layout(20, Buffer(("x", "v"), 0, 16, 0, 1, None, (0, 8)), Buffer(("y",), 16, 4, 1, 2)))
+
+
+def test_a_view_of_other_bytes():
+    wrong = layout(20, Buffer(("x", "v"), 0, 16, 0, 1, None, (0, 4)), Buffer(("y",), 16, 4, 1, 2))
+    caught(VIEWED, wrong, "the output partly overwrites input 'x'")
+
+
+def test_a_view_whose_source_is_overwritten():
+    program = toy_program(
+        [("x", 16)],
+        [Toy("v", ("x",), 8, view=8), Toy("z", ("x",), 16, in_place=(0,)), Toy("y", ("v", "z"), 4)],
+        ["y"],
+    )
+    wrong = layout(20, Buffer(("x", "v", "z"), 0, 16, 0, 2, None, (0, 8, 0)), Buffer(("y",), 16, 4, 2, 3))
+    caught(program, wrong, "the bytes of 'v' hold 'z'")

@@ -61,6 +61,106 @@ def test_a_smaller_output_takes_over_its_input_where_most_bytes_are_live_only():
     assert later.arena_bytes == 140 and later.buffer("a") is not later.buffer("x"), "100 + 80 would be more"
 
 
+def test_parts_are_made_where_they_are_joined():
+    toys = [
+        Toy("a", ("x",), 40),
+        Toy("b", ("x",), 20),
+        Toy("c", ("b",), 20, in_place=(0,)),
+        Toy("ac", ("a", "c"), 60, joins=((0, 0), (1, 40))),
+        Toy("y", ("ac",), 4),
+    ]
+    result = planned(toy_program([("x", 16)], toys, ["y"]))
+    whole = result.buffer("ac")
+    assert whole.tensors == ("a", "b", "c", "ac") and whole.places == (0, 40, 40, 0)
+    assert [result.offset(t) - whole.offset for t in "abc"] == [0, 40, 40]
+    assert result.arena_bytes == 60 + 16, "copied it would be 120"
+
+
+@pytest.mark.parametrize(
+    ("toys", "outputs", "joined"),
+    [
+        ([Toy("ac", ("a", "c"), 24, joins=((0, 0),))], ["ac"], {"a"}),
+        ([Toy("ac", ("a", "c"), 24, joins=((0, 0), (1, 16))), Toy("y", ("a",), 4)], ["ac", "y"], {"c"}),
+        ([Toy("ac", ("a", "c"), 24, joins=((0, 0), (1, 16)))], ["ac", "c"], {"a"}),
+        ([Toy("aa", ("a", "a"), 32, joins=((0, 0), (1, 16)))], ["aa", "c"], set()),
+        (
+            [Toy("r", ("a",), 16, alias=True), Toy("ra", ("r", "a"), 32, joins=((0, 0), (1, 16)))],
+            ["ra", "c"],
+            set(),
+        ),
+    ],
+    ids=["not at a word", "read later", "an output", "twice the same", "twice the same bytes"],
+)
+def test_other_parts_are_copied(toys, outputs, joined):
+    parts = [Toy("a", ("x",), 16), Toy("c", ("x",), 8)]
+    result = planned(toy_program([("x", 8)], [*parts, *toys], outputs))
+    whole = result.buffer(outputs[0])
+    assert {t for t in ("a", "c") if t in whole.tensors} == joined
+
+
+def test_a_whole_that_would_live_too_long_is_joined_by_copies():
+    """While `big` runs, 12 bytes of the first part live; the whole would be 92."""
+    toys = [
+        Toy("a", ("x",), 12),
+        Toy("big", ("x",), 200),
+        Toy("c", ("big",), 80),
+        Toy("ac", ("a", "c"), 92, joins=((0, 0), (1, 12))),
+    ]
+    result = planned(toy_program([("x", 8)], toys, ["ac"]))
+    assert result.arena_bytes == 12 + 200 + 80 and "a" not in result.buffer("ac").tensors
+
+
+def test_a_part_is_read_where_it_stands():
+    toys = [Toy("x", ("in",), 100), Toy("v", ("x",), 40, view=48), Toy("y", ("v", "x"), 8)]
+    result = planned(toy_program([("in", 4)], toys, ["y"]))
+    assert result.offset("v") == result.offset("x") + 48 and result.arena_bytes == 108
+
+
+def test_a_part_is_copied_where_the_whole_would_live_too_long():
+    toys = [Toy("x", ("in",), 100), Toy("v", ("x",), 40, view=48), Toy("y", ("v",), 80)]
+    result = planned(toy_program([("in", 4)], toys, ["y"]))
+    assert result.arena_bytes == 140, "in the bytes of x it would be 180"
+
+
+def test_a_sum_takes_over_the_other_input_where_one_is_a_part_of_what_is_read_later():
+    toys = [
+        Toy("x", ("in",), 100),
+        Toy("v", ("x",), 40, view=48),
+        Toy("w", ("in",), 40),
+        Toy("sum", ("v", "w"), 40, in_place=(0, 1)),
+        Toy("y", ("sum", "x"), 8),
+    ]
+    result = planned(toy_program([("in", 4)], toys, ["y"]))
+    assert result.buffer("sum") is result.buffer("w") and result.arena_bytes == 148
+
+
+def test_rows_that_are_kept_move_up_in_their_tile():
+    """Three rows of 20 bytes in a tile: two stay for the next band, the third is made behind them."""
+    toys = [Toy("tile0", ("x",), 60), Toy("y0", ("tile0",), 4)]
+    for i in range(1, 4):
+        toys += [
+            Toy(f"kept{i}", (f"tile{i - 1}",), 40, in_place=(0,), view=20),
+            Toy(f"new{i}", ("x",), 20),
+            Toy(f"tile{i}", (f"kept{i}", f"new{i}"), 60, joins=((0, 0), (1, 40))),
+            Toy(f"y{i}", (f"tile{i}",), 4),
+        ]
+    result = planned(toy_program([("x", 8)], toys, ["y0", "y1", "y2", "y3"]))
+    assert len({result.offset(f"tile{i}") for i in range(4)}) == 1, "one buffer"
+    assert result.arena_bytes == 8 + 60 + 3 * 4, "the last result stands where x was"
+
+
+def test_rows_that_are_made_before_there_is_room_in_the_tile_are_copied():
+    toys = [
+        Toy("tile", ("x",), 60),
+        Toy("new", ("x",), 20),
+        Toy("kept", ("tile",), 40, in_place=(0,), view=20),
+        Toy("next", ("kept", "new"), 60, joins=((0, 0), (1, 40))),
+    ]
+    result = planned(toy_program([("x", 8)], toys, ["next"]))
+    assert result.buffer("next") is result.buffer("tile") is not result.buffer("new")
+    assert result.arena_bytes == 8 + 60 + 20
+
+
 @pytest.mark.parametrize(
     ("toys", "outputs", "why"),
     [

@@ -22,6 +22,9 @@ Result = TypeVar("Result")
 LONGEST = 14
 """Layers of a chain that are tried: rows that bands share grow with every layer."""
 
+WORTH = 1 / 12
+"""Share of a peak that another arrangement has to save: each is built before one is taken."""
+
 HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Rows of the chain's output in a band that are tried."""
 
@@ -52,12 +55,14 @@ def cheapest(tried: Sequence[Tried], attempt: Callable[[Tried], Result | None]) 
 
 
 def _better(graph: Graph) -> list[Graph]:
-    """One chain more in bands: of those with as many multiply-accumulates and nodes or fewer each has the smallest
-    peak."""
-    peak, found = peak_of(graph)[0], []
+    """One chain more in bands: of those with as many multiply-accumulates and nodes or fewer each has a peak that is
+    smaller by WORTH; the last one's is the smallest of all."""
+    peak = peak_of(graph)[0]
     tried = [(ops.macs(g.bound()), len(g.nodes), peak_of(g)[0], g) for g in _candidates(graph)]
+    smallest = min((least for _, _, least, _ in tried), default=peak)
+    found = []
     for _, _, least, candidate in sorted(tried, key=lambda t: t[:3]):
-        if least < peak:
+        if least < peak and (least == smallest or least <= peak * (1 - WORTH)):
             peak = least
             found.append(candidate)
     return found

@@ -2,6 +2,8 @@
 
 from tests.mutants.runner import Defect
 
+PLANNING = "tests/test_planning.py"
+
 COMPILER: tuple[Defect, ...] = (
     # ---- fusion, simplification
     Defect(
@@ -187,6 +189,69 @@ COMPILER: tuple[Defect, ...] = (
         "if (max(then), then.count(peak)) < (peak, now.count(peak)):",
         "if then[step] < peak:",
         "tests/test_planning.py::test_a_smaller_output_takes_over_its_input_where_most_bytes_are_live_only",
+    ),
+    Defect(
+        "planner: a part that is read later is joined",
+        "tinygen/lifetimes.py",
+        "if alone and group.needed <= time and _has_room(",
+        "if alone and _has_room(",
+        f"{PLANNING}::test_other_parts_are_copied",
+    ),
+    Defect(
+        "planner: a part that stands in the whole twice is joined",
+        "tinygen/lifetimes.py",
+        "if alone and group.needed <= time and _has_room(",
+        "if group.needed <= time and _has_room(",
+        f"{PLANNING}::test_other_parts_are_copied",
+    ),
+    Defect(
+        "planner: a whole lives from its joining on",
+        "tinygen/lifetimes.py",
+        "whole.first = min(whole.first, group.first)",
+        "whole.first = whole.first",
+        f"{PLANNING}::test_parts_are_made_where_they_are_joined",
+    ),
+    Defect(
+        "planner: kept rows meet the new ones behind them",
+        "tinygen/lifetimes.py",
+        "max(self.first, other.first) <= min(self.last, other.last)",
+        "self.last >= other.first",
+        f"{PLANNING}::test_rows_that_are_kept_move_up_in_their_tile",
+    ),
+    Defect(
+        "planner: values may meet in a whole",
+        "tinygen/lifetimes.py",
+        "return max(self.place, other.place) < min(self.end, other.end) and (",
+        "return self.place == other.place == self.end and (",
+        f"{PLANNING}::test_rows_that_are_made_before_there_is_room_in_the_tile_are_copied",
+    ),
+    Defect(
+        "planner: a view does not keep its source alive",
+        "tinygen/lifetimes.py",
+        "        group.needed = max(group.needed, until)",
+        "        group.needed = group.needed if part else max(group.needed, until)",
+        f"{PLANNING}::test_random_programs_are_planned_within_two_percent",
+    ),
+    Defect(
+        "planner: all that can be joined is, whatever lives longer for it",
+        "tinygen/planning.py",
+        "while (better := _relieved(program, now)) is not None:",
+        "while (better := None) is not None:",
+        f"{PLANNING}::test_a_whole_that_would_live_too_long_is_joined_by_copies",
+    ),
+    Defect(
+        "plan verifier: parts may stand anywhere in what they are joined to",
+        "tinygen/plan_check.py",
+        "if index in joined and read.start == output.start + joined[index]:",
+        "if index in joined:",
+        "tests/test_plan_check.py::test_parts_that_changed_places",
+    ),
+    Defect(
+        "plan verifier: a view may be any bytes of its source",
+        "tinygen/plan_check.py",
+        "return bool(output.start == read.start + part and output.stop <= read.stop)",
+        "return bool(output.start >= read.start and output.stop <= read.stop)",
+        "tests/test_plan_check.py::test_a_view_of_other_bytes",
     ),
     Defect(
         "selection: nodes with other weights are alike",

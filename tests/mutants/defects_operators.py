@@ -130,6 +130,27 @@ OPERATORS: tuple[Defect, ...] = (
         f"{TESTS}/test_concat.py::test_concat_equals_litert_and_c",
     ),
     Defect(
+        "join C: a part that is not there yet is not copied",
+        f"{KERNELS}/tg_join.c.j2",
+        "if (input{{ loop.index0 }} != output)",
+        "if (input{{ loop.index0 }} < output)",
+        f"{TESTS}/test_concat.py::test_concat_equals_litert_and_c",
+    ),
+    Defect(
+        "join: a part stands where the one behind it does",
+        f"{OPS}/concat.py",
+        "    starts = [0, *ends[:-1]]",
+        "    starts = ends",
+        f"{TESTS}/test_concat.py::test_parts_stand_at_whole_words",
+    ),
+    Defect(
+        "rows C: bytes that overlap are copied as if they did not",
+        f"{KERNELS}/tg_rows.c.j2",
+        "    if (output != input + {{ p.copy.source }})",
+        "    if (output > input + {{ p.copy.source }})",
+        f"{TESTS}/test_pad_crop.py::test_equals_litert_and_c",
+    ),
+    Defect(
         "concat: joined along the axis behind",
         f"{OPS}/concat.py",
         "np.prod(b.output.shape[: b.attrs.axis], dtype=np.int64)",

@@ -32,7 +32,7 @@ PRUNING: tuple[Defect, ...] = (
         "tests/test_prune.py::test_held_out_samples_teach_at_the_end_where_an_evaluation_set_judges",
     ),
     Defect(
-        "prune: bands are taken where multiply-accumulates count",
+        "prune: bands are taken where cycles count",
         "tinygen/pruning/costs.py",
         "banded = all(amount is None for amount in timed)",
         "banded = True",

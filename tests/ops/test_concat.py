@@ -12,7 +12,7 @@ from tests.support.nodes import assert_agree, quantized_node, random_inputs
 from tinygen import evaluate
 from tinygen.errors import UnsupportedLayerError
 from tinygen.graph import Graph, QParams
-from tinygen.ops.concat import Attrs
+from tinygen.ops.concat import Attrs, broken_runs, places, whole_runs
 
 
 @st.composite
@@ -42,6 +42,16 @@ def test_order_of_the_inputs() -> None:
     a, b = np.array([[[1], [2]]], np.int8), np.array([[[3, 4], [5, 6]]], np.int8)
     (y,) = evaluate.reference(graph, [a, b])
     assert y.tolist() == [[[1, 3, 4], [2, 5, 6]]]
+
+
+def test_parts_stand_at_whole_words() -> None:
+    """Buffers begin at whole words: what would begin or end between two of them is copied, but for the last."""
+    graph = quantized_node("concat", Attrs(0), [((4, 2), QP), ((3, 2), QP), ((1, 2), QP), ((3, 2), QP)])
+    (node,) = graph.bound()
+    assert places(node) == ((0, 0), (3, 16))
+    assert [whole_runs(node, None), broken_runs(node, None)] == [True, False]
+    turns = quantized_node("concat", Attrs(1), [((2, 4), QP), ((2, 4), QP)])
+    assert broken_runs(next(iter(turns.bound())), None), "rows of both take turns"
 
 
 def test_shapes_that_disagree_are_refused() -> None:

@@ -46,6 +46,21 @@ def test_survives_the_file(graph: Graph, seed: int) -> None:
     assert_same_when_imported(graph, random_inputs(graph, 3, seed))
 
 
+@pytest.mark.parametrize(
+    ("spans", "runs", "start"),
+    [
+        (((2, 1), (0, 0), (0, 0)), 1, 24),
+        (((1, 0), (0, 0), (0, 0)), 1, 12),
+        (((0, 4), (1, 1), (0, 0)), 1, None),
+        (((0, 0), (1, 0), (0, 0)), 5, None),
+    ],
+)
+def test_rows_are_one_run(spans: tuple[tuple[int, int], ...], runs: int, start: int | None) -> None:
+    (node,) = quantized_node("crop", crop.Attrs(spans), [((5, 4, 3), QP)]).bound()
+    assert crop.one_run(node, None) == (runs == 1) and crop.several_runs(node, None) == (runs > 1)
+    assert runs > 1 or crop.view(node) == start, "None: not at a whole word"
+
+
 def test_padding_is_the_zero_point() -> None:
     graph = quantized_node("pad", pad.Attrs(((1, 2),)), [((2,), QParams.per_tensor(0.5, -128))])
     (y,) = evaluate.reference(graph, [np.array([[5, 6]], np.int8)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tinygen.graph import BoundNode, Graph, Node, QParams, Tensor
+from tinygen.lifetimes import aligned
 from tinygen.ops.base import Kernel
 from tinygen.program import Program, Step
 
@@ -15,7 +17,7 @@ Q = QParams.per_tensor(0.1, 0)
 
 @dataclass(frozen=True)
 class Toy:
-    """One step: the output is `name`. in_place: inputs the kernel may overwrite."""
+    """One step: the output is `name`. in_place: inputs the kernel may overwrite. joins, view: as Kernel's."""
 
     name: str
     inputs: tuple[str, ...]
@@ -23,6 +25,8 @@ class Toy:
     alias: bool = False
     in_place: tuple[int, ...] = ()
     scratch: int = 0
+    joins: tuple[tuple[int, int], ...] = ()
+    view: int | None = None
 
 
 def toy_program(inputs: Sequence[tuple[str, int]], toys: Sequence[Toy], outputs: Sequence[str]) -> Program:
@@ -35,14 +39,21 @@ def toy_program(inputs: Sequence[tuple[str, int]], toys: Sequence[Toy], outputs:
 
 
 def _step(bound: BoundNode, toy: Toy) -> Step:
-    kernel = Kernel(f"tg_{toy.name}_s8", lambda b: 0.0, in_place=lambda b: toy.in_place, alias=toy.alias)
+    kernel = Kernel(
+        f"tg_{toy.name}_s8",
+        lambda b: 0.0,
+        in_place=lambda b: toy.in_place,
+        joins=lambda b: toy.joins,
+        view=lambda b: toy.view,
+        alias=toy.alias,
+    )
     return Step(bound, kernel, toy.scratch)
 
 
 def random_toys(seed: int, steps: int, largest: int = 400) -> Program:
-    """A random program: branches, chains, aliases, in-place steps, scratch, several inputs and outputs."""
+    """A random program: branches, chains, aliases, in-place steps, joins, views, scratch, several inputs, outputs."""
     r = random.Random(seed)
-    sizes = {f"in{i}": r.randint(1, largest) for i in range(r.randint(1, 3))}
+    sizes = {f"in{i}": _size(r, largest) for i in range(r.randint(1, 3))}
     inputs = list(sizes.items())
     toys = []
     for number in range(steps):
@@ -55,12 +66,30 @@ def random_toys(seed: int, steps: int, largest: int = 400) -> Program:
     return toy_program(inputs, toys, outputs)
 
 
+def joining(name: str, parts: tuple[str, ...], sizes: Mapping[str, int]) -> Toy:
+    """Parts behind one another; those at whole words may stand there already."""
+    ends = list(accumulate(sizes[part] for part in parts))
+    starts = [0, *ends[:-1]]
+    joins = tuple((i, s) for i, (s, e) in enumerate(zip(starts, ends, strict=True)) if s % 4 == e % 4 == 0)
+    return Toy(name, parts, ends[-1], joins=joins)
+
+
+def viewing(name: str, source: str, size: int, start: int, r: random.Random) -> Toy:
+    """A part of something from `start` on."""
+    length = r.randint(1, size - start)
+    return Toy(name, (source,), length, in_place=(0,), view=start if start % 4 == 0 else None)
+
+
 def _random_toy(r: random.Random, name: str, sizes: dict[str, int], largest: int) -> Toy:
     recent = list(sizes)[-r.choice((1, 2, 3, 8)) :]
     first = r.choice(recent)
     kind = r.random()
     if kind < 0.15:
         return Toy(name, (first,), sizes[first], alias=True)
+    if kind < 0.25:
+        return joining(name, tuple({first: 0, **dict.fromkeys(r.choices(list(sizes)[-6:], k=2))}), sizes)
+    if kind < 0.35 and sizes[first] > 4:
+        return viewing(name, first, sizes[first], r.randrange(0, sizes[first] - 1), r)
     scratch = r.randint(1, largest) if r.random() < 0.1 else 0
     if kind < 0.6:
         others = [n for n in sizes if sizes[n] == sizes[first]][-3:]
@@ -68,4 +97,10 @@ def _random_toy(r: random.Random, name: str, sizes: dict[str, int], largest: int
         permitted = tuple(i for i in range(len(inputs)) if r.random() < 0.8)
         return Toy(name, inputs, sizes[first], in_place=permitted, scratch=scratch)
     inputs = tuple(dict.fromkeys((first, *r.sample(list(sizes), r.choice((0, 0, 0, 1))))))
-    return Toy(name, inputs, r.randint(1, largest), scratch=scratch)
+    return Toy(name, inputs, _size(r, largest), scratch=scratch)
+
+
+def _size(r: random.Random, largest: int) -> int:
+    """Bytes; half of them whole words."""
+    size = r.randint(1, largest)
+    return aligned(size) if r.random() < 0.5 else size

@@ -80,8 +80,8 @@ class Costs:
             wishes = replace(self.wishes, budget_sram=self.budgets.sram, budget_flash=self.budgets.flash)
             if key[0] not in self.fitters:
                 self.fitters[key[0]] = Fitter(graph, choice=self.choice)
-            timed = (self.budgets.macs, self.budgets.cycles, self.budgets.ms)
-            banded = all(amount is None for amount in timed)  # bands take rows twice
+            timed = (self.budgets.cycles, self.budgets.ms)
+            banded = all(amount is None for amount in timed)  # bands take more calls, and move rows
             self._lowered[key] = lower(self.fitters[key[0]], self.board, wishes, banded)
         return self._lowered[key]
 
