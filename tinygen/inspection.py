@@ -20,6 +20,9 @@ from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 from tinygen.selection import Candidate
 
+SHOWN = 8
+"""Values of a buffer that are all named."""
+
 
 @dataclass(frozen=True)
 class Considered:
@@ -235,10 +238,17 @@ def _buffer_table(plan: MemoryPlan, names: Mapping[int, str]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("holds", overflow="fold")
     for index, buffer in enumerate(plan.buffers):
-        holds = " > ".join(buffer.tensors) or f"scratch of {names[buffer.scratch_step or 0]}"
+        holds = _holds(buffer.tensors) or f"scratch of {names[buffer.scratch_step or 0]}"
         name = Text(buffer_name(index), style=MemoryMap.style(index))
         table.add_row(name, f"{buffer.offset:,}", f"{buffer.size:,}", f"{buffer.first}-{buffer.last}", holds)
     return table
+
+
+def _holds(tensors: tuple[str, ...]) -> str:
+    """Values in the order of their making; of the many that bands make, the ends."""
+    if len(tensors) > SHOWN:
+        return f"{tensors[0]} > {tensors[1]} > ... > {tensors[-1]} ({len(tensors)} values)"
+    return " > ".join(tensors)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

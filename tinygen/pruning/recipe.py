@@ -11,12 +11,16 @@ from tinygen.errors import UsageError
 from tinygen.heavy import import_keras
 from tinygen.pruning.augmentation import is_image
 
+MANY = 2000
+"""Samples that take longer to be learned by heart."""
+
 
 @dataclass(frozen=True)
 class Options:
     """How a pruned model learns.
 
-    epochs: None takes as many as make `steps` steps. rate: the largest learning rate, reached after `warmup` (share of
+    epochs: None takes as many as make `steps` steps, or `most` of MANY samples and more, where that is not 0.
+    rate: the largest learning rate, reached after `warmup` (share of
     all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
     augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
     distance from the original. features: largest weight (>= 0) of the distance between hidden layers
@@ -32,6 +36,7 @@ class Options:
 
     epochs: int | None = None
     steps: int = 3000
+    most: int = 0
     batch: int = 64
     rate: float = 2e-3
     warmup: float = 0.1
@@ -60,7 +65,8 @@ class Options:
 
     def epochs_for(self, count: int) -> int:
         """Epochs over `count` samples."""
-        return self.epochs or max(1, math.ceil(self.steps / math.ceil(count / self.batch)))
+        steps = self.most if self.most and count >= MANY else self.steps
+        return self.epochs or max(1, math.ceil(steps / math.ceil(count / self.batch)))
 
 
 DEFAULT = Options(steps=6000, augment=("mixup",), features=4.0)
@@ -80,7 +86,8 @@ RECONSTRUCTING = Options(
 small errors count. Far more samples than are given teach it that; docs/prune.md has the measurements."""
 
 SEEING = Options(
-    steps=16000,
+    steps=10000,
+    most=16000,
     augment=("flip", "zoom", "colour", "paste"),
     features=8.0,
     settled=0.95,
