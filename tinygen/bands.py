@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tinygen import ops, spec
-from tinygen.banding import Rows, banded, rows_of
+from tinygen.banding import BAND, Rows, banded, rows_of
 from tinygen.decisions import BandDecision
 from tinygen.graph import BoundNode, Graph
 from tinygen.scheduling import peak_of
@@ -25,7 +25,7 @@ LONGEST = 14
 WORTH = 1 / 12
 """Share of a peak that another arrangement has to save: each is built before one is taken."""
 
-HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16)
+HEIGHTS = (1, 2, 4, 8, 16)
 """Rows of the chain's output in a band that are tried."""
 
 
@@ -82,8 +82,10 @@ def decisions(before: Graph, after: Graph) -> tuple[BandDecision, ...]:
 
 
 def _candidates(graph: Graph) -> Iterator[Graph]:
-    """Only chains with the layer that needs most can need less."""
+    """Only chains with the layer that needs most can need less; what is in bands is not put into bands again."""
     worst = peak_of(graph)[1]
+    if BAND in worst:
+        return
     for chain in (c for c in chains(graph) if worst in {b.name for b in c}):
         height = chain[-1].output.shape[0]
         for rows in HEIGHTS:

@@ -69,6 +69,10 @@ def amount(name: str, text: str | float, whole: float | None) -> float:
 
 
 def resolve(texts: Mapping[str, str | float | None], original: Any) -> Budgets:
-    """Budgets of texts by resource; percents are of what `original` takes (pruning.records.Cost)."""
-    given = {name: amount(name, text, original.of(name)) for name, text in texts.items() if text is not None}
+    """Budgets of texts by resource; percents are of what `original` takes (pruning.records.Cost; None: not known)."""
+    given = {
+        name: amount(name, text, original.of(name) if original else None)
+        for name, text in texts.items()
+        if text is not None
+    }
     return Budgets(**{name: value if name == "ms" else int(value) for name, value in given.items()})  # type: ignore[arg-type]

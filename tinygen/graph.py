@@ -7,6 +7,7 @@ Layouts are channels last: (height, width, channels).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -115,16 +116,16 @@ class Tensor:
     def is_constant(self) -> bool:
         return self.data is not None
 
-    @property
+    @cached_property
     def elements(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def itemsize(self) -> int:
         """Bytes of an element."""
         return int(np.dtype(self.dtype).itemsize)
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         return self.elements * self.itemsize
 
@@ -177,7 +178,7 @@ class BoundNode:
     def name(self) -> str:
         return self.node.name
 
-    @property
+    @cached_property
     def activations(self) -> tuple[Tensor, ...]:
         """The inputs that are not constants."""
         return tuple(t for t in self.inputs if not t.is_constant)

@@ -23,7 +23,7 @@ from tests.ops import (
 from tests.support.layers import QP
 from tests.support.nodes import quantized_node
 from tests.support.products import random_constants
-from tinygen.graph import Graph, QParams
+from tinygen.graph import Graph, QParams, Shape
 from tinygen.ops import affine, concat, conv2d_transpose, crop, pad, prelu, transpose
 from tinygen.ops.activation import attrs_of
 from tinygen.ops.comparison import NoAttrs
@@ -99,6 +99,11 @@ def _dense(seed: int) -> Graph:
     return draws[seed % len(draws)](seed)
 
 
+def _joined(seed: int, size: int) -> tuple[Shape, QParams]:
+    """An input of a concatenation along axis 0 (whole runs) or 1 (rows of all inputs take turns)."""
+    return ((2, size) if seed % 2 else (size, 2)), QP
+
+
 NODES: Mapping[str, Callable[[int], Graph]] = {
     "conv2d": _convolution,
     "depthwise_conv2d": _depthwise,
@@ -117,9 +122,9 @@ NODES: Mapping[str, Callable[[int], Graph]] = {
     "activation": _activation,
     "prelu": _with_constants("prelu", prelu.Attrs(), 1),
     "softmax": lambda s: test_softmax.node(3 + 5 * s, 0.1, rows=2),
-    "concat": lambda s: quantized_node("concat", concat.Attrs(1), [((2, 1 + s), QP), ((2, 3), QP)]),
+    "concat": lambda s: quantized_node("concat", concat.Attrs(s % 2), [_joined(s, 1 + s), _joined(s, 3)]),
     "pad": lambda s: quantized_node("pad", pad.Attrs(((1, s % 3), (0, 2), (1, 1))), [(_shape(s), QP)]),
-    "crop": lambda s: quantized_node("crop", crop.Attrs(((0, s % 2), (1, 0))), [((3 + s, 4), QP)]),
+    "crop": lambda s: quantized_node("crop", crop.Attrs(((1, s % 3), (s % 2, 0))), [((4 + s, 4), QP)]),
     "transpose": lambda s: quantized_node("transpose", transpose.Attrs((2, 0, 1)), [((3, 2, 2 + s), QP)]),
     "resize_nearest": lambda s: test_resize.nearest(_shape(s), (2, 1 + s % 3)),
     "resize_bilinear": lambda s: test_resize.bilinear(_shape(s), (2, 1 + s % 3)),

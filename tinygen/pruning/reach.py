@@ -5,7 +5,7 @@ A search keeps more where it matters and less elsewhere: this is the yardstick, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinygen import pipeline
@@ -27,6 +27,7 @@ Text = str | int | float | None
 FOLLOWED = 0.5
 """Share of channels of the variant whose image tells how long kernels take: a quarter of the work, soon followed."""
 _TIME = ("ms", "cycles")
+_BYTES = ("sram", "flash")
 UNITS: dict[Resource, str] = {
     "sram": "bytes of SRAM",
     "flash": "bytes of flash",
@@ -137,16 +138,27 @@ def _answer(graph: Graph, costs: Costs, texts: Mapping[str, Text]) -> Fit:
     if timed and not costs.timed:
         why = f"a budget of time cannot be checked: no cycles are modelled for {costs.board.cpu}"
         return replace(fit, reasons=(*fit.reasons, why))
-    cost = costs.measure(graph) if timed else costs.estimate(graph)
-    others = [name for name in over(cost, budgets) if name not in ("sram", "flash")]
-    reasons = (*fit.reasons, *(_reason(name, cost, budgets) for name in others))
+    reasons = (*fit.reasons, *_others(graph, costs, budgets, timed))
     can = reasons and not pipeline.is_quantized(graph)
     return replace(fit, reasons=reasons, reach=reach(graph, costs, budgets) if can else None)
 
 
+def _others(graph: Graph, costs: Costs, budgets: Budgets, timed: bool) -> Iterator[str]:
+    """What is over the budgets that `Fitter.fit` does not know."""
+    if {name for name, _ in budgets.given()} <= {*_BYTES}:
+        return
+    cost = costs.measure(graph) if timed else costs.estimate(graph)
+    for name in over(cost, budgets):
+        if name not in _BYTES:
+            yield _reason(name, cost, budgets)
+
+
 def _budgets(texts: Mapping[str, Text], graph: Graph, costs: Costs) -> Budgets:
     """The texts as amounts on this board; the model is followed only where a percentage of its time is asked."""
-    if costs.timed and any("%" in str(texts.get(name)) for name in _TIME):
+    shares = [name for name, text in texts.items() if "%" in str(text)]
+    if not shares:
+        return resolve(texts, None)
+    if costs.timed and not {*shares}.isdisjoint(_TIME):
         return resolve(texts, costs.measure(graph))
     return resolve(texts, replace(costs.estimate(graph), cycles=None, ms=None))
 
