@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,10 +99,10 @@ def _reached(row: Row) -> tuple[str, ...]:
 
 
 def _samples(points: float, metric: Metric) -> str:
-    """The same in samples; an AUC is not a count of samples."""
+    """The same in whole samples; an AUC is not a count of samples."""
     if metric.kind != "accuracy":
         return f" ({points / 100:.4f} AUC)"
-    return f" ({points * metric.count / 100:.0f} of {metric.count})"
+    return f" ({math.floor(points * metric.count / 100 + 1e-6)} of {metric.count})"
 
 
 def _verdict(row: Row) -> str:
