@@ -1,8 +1,6 @@
 """Chains of windowed layers computed band by band of rows, so that what lies between them never exists as a whole.
 
-A rewrite of the int8 graph by operators that are there: each band is a crop of the chain's input, the layers of the
-chain with the padding that is left to the band; a concatenation joins what the bands give. Every element is computed
-from the same numbers as before: exact. Rows that two bands need are computed twice. Kernels and planner know nothing.
+banding.py rewrites a chain. Here stands which chains there are, and which of them in how many bands are worth having.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ Tried = TypeVar("Tried")
 Result = TypeVar("Result")
 
 LONGEST = 14
-"""Layers of a chain that are tried: rows that bands share grow with every layer."""
+"""Layers of a chain that are tried."""
 
 WORTH = 1 / 12
 """Share of a peak that another arrangement has to save: each is built before one is taken."""
@@ -30,7 +28,7 @@ HEIGHTS = (1, 2, 4, 8, 16)
 
 
 def arrangements(graph: Graph) -> tuple[Graph, ...]:
-    """Graphs with chains in bands, from few multiply-accumulates to many.
+    """Graphs with chains in bands, from few nodes to many; no multiply-accumulate is done twice.
 
     Each has a smaller greatest sum of live bytes than those before it; none where no bands make it smaller. The order
     of nodes is kept, bands stand one behind the other.
@@ -55,13 +53,13 @@ def cheapest(tried: Sequence[Tried], attempt: Callable[[Tried], Result | None]) 
 
 
 def _better(graph: Graph) -> list[Graph]:
-    """One chain more in bands: of those with as many multiply-accumulates and nodes or fewer each has a peak that is
-    smaller by WORTH; the last one's is the smallest of all."""
+    """One chain more in bands: of those with as many nodes or fewer each has a peak that is smaller by WORTH; the last
+    one's is the smallest of all."""
     peak = peak_of(graph)[0]
-    tried = [(ops.macs(g.bound()), len(g.nodes), peak_of(g)[0], g) for g in _candidates(graph)]
-    smallest = min((least for _, _, least, _ in tried), default=peak)
+    tried = [(len(g.nodes), peak_of(g)[0], g) for g in _candidates(graph)]
+    smallest = min((least for _, least, _ in tried), default=peak)
     found = []
-    for _, _, least, candidate in sorted(tried, key=lambda t: t[:3]):
+    for _, least, candidate in sorted(tried, key=lambda t: t[:2]):
         if least < peak and (least == smallest or least <= peak * (1 - WORTH)):
             peak = least
             found.append(candidate)

@@ -147,8 +147,7 @@ class Fitter:
 
     @cached_property
     def banded(self) -> tuple[Fitter, ...]:
-        """The model in bands of rows, from few multiply-accumulates to many, for boards that it does not fit in another
-        way."""
+        """The model in bands of rows, from few nodes to many, for boards that it does not fit in another way."""
         return (
             () if self.precision == "float32" else tuple(map(self._arranged, bands.arrangements(self.graph)))
         )

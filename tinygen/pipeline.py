@@ -159,7 +159,7 @@ def lower_final(
     made: tuple[Decision, ...] = (),
 ) -> list[Compiled]:
     """From the final graph to C for each board: in bands of rows where the user asked for size, and where it fits the
-    boards in no other way, then with the fewest multiply-accumulates. Raises BoardError when it does not fit."""
+    boards in no other way, then with the fewest nodes. Raises BoardError when it does not fit."""
     problems: list[BoardError] = []
 
     def attempt(arranged: Graph) -> list[Compiled] | None:
@@ -196,7 +196,7 @@ def _advised(
 
 
 def _arrangements(plain: Graph, board: Board | None, options: Options) -> tuple[Graph, ...]:
-    """The final graph in bands (int8 alone), from few multiply-accumulates to many. None where even the last needs no
+    """The final graph in bands (int8 alone), from few nodes to many. None where even the last needs no
     smaller arena with the board's own kernels: some work in place."""
     if options.precision != "int8" or not (found := bands.arrangements(plain)):
         return ()
