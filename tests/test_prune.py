@@ -176,8 +176,11 @@ def test_compile_prunes_and_compiles_under_the_originals_name(place: Path, tmp_p
 
 
 def test_quantization_aware_training_as_the_last_stage(place: Path, tmp_path: Path) -> None:
-    made = run(place, tmp_path / "qat", qat=True, budget_macs="80%")
-    last = made.log.line[-1]
+    """Of a run that ended without it: the steps before stay as they are."""
+    plain = run(place, tmp_path / "qat", budget_macs="80%")
+    made = run(place, tmp_path / "qat", qat=True, resume=True, budget_macs="80%")
+    *before, last = made.log.line
+    assert tuple(before) == plain.log.line and before[-1].action == "int8"
     assert last.action == "qat" and last.after.int8 is not None
     trained = tinygen.load((made.folder / last.model).with_suffix(".tflite")).graph
     compiled = load_project(made.project)[0]

@@ -16,7 +16,7 @@ from tinygen.pruning.log import Inputs, Source
 from tinygen.samples import Options as SampleOptions
 
 PACKAGES = ("keras", "tensorflow", "numpy")
-FREE = ("max_minutes",)
+FREE = ("max_minutes", "qat")
 """Options that may change when a run is resumed: they decide how far it goes, not what a step does."""
 
 PLACES = ("board_path",)
