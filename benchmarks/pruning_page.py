@@ -31,7 +31,7 @@ def page(rows: Sequence[Row]) -> str:
         "`tinygen prune` ([prune.md](prune.md)) on the real models, seed 0, default options but for `--qat` where",
         f"held-out samples say that it gains ({names}). Candidates are chosen on a fifth of the training file that is",
         "held out; the evaluation file judges once, at the end. Written by `python -m benchmarks.pruning --out runs/`;",
-        "times are of that run on 2 cores.",
+        "minutes are of that run, whatever else the machine did.",
         "",
         "## Asked and reached",
         "",
@@ -63,7 +63,7 @@ def page(rows: Sequence[Row]) -> str:
         "## Beside what people do today",
         "",
         "The same budgets and training: the filters of least L1 norm, one ratio for all layers (magnitude pruning),",
-        "and a net with as many channels from scratch. Float on the evaluation file, int8 where it was trained for that.",
+        "and a net with as many channels from scratch. Float on the evaluation file, int8 where trained for that.",
         "",
         *markdown(
             ("case", "original", "ours", "magnitude, fine-tuned", "from scratch"),
