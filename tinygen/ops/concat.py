@@ -15,7 +15,7 @@ from tinygen.lifetimes import ALIGNMENT
 from tinygen.ops.base import SAME, Op, Scaling, no_macs, no_quantize
 from tinygen.ops.coupling import OUTPUT, Labels, same_channels
 from tinygen.ops.intervals import rising
-from tinygen.ops.movement import axis_of, moving_kernels, one_scale
+from tinygen.ops.movement import axis_of, cost_run, moving_kernels, one_scale
 from tinygen.ops.tensors import Tensors, tensorflow
 
 if TYPE_CHECKING:
@@ -111,11 +111,6 @@ def params(b: BoundNode) -> Params:
     return Params(outer, tuple(Run(t.elements // outer, t.size_bytes // outer) for t in b.inputs))
 
 
-def cost_join(b: BoundNode) -> float:
-    """Where all is to be copied: long runs."""
-    return 1.0 * b.output.size_bytes
-
-
 def whole_runs(b: BoundNode, board: Board | None) -> bool:
     """True where each input's bytes stand in the output as they are."""
     return params(b).outer == 1
@@ -184,7 +179,7 @@ OP = Op(
     macs=no_macs,
     kernels=(
         *(replace(k, supports=broken_runs) for k in moving_kernels("concat")),
-        *(replace(k, cost=cost_join, supports=whole_runs, joins=places) for k in moving_kernels("join")),
+        *(replace(k, cost=cost_run, supports=whole_runs, joins=places) for k in moving_kernels("join")),
     ),
     constraints=(shapes_agree, one_scale),
     keras={"Concatenate": from_keras},

@@ -19,6 +19,7 @@ from tinygen.ops.movement import (
     Spans,
     box_copy,
     constant_ints,
+    cost_run,
     few_axes,
     keras_spans,
     moving_kernels,
@@ -94,11 +95,6 @@ def view(b: BoundNode) -> int | None:
     """Where what is left stands in the input; None where that is not at a whole word, as buffers are."""
     start = params(b).copy.source * b.output.itemsize
     return start if start % ALIGNMENT == 0 else None
-
-
-def cost_run(b: BoundNode) -> float:
-    """Long runs, where they are copied."""
-    return 1.0 * b.output.size_bytes
 
 
 def reference(b: BoundNode, arrays: Sequence[Array], rounding: Rounding) -> Array:

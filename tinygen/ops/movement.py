@@ -63,6 +63,11 @@ def cost_copy(b: BoundNode) -> float:
     return 3.0 * b.output.elements
 
 
+def cost_run(b: BoundNode) -> float:
+    """Of what moves in long runs; nothing where it stands already, which only the plan knows."""
+    return 1.0 * b.output.size_bytes
+
+
 def moving_kernels(name: str) -> tuple[Kernel, ...]:
     """The kernel of each type of an operator that only moves elements: one template, one set of params."""
     template = f"tg_{name}"
