@@ -87,10 +87,16 @@ def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) ->
         weight_bytes=sum(array.nbytes for array in step.kernel.constants(b).values()),
         scratch_bytes=step.scratch_bytes,
         offset=plan.offset(output.name),
-        in_place=any(plan.offset(t.name) == plan.offset(output.name) for t in b.activations),
+        in_place=any(_share_bytes(t, output, plan) for t in b.activations),
         chosen=weighed[0] if weighed else None,
         runner_up=weighed[1] if len(weighed) > 1 else None,
     )
+
+
+def _share_bytes(one: Tensor, other: Tensor, plan: MemoryPlan) -> bool:
+    """True where a byte of the arena belongs to both, of a step that reads one and writes the other."""
+    a, b = plan.offset(one.name), plan.offset(other.name)
+    return max(a, b) < min(a + one.size_bytes, b + other.size_bytes)
 
 
 def quantization_of(tensor: Tensor) -> dict[str, Any]:
