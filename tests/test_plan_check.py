@@ -264,9 +264,7 @@ def test_a_joined_part_that_is_read_later():
     caught(program, wrong, "the bytes of 'a' hold 'ab'")
 
 
-VIEWED = toy_program(
-    [("x", 16)], [Toy("v", ("x",), 8, view=8), Toy("y", ("v", "x"), 4)], ["y"]
-)  # fmt: skip
+VIEWED = toy_program([("x", 16)], [Toy("v", ("x",), 8, view=8), Toy("y", ("v", "x"), 4)], ["y"])
 
 
 def test_a_view_is_the_bytes_of_its_source():
