@@ -51,8 +51,8 @@ QEMU_SAMPLES = 10
 class Case:
     """One row. bound: points (of 100) that int8 may lose against the float original on the evaluation set.
 
-    scratch: a narrower net is trained from scratch, too, where that is affordable. qat: with --qat, where held-out
-    samples say that it gains.
+    scratch: a narrower net is trained from scratch, too, where that is affordable. qat: with --qat
+    (docs/prune.md says why).
     """
 
     name: str

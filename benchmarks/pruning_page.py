@@ -24,22 +24,8 @@ def line(row: Row) -> str:
 
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
-    names = ", ".join(row.case.name for row in rows if row.case.qat)
     parts = [
-        "# Pruning: what it saves, what it loses",
-        "",
-        "`tinygen prune` ([prune.md](prune.md)) on the real models, seed 0, default options but for `--qat` where",
-        f"held-out samples say that it gains ({names}). Candidates are chosen on a fifth of the training file that is",
-        "held out; the evaluation file judges once, at the end. Written by `python -m benchmarks.pruning --out runs/`;",
-        "minutes are of that run, whatever else the machine did.",
-        "",
-        "## Asked and reached",
-        "",
-        "Lost: points of accuracy, or of 100 of AUC, that the int8 result loses against the float original on the",
-        "evaluation file; in samples: how many more answers are wrong. Cycles are modelled, of a warm inference.",
-        "Where bytes alone are asked and the model does not fit as a whole, blocks are computed in bands of rows:",
-        "MACs and cycles are those of what is executed.",
-        "",
+        *_opening(rows),
         *markdown(
             (
                 "case",
@@ -77,6 +63,28 @@ def page(rows: Sequence[Row]) -> str:
         *(text for row in rows for text in _steps(row)),
     ]
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _opening(rows: Sequence[Row]) -> list[str]:
+    """How the figures were made, and what the first table's columns mean."""
+    trained = ", ".join(row.case.name for row in rows if row.case.qat)
+    return [
+        "# Pruning: what it saves, what it loses",
+        "",
+        "`tinygen prune` ([prune.md](prune.md)) on the real models, seed 0, default options;",
+        f'{trained} with `--qat`, which was tried after int8 without it had missed the bound (prune.md, "Images").',
+        "Candidates are chosen on a fifth of the training file that is held out; a run's evaluation file judges once,",
+        "at its end. Recipes changed between runs, so files were looked at more than once. Written by",
+        "`python -m benchmarks.pruning --out runs/`; minutes are of that run, whatever else the machine did.",
+        "",
+        "## Asked and reached",
+        "",
+        "Lost: points of accuracy, or of 100 of AUC, that the int8 result loses against the float original on the",
+        "evaluation file; in samples: how many more answers are wrong. Cycles are modelled, of a warm inference.",
+        "Where no cycles are asked and the model does not fit as a whole, blocks are computed in bands of rows:",
+        "MACs and cycles are those of what is executed.",
+        "",
+    ]
 
 
 def _reached(row: Row) -> tuple[str, ...]:
