@@ -94,7 +94,7 @@ def banded(graph: Graph, chain: Sequence[BoundNode], rows: int) -> Graph:
         for work in _works(chain, wanted, held):
             made += _computed(work, number, held)
         parts.append(held.pop(last.output.name).tensor.name)
-        held[last.output.name] = Tile(last.output, Rows(0, wanted.end))
+        held[last.output.name] = Tile(last.output, Rows(0, wanted.end))  # so far it is done
     joined = Node("concat", last.name, tuple(parts), last.output.name, concat.Attrs(0))
     names = {b.name for b in chain}
     before, after = _split(graph, chain[0].name)

@@ -57,10 +57,10 @@ def _better(graph: Graph) -> list[Graph]:
     one's is the smallest of all."""
     peak = peak_of(graph)[0]
     tried = [(len(g.nodes), peak_of(g)[0], g) for g in _candidates(graph)]
-    smallest = min((least for _, least, _ in tried), default=peak)
+    lowest = min((least for _, least, _ in tried), default=peak)
     found = []
     for _, least, candidate in sorted(tried, key=lambda t: t[:2]):
-        if least < peak and (least == smallest or least <= peak * (1 - WORTH)):
+        if least < peak and (least == lowest or least <= peak * (1 - WORTH)):
             peak = least
             found.append(candidate)
     return found

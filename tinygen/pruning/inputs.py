@@ -17,7 +17,8 @@ from tinygen.samples import Options as SampleOptions
 
 PACKAGES = ("keras", "tensorflow", "numpy")
 FREE = ("max_minutes", "qat")
-"""Options that may change when a run is resumed: they decide how far it goes, not what a step does."""
+"""Options that may change when a run is resumed: they decide how far it goes and which step is the last,
+not what a step does."""
 
 PLACES = ("board_path",)
 """Options that only say where something is; its bytes count."""

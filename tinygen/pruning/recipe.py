@@ -19,10 +19,9 @@ MANY = 2000
 class Options:
     """How a pruned model learns.
 
-    epochs: None takes as many as make `steps` steps, or `most` of MANY samples and more, where that is not 0.
-    rate: the largest learning rate, reached after `warmup` (share of
-    all steps), then a half cosine down to 0. temperature: softens classifiers' answers, > 0. augment: ways of
-    augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
+    epochs: None takes as many as make `steps` steps, or `most` of MANY samples and more, where that is not 0. rate: the
+    largest learning rate, reached after `warmup` (share of all steps), then a half cosine down to 0. temperature:
+    softens classifiers' answers, > 0. augment: ways of augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
     distance from the original. features: largest weight (>= 0) of the distance between hidden layers
     (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
     those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
