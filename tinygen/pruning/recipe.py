@@ -19,16 +19,16 @@ MANY = 2000
 class Options:
     """How a pruned model learns.
 
-    epochs: None takes as many as make `steps` steps, or `most` of MANY samples and more, where that is not 0. rate: the
-    largest learning rate, reached after `warmup` (share of all steps), then a half cosine down to 0. temperature:
-    softens classifiers' answers, > 0. augment: ways of augmentation.WAYS. task: weight (0 .. 1) of the loss on labels, or on an autoencoder's own input; the rest is
-    distance from the original. features: largest weight (>= 0) of the distance between hidden layers
-    (features.py), added to the loss that trains, over time as `guidance` says; 0 compares outputs alone. statistics:
-    those of batch normalizations are measured anew, or kept as they are. coordinates: the model's own weights learn,
-    or those of the same model with scaled inputs and channels (coordinates.py). settled: share (0 .. 1) of all epochs
-    before which none competes; nothing where there is patience. everything: held-out samples teach in the last
-    fine-tuning, too, where an evaluation set judges what comes out. imagined: samples of codes.py that teach an
-    autoencoder, too, as a share of those given.
+    epochs: None takes as many as make `steps` steps, or `most` of MANY samples and more, where that is not 0. rate:
+    the largest learning rate, reached after `warmup` (share of all steps), then a half cosine down to 0. temperature:
+    softens classifiers' answers, > 0. augment: ways of augmentation.WAYS. task: weight (0 .. 1) of the loss on labels,
+    or on an autoencoder's own input; the rest is distance from the original. features: largest weight (>= 0) of the
+    distance between hidden layers (features.py), added to the loss that trains, over time as `guidance` says; 0
+    compares outputs alone. statistics: those of batch normalizations are measured anew, or kept as they are.
+    coordinates: the model's own weights learn, or those of the same model with scaled inputs and channels
+    (coordinates.py). settled: share (0 .. 1) of all epochs before which none competes; nothing where there is
+    patience. everything: held-out samples teach in the last fine-tuning, too, where an evaluation set judges what
+    comes out. imagined: samples of codes.py that teach an autoencoder, too, as a share of those given.
     patience: epochs without a better one until it stops, None: never. starts: trainings with seeds from `seed` on, the
     best stays. minutes: of all starts together.
     """
