@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -123,13 +124,31 @@ def test_a_training_that_only_hurts_gives_back_the_model_as_it_was() -> None:
 @pytest.mark.parametrize(("start", "settled", "best"), [(9.0, 0.0, 2), (9.0, 0.6, 4), (2.5, 0.6, 0)])
 def test_restless_epochs_do_not_compete_but_the_start_does(start: float, settled: float, best: int) -> None:
     losses = [5.0, 1.0, 4.0, 3.0, 6.0]
-    numbers = iter(range(1, 6))
+    taken: list[float] = []
 
-    def epoch(done: int, planned: int) -> epochs.Epoch:
-        return epochs.Epoch(next(numbers), 0.0, losses[done], 1e-3)
+    def epoch(done: int, planned: int) -> float:
+        taken.append(losses[done])
+        return 0.0
 
-    ended = epochs.take((start, 0), epoch, lambda: best, 5, QUICK, lambda progress: None, 0.0, settled)
+    ended = epochs.take(
+        (start, 0), epoch, lambda: taken[-1], lambda: best, 5, QUICK, lambda progress: None, 0.0, settled
+    )
     assert (ended.best, ended.kept) == (best, best)
+    judged = [epoch.number for epoch in ended.history if not math.isnan(epoch.held_out)]
+    assert judged == [0, *range(3 if settled else 1, 6)]
+
+
+def test_batches_made_ahead_come_in_order_and_raise_what_making_them_raised() -> None:
+    def make(n: int) -> int:
+        if n == 3:
+            raise ValueError("three")
+        return 2 * n
+
+    assert list(epochs.ahead(make, [0, 1, 2])) == [0, 2, 4]
+    found = epochs.ahead(make, [2, 3, 4])
+    assert next(found) == 4
+    with pytest.raises(ValueError, match="three"):
+        next(found)
 
 
 def test_time_that_runs_out_ends_the_training_with_the_best_so_far() -> None:

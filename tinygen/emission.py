@@ -7,7 +7,7 @@ Same program and plan give byte-identical text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from tinygen.placement import Movable
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
 from tinygen.rendering import NAME, body_of
+from tinygen.selection import alike
 
 Arena = Literal["caller", "library"]
 HELPERS: Mapping[str, str] = {"int8": "tg_fixedpoint.h", "int16": "tg_int16.h", "float32": "tg_float.h"}
@@ -109,6 +110,7 @@ class _Emitter:
         self.arrays: dict[tuple[str, bytes], ConstantArray] = {}
         self.functions: dict[str, KernelFunction] = {}  # body with a placeholder -> function
         self.read: Counter[str] = Counter()  # symbol -> bytes read in one inference
+        self.made: dict[Hashable, tuple[str, Mapping[str, Array]]] = {}  # of steps that differ in names alone
 
     def array(self, step: Step, role: str, values: Array) -> str:
         """Symbol of the array that holds these values."""
@@ -120,10 +122,17 @@ class _Emitter:
         self.read[array.symbol] += step.kernel.reads(b, role, values, ops.get(b.node.op).macs(b))
         return array.symbol
 
+    def of(self, step: Step) -> tuple[str, Mapping[str, Array]]:
+        """(C of the step's function, constants that it reads)."""
+        key = step.kernel.name, alike(step.bound)
+        if key not in self.made:
+            self.made[key] = body_of(step.kernel, step.bound), step.kernel.constants(step.bound)
+        return self.made[key]
+
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
         kernel, b = step.kernel, step.bound
-        body = body_of(kernel, b)
+        body, _ = self.of(step)
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
             self.functions[body] = KernelFunction(name, kernel.name, body.replace(NAME, name), b.name)
@@ -177,7 +186,7 @@ class _Emitter:
         if step.kernel.alias:
             return Call(f"{comment} (same bytes)", None, ())
         inputs = [self.place(t.dtype, plan.offset(t.name)) for t in b.activations]
-        constants = [self.array(step, role, v) for role, v in step.kernel.constants(b).items()]
+        constants = [self.array(step, role, v) for role, v in self.of(step)[1].items()]
         scratch = [self.place(b.output.dtype, plan.scratch_offset(index))] if step.scratch_bytes else []
         arguments = (*inputs, *constants, self.place(b.output.dtype, plan.offset(b.output.name)), *scratch)
         return Call(comment, self.function(step), arguments)

@@ -138,6 +138,7 @@ class Fitter:
         self.exact = pipeline.is_quantized(graph) or precision == "float32"
         self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
+        self.programs: dict[Board | None, Program] = {}
         self.plans: dict[tuple[str, ...], tuple[Program, MemoryPlan]] = {}
         self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
 
@@ -154,12 +155,14 @@ class Fitter:
 
     def _arranged(self, graph: Graph) -> Fitter:
         made = copy(self)
-        made.graph, made.plans, made.libraries, made.banded = graph, {}, {}, ()
+        made.graph, made.banded = graph, ()
+        made.programs, made.plans, made.libraries = {}, {}, {}
         return made
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
-        program = select(self.graph, board, self.choice)
+        program = self.programs.get(board) or select(self.graph, board, self.choice)
+        self.programs[board] = program
         key = tuple(step.kernel.name for step in program.steps)
         if key not in self.plans:
             self.plans[key] = program, plan(program)

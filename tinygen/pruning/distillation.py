@@ -215,7 +215,9 @@ class _Run:
         planned = self.options.epochs_for(len(self.x[0]))
         self._assign(starts[name])
         settled = 0.0 if self.options.patience else self.options.settled
-        ended = epochs.take(first, self._epoch, self._numbers, planned, self.options, report, begun, settled)
+        ended = epochs.take(
+            first, self._epoch, self.loss, self._numbers, planned, self.options, report, begun, settled
+        )
         model = heads.copied(self.student)
         heads.assign(model, ended.kept)
         seconds = time.perf_counter() - begun
@@ -233,21 +235,19 @@ class _Run:
         """The student's weights now."""
         return self.coordinates.back(heads.weights_of(self.twin))
 
-    def _epoch(self, done: int, planned: int) -> Epoch:
-        """One pass over the samples in new order, after `done` passes of `planned`."""
-        start = time.perf_counter()
+    def _epoch(self, done: int, planned: int) -> float:
+        """Loss of one pass over the samples in new order, after `done` passes of `planned`."""
         order = self.generator.permutation(len(self.x[0]))
         batches = [order[i : i + self.options.batch] for i in range(0, len(order), self.options.batch)]
         losses = []
-        for i, indices in enumerate(batches):
+        for i, batch in enumerate(epochs.ahead(self._batch, batches)):
             share = (done + i / len(batches)) / planned
             self.optimizer.learning_rate.assign(self.options.rate * schedule(share, self.options.warmup))
             self.guided.assign(self.options.features * guidance(share))
-            losses.append(self.step(*self._batch(indices)))
+            losses.append(self.step(*batch))
         if self.clean and self.options.statistics == "batch":
             self.refresh([np.asarray(a) for a in self.coordinates.read(self.clean)])
-        mean = float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
-        return Epoch(done + 1, mean, self.loss(), time.perf_counter() - start)
+        return float(np.average([float(value) for value in losses], weights=[len(b) for b in batches]))
 
     def _batch(self, indices: Array) -> tuple[list[Array], list[Array]]:
         """(augmented inputs, truth) of some samples."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 Kept = TypeVar("Kept")
+Given = TypeVar("Given")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Losses after an epoch (from 1; 0 is before training, its `train` NaN): distance from the original's answers."""
+    """Losses after an epoch (from 1; 0 is before training, its `train` NaN): distance from the original's answers.
+
+    held_out: NaN where the epoch did not compete.
+    """
 
     number: int
     train: float
@@ -52,7 +58,8 @@ class Ended(Generic[Kept]):
 
 def take(
     first: tuple[float, Kept],
-    epoch: Callable[[int, int], Epoch],
+    epoch: Callable[[int, int], float],
+    judge: Callable[[], float],
     numbers: Callable[[], Kept],
     planned: int,
     limits: Limits,
@@ -62,16 +69,21 @@ def take(
 ) -> Ended[Kept]:
     """The epoch that is best on held-out samples. first: loss and numbers of the start, which competes.
 
-    epoch: takes the next one, given how many are done and how many there will be; numbers: those of now. begun: what
-    time.perf_counter said when the minutes began. settled: share (0 .. 1) of all epochs before which none competes.
+    epoch: takes the next one, given how many are done and how many there will be, and gives its loss; judge: loss on
+    held-out samples now; numbers: those of now. begun: what time.perf_counter said when the minutes began. settled:
+    share (0 .. 1) of all epochs before which none competes or is judged.
     """
     history = [Epoch(0, math.nan, first[0], 0.0)]
     best, kept, stopped, epochs = 0, first[1], "", planned
     while history[-1].number < epochs and not stopped:
-        last = epoch(history[-1].number, epochs)
+        start = time.perf_counter()
+        loss = epoch(history[-1].number, epochs)
+        last = Epoch(history[-1].number + 1, loss, math.nan, time.perf_counter() - start)
+        epochs = int(min(epochs, _affordable([*history, last], limits.minutes, time.perf_counter() - begun)))
+        if last.number >= settled * epochs:
+            last = replace(last, held_out=judge(), seconds=time.perf_counter() - start)
         history.append(last)
-        epochs = int(min(epochs, _affordable(history, limits.minutes, time.perf_counter() - begun)))
-        if last.number >= settled * epochs and last.held_out < history[best].held_out:
+        if last.held_out < history[best].held_out:
             best, kept = last.number, numbers()
         report(Progress(last.number, epochs, history[best].held_out, (epochs - last.number) * last.seconds))
         stopped = _stops(last.number, best, epochs, planned, limits)
@@ -99,3 +111,13 @@ def _stops(done: int, best: int, epochs: int, planned: int, limits: Limits) -> s
     if limits.patience is not None and done - best >= limits.patience:
         return f"no better epoch since {best}"
     return ""
+
+
+def ahead(make: Callable[[Given], Batch], each: Sequence[Given]) -> Iterator[Batch]:
+    """make(one) of each, in order; the next is made in a thread of its own while the caller uses one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make, each[0])
+        for one in each[1:]:
+            ready, coming = coming, pool.submit(make, one)
+            yield ready.result()
+        yield coming.result()

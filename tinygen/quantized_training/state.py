@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from tinygen.heavy import import_keras
 from tinygen.ops.tensors import tensorflow
 from tinygen.pruning import augmentation, heads
 from tinygen.pruning.distillation import batches_of
-from tinygen.pruning.epochs import Epoch
 from tinygen.pruning.recipe import schedule
 from tinygen.quantization import to_int8
 from tinygen.quantized_training import network
@@ -58,6 +56,7 @@ class Loop:
         self.place = {name: i for i, group in enumerate(ranges.tied) for name in group.members}
         self.fixed = {name: tensorflow().constant(a) for name, a in network.constants_of(teacher).items()}
         self.step, self.judge, self.answer = self._compiled()
+        self.apply = tensorflow().function(lambda slopes: self.optimizers[0].apply(slopes, self.weights))
         self.answers = [self.answer(batch) for batch in self.held_out]
         self.heads = self._heads()
         self.generator = np.random.default_rng(options.seed)
@@ -195,16 +194,14 @@ class Loop:
 
     # ---- learning
 
-    def epoch(self, done: int, epochs: int) -> Epoch:
-        """One pass over the samples in new order, after `done` passes of `epochs`."""
-        begun, options = time.perf_counter(), self.options
-        order = self.generator.permutation(self.count)
-        parts = [order[i : i + options.batch] for i in range(0, len(order), options.batch)]
+    def epoch(self, done: int, epochs: int) -> float:
+        """Loss of one pass over the samples in new order, after `done` passes of `epochs`."""
+        order, size = self.generator.permutation(self.count), self.options.batch
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
         losses: list[float] = []
         for i, part in enumerate(parts):
             self._learn(part, (done + i / len(parts)) / epochs, losses)
-        mean = float(np.average(losses, weights=[len(part) for part in parts]))
-        return Epoch(done + 1, mean, self.judged(), time.perf_counter() - begun)
+        return float(np.average(losses, weights=[len(part) for part in parts]))
 
     def _learn(self, part: Array, share: float, losses: list[float]) -> None:
         """One step on some samples, after a share (0 .. 1) of all steps."""
@@ -216,7 +213,7 @@ class Loop:
         relative = schedule(share, self.options.warmup)
         scaled = [slope * self.units[name] for slope, name in zip(slopes, self.names, strict=True)]
         self.optimizers[0].learning_rate.assign(self.options.rate * relative)
-        self.optimizers[0].apply(scaled, self.weights)
+        self.apply(scaled)
         if self.options.ranges == "learned" and self.ranges.free:
             self.optimizers[1].learning_rate.assign(self.options.range_rate * relative)
             self.optimizers[1].apply([self._octave_slopes(by_scale.numpy(), now[2].numpy())], [self.octaves])

@@ -120,7 +120,8 @@ def train(
     teacher_graph = fused if teacher is None else fuse(teaching)
     loop = Loop(_ranges(start, samples), teacher_graph, fitting.x, held_out.x, options)
     first = loop.judged(), loop.state()
-    ended = take(first, loop.epoch, loop.state, options.epochs_for(loop.count), options, report, begun)
+    planned = options.epochs_for(loop.count)
+    ended = take(first, loop.epoch, loop.judged, loop.state, planned, options, report, begun)
     made = _made(ended, start, fused)
     return _with_model(made, model, loaded, samples, begun)
 
