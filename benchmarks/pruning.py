@@ -31,11 +31,12 @@ from tinygen.judge import Outcome
 from tinygen.metrics import Metric
 from tinygen.pio.bootstrap import bootstrap
 from tinygen.prune_api import prune, taught
-from tinygen.pruning import distillation, judging, recipe, steps
+from tinygen.pruning import distillation, judging, recipe
 from tinygen.pruning.costs import Costs, over
 from tinygen.pruning.journal import has_run, read
 from tinygen.pruning.log import Log
 from tinygen.pruning.outcome import Pruned
+from tinygen.pruning.setting import answers
 from tinygen.pruning.shrinking import shrunk
 from tinygen.samples import Options
 from tinygen.serialization import read_dataclass
@@ -229,7 +230,7 @@ def baseline(case: Case, task: Task, log: Log, scratch: bool) -> Baseline:
         smaller = baselines.pruned_uniformly(model, graph, ratio)
         trained = distillation.train(smaller, model, fit.x, held_out.x, options).model
     judged, narrow = task.samples("eval"), load_keras_model(trained)
-    figure = metrics.judge(narrow, judged, steps.answers(trained, judged.x), task.metric)
+    figure = metrics.judge(narrow, judged, answers(trained, judged.x), task.metric)
     return Baseline(1 - ratio, figure, costs.estimate(narrow).macs)
 
 

@@ -10,8 +10,13 @@ import pytest
 from rich.console import Console
 
 from tests.support.programs import Toy, random_toys, toy_program
+from tests.test_bands import wide
+from tinygen import bands, inspection
+from tinygen.banding import BAND, layer_of
+from tinygen.emission import emit_library
 from tinygen.graph import GraphBuilder, QParams
-from tinygen.inspection import arena_line, draw, inspect_rows, to_json
+from tinygen.inspection import arena_line, draw, to_json
+from tinygen.layer_rows import inspect_rows, layers, moves_rows
 from tinygen.memory_map import MemoryMap, buffer_name
 from tinygen.ops import activation, reshape
 from tinygen.planning import plan
@@ -52,6 +57,36 @@ def test_json_is_json(program):
     assert data["inputs"] == [
         {"name": "image", "shape": [4, 4, 2], "scale": pytest.approx(0.05), "zero_point": 3}
     ]
+
+
+@pytest.fixture(scope="module")
+def in_bands() -> Program:
+    """Two convolutions in bands of one row of the output; the second reads what both of its neighbours need."""
+    return select(bands.smallest(wide(1)), None)
+
+
+def test_bands_of_a_layer_are_one_row_for_people(in_bands: Program) -> None:
+    rows = inspect_rows(in_bands, plan(in_bands))
+    found = [layer for layer in layers(rows) if layer.bands]
+    assert {layer.row.layer for layer in found} == {layer_of(r.layer) for r in rows if BAND in r.layer}
+    assert sum(layer.row.macs for layer in layers(rows)) == sum(r.macs for r in rows)
+    moving = [r for r in rows if moves_rows(r)]
+    assert moving and {r.op for r in moving} == {"crop", "concat"}
+    assert len(rows) == len(moving) + sum(layer.bands or 1 for layer in layers(rows))
+    text = printed(draw(in_bands, plan(in_bands)))
+    assert "/band 1/" not in text.split("arena")[0] and "steps fetch, keep and join rows" in text
+
+
+def test_constants_that_bands_share_count_once(in_bands: Program) -> None:
+    told = to_json(in_bands, plan(in_bands))
+    assert told["weight_bytes"] == emit_library(in_bands, plan(in_bands), "m").constant_bytes
+    assert told["weight_bytes"] < sum(layer["weight_bytes"] for layer in told["layers"])
+
+
+def test_many_buffers_are_not_all_listed(in_bands: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = plan(in_bands)
+    monkeypatch.setattr(inspection, "BUFFERS", 2)
+    assert f"{len(memory.buffers) - 2} smaller buffers: --json has them" in printed(draw(in_bands, memory))
 
 
 def test_drawing_shows_every_layer_and_buffer(program):

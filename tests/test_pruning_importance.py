@@ -17,10 +17,11 @@ from tinygen.channels import groups
 from tinygen.errors import UsageError
 from tinygen.frontend.keras import load_keras_model, open_keras
 from tinygen.heavy import import_keras
-from tinygen.pruning import folding, heads, importance, judging, removals, steps
+from tinygen.pruning import folding, heads, importance, judging, removals
 from tinygen.pruning.judging import make_judge
 from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families
+from tinygen.pruning.setting import answers
 from tinygen.pruning.statistics import conditions_of, statistics
 from tinygen.samples import Samples
 
@@ -273,7 +274,7 @@ def test_auto_loses_least_on_samples_that_it_has_not_seen(keras: Any, shared_dat
     graph, found = loaded.graph, groups(loaded.graph)
     fit, held = judging.split(task.samples("train"))
     halves = [Samples((held.x[0][i::2],)) for i in (0, 1)]
-    one, other = (make_judge(graph, half, steps.answers(model, half.x)) for half in halves)
+    one, other = (make_judge(graph, half, answers(model, half.x)) for half in halves)
     stats = statistics(graph, fit)
     masks = Masks(graph, found, stats)
     choice = importance.choose("auto", model, graph, found, fit, stats, masks, one)

@@ -6,104 +6,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tinygen import ops
-from tinygen.graph import Tensor
+from tinygen.layer_rows import Layer, Row, constant_bytes, inspect_rows, layers, moves_rows, quantization_of
 from tinygen.memory_map import MemoryMap, buffer_name
 from tinygen.planning import MemoryPlan
-from tinygen.program import Program, Step
-from tinygen.selection import Candidate
+from tinygen.program import Program
 
 SHOWN = 8
 """Values of a buffer that are all named."""
-
-
-@dataclass(frozen=True)
-class Considered:
-    """A kernel that could execute a step. cycles: of its formula; flash, sram: bytes, as in selection.Candidate."""
-
-    kernel: str
-    cycles: int
-    flash: int
-    sram: int
-
-    @classmethod
-    def of(cls, candidate: Candidate) -> Considered:
-        """What selection weighed."""
-        return cls(candidate.kernel.name, round(candidate.cycles), candidate.flash, candidate.sram)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One step of the program. weight_bytes: the kernel's constants. calibrator: None where not known.
-
-    scale, zero_point: of the output, None in a float32 program. chosen, runner_up: what was weighed, None where nothing
-    was, or nothing else could.
-    """
-
-    step: int
-    layer: str
-    op: str
-    kernel: str
-    shape: tuple[int, ...]
-    scale: float | None
-    zero_point: int | None
-    calibrator: str | None
-    macs: int
-    weight_bytes: int
-    scratch_bytes: int
-    offset: int
-    in_place: bool
-    chosen: Considered | None
-    runner_up: Considered | None
-
-
-def inspect_rows(
-    program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | None = None
-) -> tuple[Row, ...]:
-    """One row per step. calibrators: activation -> which calibrator chose its range, where known."""
-    chosen = calibrators or {}
-    return tuple(_row(i, step, plan, chosen) for i, step in enumerate(program.steps))
-
-
-def _row(index: int, step: Step, plan: MemoryPlan, chosen: Mapping[str, str]) -> Row:
-    b, output = step.bound, step.bound.output
-    weighed = [] if step.kernel.alias else [Considered.of(c) for c in step.ranked]
-    return Row(
-        step=index,
-        layer=b.name,
-        op=b.node.op,
-        kernel="alias" if step.kernel.alias else step.kernel.name,
-        shape=output.shape,
-        **quantization_of(output),
-        calibrator=chosen.get(output.name),
-        macs=ops.get(b.node.op).macs(b),
-        weight_bytes=sum(array.nbytes for array in step.kernel.constants(b).values()),
-        scratch_bytes=step.scratch_bytes,
-        offset=plan.offset(output.name),
-        in_place=any(_share_bytes(t, output, plan) for t in b.activations),
-        chosen=weighed[0] if weighed else None,
-        runner_up=weighed[1] if len(weighed) > 1 else None,
-    )
-
-
-def _share_bytes(one: Tensor, other: Tensor, plan: MemoryPlan) -> bool:
-    """True where a byte of the arena belongs to both, of a step that reads one and writes the other."""
-    a, b = plan.offset(one.name), plan.offset(other.name)
-    return max(a, b) < min(a + one.size_bytes, b + other.size_bytes)
-
-
-def quantization_of(tensor: Tensor) -> dict[str, Any]:
-    """Its scale and zero_point; None for both in a float32 program."""
-    if tensor.qparams is None:
-        return {"scale": None, "zero_point": None}
-    return {"scale": tensor.scale, "zero_point": tensor.zero_point}
+BUFFERS = 40
+"""Buffers that are listed, the largest."""
 
 
 def to_json(
@@ -117,7 +35,7 @@ def to_json(
         "inputs": [_tensor(program, name) for name in program.graph.inputs],
         "outputs": [_tensor(program, name) for name in program.graph.outputs],
         "macs": sum(r.macs for r in rows),
-        "weight_bytes": sum(r.weight_bytes for r in rows),
+        "weight_bytes": constant_bytes(program),
         "layers": [asdict(r) | {"shape": list(r.shape)} for r in rows],
         "arena": {
             "bytes": plan.arena_bytes,
@@ -147,13 +65,28 @@ def draw(program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | No
     """The layers, the arena and its buffers, for rich.print; looks best at 100 columns or more."""
     rows = inspect_rows(program, plan, calibrators)
     names = {i: step.bound.name for i, step in enumerate(program.steps)}
-    parts: list[RenderableType] = [_summary(program, rows), Text(), _layer_table(rows), Text()]
-    if any("*" in _variant(r) for r in rows):
-        parts[-1] = Text("* in place: the output takes over the bytes of an input\n", style="dim")
+    shown = layers(rows)
+    parts: list[RenderableType] = [
+        _summary(program, rows),
+        Text(),
+        _layer_table(shown),
+        *_notes(rows),
+        Text(),
+    ]
     if any(r.runner_up for r in rows):
-        parts += [_kernel_table(rows), Text()]
+        parts += [_kernel_table(shown), Text()]
     parts += [arena_line(plan), MemoryMap(plan, len(program.steps)), Text(), _buffer_table(plan, names)]
     return Group(*parts)
+
+
+def _notes(rows: tuple[Row, ...]) -> list[Text]:
+    """What the table of layers cannot say."""
+    found = []
+    if any("*" in _variant(r) for r in rows):
+        found.append("* in place: the output takes over the bytes of an input")
+    if moving := sum(map(moves_rows, rows)):
+        found.append(f"{moving} more steps fetch, keep and join rows for bands; --json has every step")
+    return [Text(text, style="dim") for text in found]
 
 
 def arena_line(plan: MemoryPlan) -> Text:
@@ -167,7 +100,7 @@ def arena_line(plan: MemoryPlan) -> Text:
 
 
 def _summary(program: Program, rows: tuple[Row, ...]) -> Text:
-    macs, weights = sum(r.macs for r in rows), sum(r.weight_bytes for r in rows)
+    macs, weights = sum(r.macs for r in rows), constant_bytes(program)
     text = Text.assemble((program.graph.name, "bold"), f"  {len(rows)} steps, {macs:,} MACs, ")
     text.append(f"{weights:,} bytes of constants")
     for kind, names in (("input", program.graph.inputs), ("output", program.graph.outputs)):
@@ -181,19 +114,23 @@ def _summary(program: Program, rows: tuple[Row, ...]) -> Text:
     return text
 
 
-def _layer_table(rows: tuple[Row, ...]) -> Table:
+def _layer_table(shown: tuple[Layer, ...]) -> Table:
     """Columns that are the same everywhere (no scales in float32, no calibrator known, no scratch) are left out."""
+    rows = [layer.row for layer in shown]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style="dim")
     table.add_column("layer", overflow="ellipsis", no_wrap=True, ratio=2, min_width=8)
     table.add_column("op", no_wrap=True, overflow="ellipsis", min_width=4)
     table.add_column("kernel", no_wrap=True, style="dim")
-    table.add_column("output", no_wrap=True)
     optional = {
+        "bands": any(layer.bands for layer in shown),
         "scale": any(r.scale is not None for r in rows),
         "range by": any(r.calibrator for r in rows),
         "scratch": any(r.scratch_bytes for r in rows),
     }
+    if optional["bands"]:
+        table.add_column("bands", justify="right", no_wrap=True)
+    table.add_column("output", no_wrap=True)
     for title in ("scale", "zero") if optional["scale"] else ():
         table.add_column(title, justify="right", no_wrap=True)
     if optional["range by"]:
@@ -202,27 +139,30 @@ def _layer_table(rows: tuple[Row, ...]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     if optional["scratch"]:
         table.add_column("scratch", justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, optional))
+    for layer in shown:
+        table.add_row(*_cells(layer, optional))
     return table
 
 
-def _cells(row: Row, optional: Mapping[str, bool]) -> list[str]:
-    cells = [str(row.step), row.layer, row.op, _variant(row), _shape(row.shape)]
+def _cells(layer: Layer, optional: Mapping[str, bool]) -> list[str]:
+    row = layer.row
+    cells = [str(row.step), row.layer, row.op, _variant(row)]
+    cells += [_count(layer.bands) for _ in range(optional["bands"])]
+    cells.append(_shape(row.shape))
     cells += [f"{row.scale:.3g}", str(row.zero_point)] if optional["scale"] else []
     cells += [row.calibrator or "" for _ in range(optional["range by"])]
     cells += [_count(row.macs), _count(row.weight_bytes)]
     return cells + [_count(row.scratch_bytes) for _ in range(optional["scratch"])]
 
 
-def _kernel_table(rows: tuple[Row, ...]) -> Table:
+def _kernel_table(shown: tuple[Layer, ...]) -> Table:
     """Where there was a choice: the kernel that was taken and the next one, with what they were weighed by."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("layer", "kernel"):
         table.add_column(title, no_wrap=True, overflow="ellipsis")
     for title in ("cycles", "flash", "SRAM"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
+    for row in (layer.row for layer in shown):
         for mark, one in (("", row.chosen), ("next", row.runner_up)):
             if one is not None and row.runner_up is not None:
                 figures = (f"{one.cycles:,}", f"{one.flash:,}", f"{one.sram:,}")
@@ -243,10 +183,15 @@ def _buffer_table(plan: MemoryPlan, names: Mapping[int, str]) -> Table:
     for title in ("offset", "bytes", "steps"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("holds", overflow="fold")
+    largest = sorted(plan.buffers, key=lambda buffer: -buffer.size)[:BUFFERS]
     for index, buffer in enumerate(plan.buffers):
+        if buffer not in largest:
+            continue
         holds = _holds(buffer.tensors) or f"scratch of {names[buffer.scratch_step or 0]}"
         name = Text(buffer_name(index), style=MemoryMap.style(index))
         table.add_row(name, f"{buffer.offset:,}", f"{buffer.size:,}", f"{buffer.first}-{buffer.last}", holds)
+    if left := len(plan.buffers) - len(largest):
+        table.caption = f"{left} smaller buffers: --json has them"
     return table
 
 

@@ -28,7 +28,7 @@ from tinygen.pruning.judging import Judge
 from tinygen.pruning.log import End, Log
 from tinygen.pruning.outcome import Pruned
 from tinygen.pruning.records import Step
-from tinygen.pruning.steps import Setting
+from tinygen.pruning.setting import Setting, answers
 from tinygen.samples import Options as SampleOptions
 from tinygen.samples import Samples
 from tinygen.selection import Choice, Optimize, check_optimize
@@ -168,7 +168,7 @@ class _Run:
     def judge(self) -> tuple[Samples, Judge]:
         """(samples to fit, the judge of what is held out). Raises DataError where it cannot judge the allowed drop."""
         fit, held_out = judging.split(self.samples)
-        original = steps.answers(self.teacher, held_out.x)
+        original = answers(self.teacher, held_out.x)
         judge = judging.make_judge(self.graph, held_out, original, self.arguments["metric"])
         if self.arguments["max_drop"] is not None:
             said = judging.check_size(judge, self.arguments["max_drop"], self.samples.count)
@@ -267,8 +267,8 @@ class _Run:
         """Of the float original, on the evaluation set."""
         if self.judged is None:
             return None
-        answers = steps.answers(self.teacher, self.judged.x)
-        return metrics.judge(self.graph, self.judged, answers, self.arguments["metric"])
+        outputs = answers(self.teacher, self.judged.x)
+        return metrics.judge(self.graph, self.judged, outputs, self.arguments["metric"])
 
 
 @dataclass(frozen=True)

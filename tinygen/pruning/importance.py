@@ -18,6 +18,7 @@ from tinygen.ops.tensors import tensorflow
 from tinygen.pruning.judging import Judge, few
 from tinygen.pruning.masks import Masks
 from tinygen.pruning.readers import families, readers
+from tinygen.pruning.recipe import reconstructs
 from tinygen.pruning.redundancy import redundancy
 from tinygen.pruning.statistics import BATCH, Statistics, conditions_of, spread
 from tinygen.pruning.surgery import layers_of
@@ -202,8 +203,20 @@ METHODS: Mapping[str, Callable[[Evidence], Array]] = {
     "redundancy": redundant,
     "random": random,
 }
-UNTRIED = ("random", "redundancy")
-"""Not among those of which `auto` chooses: a control, and one that counts on refitting, which a try does without."""
+COUNTING = frozenset({"redundancy"})
+"""Methods that count on refitting what reads the channels."""
+UNTRIED = frozenset({"random"}) | COUNTING
+"""Not among those of which `auto` chooses: a control, and those that count on what a try does without."""
+
+
+def method_for(asked: str, model: Any) -> str:
+    """What ranks channels of this keras.Model: autoencoders keep what the others cannot stand in for, unless asked
+    otherwise."""
+    return "redundancy" if asked == "auto" and reconstructs(model) else asked
+
+
+def counts_on_refitting(method: str) -> bool:
+    return method in COUNTING
 
 
 # ---- which method
