@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen import locate
+from tinygen import fixedpoint, locate
 from tinygen.fixedpoint import (
     INT32_MAX,
     INT32_MIN,
@@ -68,6 +68,24 @@ def test_multiplier_is_exact_to_its_last_bit(real: float) -> None:
     assert abs(Fraction(multiplier) * Fraction(2) ** (shift - 31) - Fraction(real)) <= Fraction(2) ** (
         shift - 32
     )
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 2, 3), (2, 1, 9), (0, 4)])
+def test_blocks_round_as_single_numbers_do(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one multiplier, of one per channel, and of one per number, whatever a block holds."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(-(2**20), 2**20, shape)
+    for by in ((), shape[-1:], shape):
+        multiplier, shift = rng.integers(2**30, INT32_MAX, by), rng.integers(-20, 10, by)
+        pairs = np.broadcast_arrays(x, multiplier, shift)
+        want = [
+            multiply_by_quantized_multiplier(np.array([a]), b, c)[0]
+            for a, b, c in zip(*map(np.ravel, pairs), strict=True)
+        ]
+        for block in (1, 6, 2**14):
+            monkeypatch.setattr(fixedpoint, "BLOCK", block)
+            got = multiply_by_quantized_multiplier(x, multiplier, shift)
+            assert got.shape == shape and got.ravel().tolist() == want
 
 
 PROBE = """#include "tg_fixedpoint.h"

@@ -37,6 +37,13 @@ ARITHMETIC: tuple[Defect, ...] = (
         "tests/test_fixedpoint.py::test_division_rounds_halves_away_from_zero",
     ),
     Defect(
+        "reference: blocks of numbers overlap",
+        "tinygen/fixedpoint.py",
+        "_multiplied(rows[i : i + step], multiplier, shift)",
+        "_multiplied(rows[max(0, i - 1) :][:step], multiplier, shift)[: len(rows) - i]",
+        "tests/test_fixedpoint.py::test_blocks_round_as_single_numbers_do",
+    ),
+    Defect(
         "quantize_multiplier: rounded down",
         "tinygen/fixedpoint.py",
         "math.floor(significand * 2**31 + 0.5)",

@@ -311,6 +311,27 @@ COMPILER: tuple[Defect, ...] = (
     ),
     # ---- emission, project
     Defect(
+        "emission: layers of one kernel share one function whatever their numbers",
+        "tinygen/emission.py",
+        "key = step.kernel.name, alike(step.bound)",
+        "key = step.kernel.name",
+        "tests/test_bands.py::test_c_and_litert_compute_the_same",
+    ),
+    Defect(
+        "inspect: constants that bands share count for each",
+        "tinygen/layer_rows.py",
+        "return sum({(a.dtype.name, a.tobytes()): a.nbytes for a in arrays}.values())",
+        "return sum(a.nbytes for a in arrays)",
+        "tests/test_inspection.py::test_constants_that_bands_share_count_once",
+    ),
+    Defect(
+        "inspect: steps that move rows count as bands",
+        "tinygen/layer_rows.py",
+        'return "/" in row.layer.rpartition(BAND)[2] and BAND in row.layer',
+        "return False",
+        "tests/test_inspection.py::test_bands_of_a_layer_are_one_row_for_people",
+    ),
+    Defect(
         "emission: every output is read at the first one's offset",
         "tinygen/emission.py",
         '"outputs": [(t, plan.offset(t.name) // size) for t in graph.output_tensors]',

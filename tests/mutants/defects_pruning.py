@@ -11,6 +11,20 @@ COORDINATES = "tests/test_coordinates.py"
 
 PRUNING: tuple[Defect, ...] = (
     Defect(
+        "epochs: restless ones compete",
+        "tinygen/pruning/epochs.py",
+        "if last.number >= settled * epochs:",
+        "if True:",
+        "tests/test_distillation.py::test_restless_epochs_do_not_compete_but_the_start_does",
+    ),
+    Defect(
+        "epochs: the last batch made ahead is lost",
+        "tinygen/pruning/epochs.py",
+        "        yield coming.result()\n",
+        "",
+        "tests/test_distillation.py::test_batches_made_ahead_come_in_order_and_raise_what_making_them_raised",
+    ),
+    Defect(
         "codes: what one sample is left with stays with it",
         "tinygen/pruning/codes.py",
         "decoded + (x - outputs)[rest]",
