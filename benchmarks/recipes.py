@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.datasets import BY_NAME, folder
-from benchmarks.tables import markdown, replace_section
+from benchmarks.tables import around, markdown, replace_section
 from tinygen.frontend.keras import load_keras_model
 from tinygen.graph import Array
 from tinygen.heavy import import_keras
@@ -125,6 +125,11 @@ def rows_of(case: str, runs: Path) -> Iterator[tuple[str, ...]]:
         yield judges.row(variant.name, trained.model)
 
 
+def section(case: str) -> str:
+    """Of the page."""
+    return f"recipe of {case}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print each row when it is there, write the tables."""
     parser = argparse.ArgumentParser(prog="benchmarks.recipes", description=(__doc__ or "").splitlines()[0])
@@ -132,11 +137,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of benchmarks.pruning")
     given = parser.parse_args(argv)
     for case in given.cases:
+        around(PAGE, section(case))  # refuses before anything is trained
         rows = []
         for row in rows_of(case, given.runs):
             Console(stderr=True).print(case, *row, sep="  ")
             rows.append(row)
-        replace_section(PAGE, f"recipe of {case}", markdown(TITLES, rows))
+        replace_section(PAGE, section(case), markdown(TITLES, rows))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,17 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def replace_section(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Put the lines between `<!-- made: NAME -->` and `<!-- end: NAME -->`. ValueError when the page has no such."""
-    text = page.read_text()
+def around(page: Path, name: str) -> tuple[str, str]:
+    """What stands up to `<!-- made: NAME -->` and from `<!-- end: NAME -->`, both included. ValueError without them."""
     start, end = f"<!-- made: {name} -->\n", f"<!-- end: {name} -->"
-    before, found, rest = text.partition(start)
+    before, found, rest = page.read_text().partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{page} has no section '{name}'")
-    page.write_text(before + start + "\n".join(lines) + "\n" + closed + after)
+    return before + found, closed + after
+
+
+def replace_section(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Put the lines between `<!-- made: NAME -->` and `<!-- end: NAME -->`. ValueError when the page has no such."""
+    before, after = around(page, name)
+    page.write_text(before + "\n".join(lines) + "\n" + after)

@@ -151,6 +151,30 @@ def test_batches_made_ahead_come_in_order_and_raise_what_making_them_raised() ->
         next(found)
 
 
+def test_judging_takes_of_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of a second that are judged for three: of a minute, fifteen have room."""
+    now = [0.0]
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: now[0])
+
+    def takes(seconds: float) -> float:
+        now[0] += seconds
+        return 1.0
+
+    limits = replace(QUICK, minutes=1.0)
+    ended = epochs.take(
+        (9.0, 0),
+        lambda done, planned: takes(1.0),
+        lambda: takes(3.0),
+        int,
+        100,
+        limits,
+        lambda progress: None,
+        0.0,
+    )
+    assert len(ended.history) - 1 == 15 and now[0] == 60.0
+    assert "1 minutes are over after 15 of 100 epochs" in ended.stopped
+
+
 def test_time_that_runs_out_ends_the_training_with_the_best_so_far() -> None:
     teacher = classifier()
     options = replace(QUICK, epochs=100_000, minutes=0.05, starts=1)

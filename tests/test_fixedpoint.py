@@ -70,7 +70,7 @@ def test_multiplier_is_exact_to_its_last_bit(real: float) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 2, 3), (2, 1, 9), (0, 4)])
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 2, 3), (2, 1, 9), (0, 4), (4, 0)])
 def test_blocks_round_as_single_numbers_do(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one multiplier, of one per channel, and of one per number, whatever a block holds."""
     rng = np.random.default_rng(1)

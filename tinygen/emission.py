@@ -102,6 +102,11 @@ class Call:
     arguments: tuple[str, ...]
 
 
+def identity(values: Array) -> tuple[str, bytes]:
+    """Equal for arrays of which the library holds one."""
+    return values.dtype.name, values.tobytes()
+
+
 class _Emitter:
     """Collects constant arrays and kernel functions of one model, each distinct one once, and what is read of them."""
 
@@ -114,7 +119,7 @@ class _Emitter:
 
     def array(self, step: Step, role: str, values: Array) -> str:
         """Symbol of the array that holds these values."""
-        b, key = step.bound, (values.dtype.name, values.tobytes())
+        b, key = step.bound, identity(values)
         if key not in self.arrays:
             symbol = self.symbols.make(b.name, role)
             self.arrays[key] = ConstantArray(symbol, C_TYPES[values.dtype.name], values, b.name, role)
@@ -122,7 +127,7 @@ class _Emitter:
         self.read[array.symbol] += step.kernel.reads(b, role, values, ops.get(b.node.op).macs(b))
         return array.symbol
 
-    def of(self, step: Step) -> tuple[str, Mapping[str, Array]]:
+    def parts(self, step: Step) -> tuple[str, Mapping[str, Array]]:
         """(C of the step's function, constants that it reads)."""
         key = step.kernel.name, alike(step.bound)
         if key not in self.made:
@@ -132,7 +137,7 @@ class _Emitter:
     def function(self, step: Step) -> str:
         """Name of the C function that executes the step; steps whose C is equal share one function."""
         kernel, b = step.kernel, step.bound
-        body, _ = self.of(step)
+        body, _ = self.parts(step)
         if body not in self.functions:
             name = self.symbols.make(kernel.name.removeprefix("tg_"), str(len(self.functions)))
             self.functions[body] = KernelFunction(name, kernel.name, body.replace(NAME, name), b.name)
@@ -186,7 +191,7 @@ class _Emitter:
         if step.kernel.alias:
             return Call(f"{comment} (same bytes)", None, ())
         inputs = [self.place(t.dtype, plan.offset(t.name)) for t in b.activations]
-        constants = [self.array(step, role, v) for role, v in self.of(step)[1].items()]
+        constants = [self.array(step, role, v) for role, v in self.parts(step)[1].items()]
         scratch = [self.place(b.output.dtype, plan.scratch_offset(index))] if step.scratch_bytes else []
         arguments = (*inputs, *constants, self.place(b.output.dtype, plan.offset(b.output.name)), *scratch)
         return Call(comment, self.function(step), arguments)

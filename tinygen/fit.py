@@ -138,7 +138,7 @@ class Fitter:
         self.exact = pipeline.is_quantized(graph) or precision == "float32"
         self.graph = pipeline.float_program(graph) if precision == "float32" else self._int8(graph)
         self.name = name
-        self.programs: dict[Board | None, Program] = {}
+        self.kernels: dict[Board | None, tuple[str, ...]] = {}
         self.plans: dict[tuple[str, ...], tuple[Program, MemoryPlan]] = {}
         self.libraries: dict[tuple[tuple[str, ...], Encoding], Library] = {}
 
@@ -156,17 +156,18 @@ class Fitter:
     def _arranged(self, graph: Graph) -> Fitter:
         made = copy(self)
         made.graph, made.banded = graph, ()
-        made.programs, made.plans, made.libraries = {}, {}, {}
+        made.kernels, made.plans, made.libraries = {}, {}, {}
         return made
 
     def planned(self, board: Board | None) -> tuple[tuple[str, ...], Program, MemoryPlan]:
         """(kernels, program, plan) for the board."""
-        program = self.programs.get(board) or select(self.graph, board, self.choice)
-        self.programs[board] = program
-        key = tuple(step.kernel.name for step in program.steps)
-        if key not in self.plans:
-            self.plans[key] = program, plan(program)
-        return key, *self.plans[key]
+        if board not in self.kernels:
+            program = select(self.graph, board, self.choice)
+            key = tuple(step.kernel.name for step in program.steps)
+            if key not in self.plans:
+                self.plans[key] = program, plan(program)
+            self.kernels[board] = key
+        return self.kernels[board], *self.plans[self.kernels[board]]
 
     def library(self, board: Board) -> Library:
         """The model's library as it would be emitted for the board."""

@@ -47,7 +47,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def saturating_rounding_doubling_high_mul(a: Array, b: Array | int) -> Array:
-    """round(a * b / 2**31), halves away from zero upwards as gemmlowp nudges them; saturated at int32."""
+    """round(a * b / 2**31), halves up, to +infinity, as gemmlowp nudges them; saturated at int32."""
     product = np.asarray(a.astype(np.int64) * b)
     # gemmlowp adds 1 - 2**30 to negative products and cuts towards zero: the same for whole numbers.
     product += 1 << 30
@@ -85,7 +85,7 @@ def multiply_by_quantized_multiplier(x: Array, multiplier: Array | int, shift: A
     multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
     if x.ndim < 2 or max(multiplier.ndim, shift.ndim) > 1:
         return _multiplied(x, multiplier, shift)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     result, step = np.empty(rows.shape, np.int64), max(1, BLOCK // max(1, x.shape[-1]))
     for i in range(0, len(rows), step):
         result[i : i + step] = _multiplied(rows[i : i + step], multiplier, shift)

@@ -1,6 +1,6 @@
 """What `tinygen inspect` shows: a table of the layers, and the arena drawn as lifetimes x addresses.
 
-`inspect_rows` and `to_json` are plain data; `draw` makes something that rich can print at 80 or more columns.
+`to_json` is plain data; `draw` makes something that rich can print at 80 or more columns.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def draw(program: Program, plan: MemoryPlan, calibrators: Mapping[str, str] | No
         _summary(program, rows),
         Text(),
         _layer_table(shown),
-        *_notes(rows),
+        *_notes(rows, shown),
         Text(),
     ]
-    if any(r.runner_up for r in rows):
+    if any(layer.row.runner_up for layer in shown):
         parts += [_kernel_table(shown), Text()]
     parts += [arena_line(plan), MemoryMap(plan, len(program.steps)), Text(), _buffer_table(plan, names)]
     return Group(*parts)
 
 
-def _notes(rows: tuple[Row, ...]) -> list[Text]:
+def _notes(rows: tuple[Row, ...], shown: tuple[Layer, ...]) -> list[Text]:
     """What the table of layers cannot say."""
     found = []
-    if any("*" in _variant(r) for r in rows):
+    if any("*" in _variant(layer.row) for layer in shown):
         found.append("* in place: the output takes over the bytes of an input")
     if moving := sum(map(moves_rows, rows)):
         found.append(f"{moving} more steps fetch, keep and join rows for bands; --json has every step")

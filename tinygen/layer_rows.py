@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygen import ops
 from tinygen.banding import BAND, layer_of
+from tinygen.emission import identity
 from tinygen.graph import Tensor
 from tinygen.planning import MemoryPlan
 from tinygen.program import Program, Step
@@ -99,7 +100,7 @@ def quantization_of(tensor: Tensor) -> dict[str, Any]:
 def constant_bytes(program: Program) -> int:
     """Bytes of all constants of the kernels; arrays that are equal, as those of the bands of a layer, stand once."""
     arrays = (a for step in program.steps for a in step.kernel.constants(step.bound).values())
-    return sum({(a.dtype.name, a.tobytes()): a.nbytes for a in arrays}.values())
+    return sum({identity(a): a.nbytes for a in arrays}.values())
 
 
 # ---- bands
@@ -107,15 +108,17 @@ def constant_bytes(program: Program) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """Rows of a layer's bands with the same kernels, as one. row: MACs and cycles summed, bytes those of the band that
-    has most; bands: how many, 0 where the layer is a whole."""
+    """Rows of a layer's bands with the same kernels, as one. row: MACs and cycles summed, bytes of constants, scratch,
+    flash and SRAM those of the band that has most, all else of the band with most rows. bands: how many, 0 for a whole.
+    """
 
     row: Row
     bands: int
 
 
 def layers(rows: Sequence[Row]) -> tuple[Layer, ...]:
-    """One per layer, but for those whose bands have different kernels; without the steps that move rows for bands."""
+    """One per layer and the kernels of its bands (chosen and next), without the steps that move rows for bands. The
+    last layer of a chain has one more: what joins its bands."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if BAND not in row.layer:

@@ -320,7 +320,7 @@ COMPILER: tuple[Defect, ...] = (
     Defect(
         "inspect: constants that bands share count for each",
         "tinygen/layer_rows.py",
-        "return sum({(a.dtype.name, a.tobytes()): a.nbytes for a in arrays}.values())",
+        "return sum({identity(a): a.nbytes for a in arrays}.values())",
         "return sum(a.nbytes for a in arrays)",
         "tests/test_inspection.py::test_constants_that_bands_share_count_once",
     ),
@@ -341,8 +341,8 @@ COMPILER: tuple[Defect, ...] = (
     Defect(
         "emission: constants of equal length are taken for equal",
         "tinygen/emission.py",
-        "b, key = step.bound, (values.dtype.name, values.tobytes())",
-        "b, key = step.bound, (values.dtype.name, bytes(values.nbytes))",
+        "return values.dtype.name, values.tobytes()",
+        "return values.dtype.name, bytes(values.nbytes)",
         "tests/test_emission.py::test_two_models_in_one_image_do_not_clash",
     ),
     Defect(

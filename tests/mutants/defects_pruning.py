@@ -18,6 +18,13 @@ PRUNING: tuple[Defect, ...] = (
         "tests/test_distillation.py::test_restless_epochs_do_not_compete_but_the_start_does",
     ),
     Defect(
+        "epochs: time for judging does not count",
+        "tinygen/pruning/epochs.py",
+        "\n            epochs = _affordable(epochs, last, limits.minutes, begun)\n",
+        "\n",
+        "tests/test_distillation.py::test_judging_takes_of_the_minutes",
+    ),
+    Defect(
         "epochs: the last batch made ahead is lost",
         "tinygen/pruning/epochs.py",
         "        yield coming.result()\n",
@@ -142,13 +149,6 @@ PRUNING: tuple[Defect, ...] = (
         "factor * scale.astype(np.float64).reshape(-1)",
         "factor",
         "tests/test_redundancy.py::test_the_score_is_what_least_squares_leaves",
-    ),
-    Defect(
-        "epochs: restless ones compete",
-        "tinygen/pruning/epochs.py",
-        "if last.number >= settled * epochs and",
-        "if",
-        "tests/test_distillation.py::test_restless_epochs_do_not_compete_but_the_start_does",
     ),
     Defect(
         "epochs: the last one stays, not the best",

@@ -34,12 +34,12 @@ def pruned(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     ranked = _rank(setting, model)
     tried = [_candidate(setting, ranked, model, plan) for plan in _plans(setting, ranked, line)]
     options = _shortened(setting.training, len(setting.fit.x[0]), TRIAL if ranked.refitted else SHORT)
-    best, taught = _best(setting, tried, options, ranked.refitted)
+    best, learned = _best(setting, tried, options, ranked.refitted)
     others = "".join(f", {c.plan.how} {c.loss:.4g}" for c in tried if c is not best)
     binding = search.binding(line[-1].after.cost, setting.budgets)
     why = f"{binding} binds; {best.plan.how}, ranked by {ranked.choice.method}: loss {best.loss:.4g} refitted"
-    learned = f"short fine-tuning: {taught.given:.4g} -> {taught.loss:.4g}"
-    return Made(taught.model, f"{why}{others}; {learned}", ranked.removals(best.plan.groups))
+    how = f"short fine-tuning: {learned.given:.4g} -> {learned.loss:.4g}"
+    return Made(learned.model, f"{why}{others}; {how}", ranked.removals(best.plan.groups))
 
 
 def _plans(setting: Setting, ranked: Ranked, line: Sequence[Step]) -> list[Plan]:

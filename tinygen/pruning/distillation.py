@@ -50,11 +50,6 @@ class Trained:
         """Held-out loss of the model."""
         return self.history[self.best].held_out
 
-    @property
-    def epochs_per_second(self) -> float:
-        later = self.history[2:] or self.history[1:]
-        return len(later) / max(sum(epoch.seconds for epoch in later), 1e-9)
-
 
 def _silent(progress: Progress) -> None:
     """Reports nothing."""

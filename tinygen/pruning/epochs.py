@@ -79,9 +79,10 @@ def take(
         start = time.perf_counter()
         loss = epoch(history[-1].number, epochs)
         last = Epoch(history[-1].number + 1, loss, math.nan, time.perf_counter() - start)
-        epochs = int(min(epochs, _affordable([*history, last], limits.minutes, time.perf_counter() - begun)))
+        epochs = _affordable(epochs, last, limits.minutes, begun)
         if last.number >= settled * epochs:
             last = replace(last, held_out=judge(), seconds=time.perf_counter() - start)
+            epochs = _affordable(epochs, last, limits.minutes, begun)
         history.append(last)
         if last.held_out < history[best].held_out:
             best, kept = last.number, numbers()
@@ -90,14 +91,14 @@ def take(
     return Ended(tuple(history), best, kept, stopped)
 
 
-def _affordable(history: Sequence[Epoch], minutes: float | None, elapsed: float) -> float:
-    """Epochs that time allows altogether. The first one says little: it compiles."""
+def _affordable(epochs: int, last: Epoch, minutes: float | None, begun: float) -> int:
+    """Of so many epochs those that time allows altogether. The first one says little: it compiles."""
     if minutes is None:
-        return math.inf
-    left = minutes * 60 - elapsed
-    if len(history) == 2 and left > 0:
-        return math.inf
-    return history[-1].number + max(0, int(left / history[-1].seconds))
+        return epochs
+    left = minutes * 60 - (time.perf_counter() - begun)
+    if last.number == 1 and left > 0:
+        return epochs
+    return min(epochs, last.number + max(0, int(left / last.seconds)))
 
 
 def _stops(done: int, best: int, epochs: int, planned: int, limits: Limits) -> str:

@@ -54,7 +54,7 @@ def trained(
 ) -> distillation.Trained:
     """Distillation from the original, as long as time allows. taught: what teaches, by default setting.fit."""
     x, held_out = (taught or setting.fit).x, setting.judge.samples.x
-    options = replace(options, minutes=setting.minutes_left(), refit=False)  # candidates are
+    options = replace(options, minutes=setting.minutes_left(), refit=False)  # candidates have been
     return distillation.train(model, setting.teacher, x, held_out, options, teller(setting, stage))
 
 

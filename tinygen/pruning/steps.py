@@ -97,14 +97,14 @@ def _qat(setting: Setting, line: Sequence[Step], model: Any) -> Made:
     options = training.Options(
         epochs=setting.training.epochs, minutes=setting.minutes_left(), seed=setting.training.seed
     )
-    trained = training.train(
+    learned = training.train(
         model, setting.representative, options, teller(setting, "qat"), setting.teacher, setting.report
     )
-    first, last = trained.history[0], trained.history[trained.best]
-    why = f"epoch {trained.best} of {len(trained.history) - 1}: loss {first.held_out:.4g} -> {last.held_out:.4g}"
-    stopped = f"; {trained.stopped}" if trained.stopped else ""
-    kept = model if trained.model is None else trained.model
-    return Made(kept, why + stopped, int8=final(trained.graph))
+    first, last = learned.history[0], learned.history[learned.best]
+    why = f"epoch {learned.best} of {len(learned.history) - 1}: loss {first.held_out:.4g} -> {last.held_out:.4g}"
+    stopped = f"; {learned.stopped}" if learned.stopped else ""
+    kept = model if learned.model is None else learned.model
+    return Made(kept, why + stopped, int8=final(learned.graph))
 
 
 _ACTIONS: dict[Action, Callable[[Setting, Sequence[Step], Any], Made]] = {

@@ -55,8 +55,7 @@ class Loop:
         self.activations = tuple(self.ranges.start)
         self.place = {name: i for i, group in enumerate(ranges.tied) for name in group.members}
         self.fixed = {name: tensorflow().constant(a) for name, a in network.constants_of(teacher).items()}
-        self.step, self.judge, self.answer = self._compiled()
-        self.apply = tensorflow().function(lambda slopes: self.optimizers[0].apply(slopes, self.weights))
+        self.step, self.judge, self.answer, self.apply = self._compiled()
         self.answers = [self.answer(batch) for batch in self.held_out]
         self.heads = self._heads()
         self.generator = np.random.default_rng(options.seed)
@@ -100,8 +99,9 @@ class Loop:
 
     # ---- TensorFlow
 
-    def _compiled(self) -> tuple[Any, Any, Any]:
-        """step(batch, numbers) -> loss, slopes by constants and scales, limits; judge -> loss; answer -> logits."""
+    def _compiled(self) -> tuple[Any, ...]:
+        """step(batch, numbers) -> loss, slopes by constants and scales, limits; judge -> loss; answer -> logits;
+        apply(slopes by weights) moves these."""
         tf = tensorflow()
         temperature = self.options.temperature
 
@@ -118,8 +118,11 @@ class Loop:
         def judge(batch: Any, answers: Any, now: Any) -> Any:
             return self._loss(self._run(batch, now)[0], answers, 1.0)
 
+        def apply(slopes: Any) -> None:
+            self.optimizers[0].apply(slopes, self.weights)
+
         wrap = tf.function(reduce_retracing=True, autograph=False)
-        return wrap(step), wrap(judge), wrap(self._answers)
+        return wrap(step), wrap(judge), wrap(self._answers), wrap(apply)
 
     def _answers(self, batch: Any) -> list[Any]:
         state = network.real(network.trunk(self.teacher), batch, self.fixed)
