@@ -266,9 +266,9 @@ def test_a_keras_model_is_answered_within_seconds_and_as_published(shared_data: 
     import keras
 
     assert keras.__version__  # its import takes seconds of its own
-    start = time.perf_counter()
+    start = time.process_time()
     fits = api.fit(shared_data / "models" / "ic_resnet8.keras")
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20, "CPU seconds: what else the machine does is not ours"
     assert (fits.model.arena, fits.model.constants, fits.model.macs) == (36_044, 82_874, 12_501_632)
     assert {f.board.name for f in fits.boards if not f.fits} == {"nucleo_f072rb"}
     assert {f.board.name for f in fits.boards if f.banded} == {"nucleo_g071rb"}
