@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in rows_of(case, given.runs):
             Console(stderr=True).print(case, *row, sep="  ")
             rows.append(row)
-        replace_section(PAGE, section(case), markdown(TITLES, rows))
+        used = [any(row[i] for row in rows) for i in range(len(TITLES))]  # nothing is changed but images
+        titles, *shown = (tuple(compress(row, used)) for row in (TITLES, *rows))
+        replace_section(PAGE, section(case), markdown(titles, shown))
 
 
 if __name__ == "__main__":
