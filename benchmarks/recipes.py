@@ -77,7 +77,7 @@ STUDIES: Mapping[str, Study] = {
 
 @dataclass(frozen=True)
 class Judges:
-    """Sets on which rows are compared, by column; the last one is what was taught."""
+    """Sets on which rows are compared, by column. changed: None where samples are no images; taught: what teaches."""
 
     held_out: judging.Judge
     changed: judging.Judge | None
@@ -127,7 +127,7 @@ def rows_of(case: str, runs: Path) -> Iterator[tuple[str, ...]]:
 
 
 def section(case: str) -> str:
-    """Of the page."""
+    """Where the case's table stands on the page."""
     return f"recipe of {case}"
 
 

@@ -61,7 +61,7 @@ def test_json_is_json(program):
 
 @pytest.fixture(scope="module")
 def in_bands() -> Program:
-    """Two convolutions in bands of one row of the output; the second reads what both of its neighbours need."""
+    """A chain with a large tensor inside, in bands of rows that overlap."""
     return select(bands.smallest(wide(1)), None)
 
 
